@@ -1,0 +1,56 @@
+# Needs make and Python 3.11 or later; everything else comes from requirements.lock into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Workers run under hash seed 0 (docs: delivery); tests and benchmarks are held to the same.
+export PYTHONHASHSEED := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install lock lint format test demo bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv exactly as requirements.lock says (quick when nothing changed)
+
+# A changed lock makes a fresh environment, so that nothing of the old one stays behind.
+$(VENV)/.locked: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later (make PYTHON=...)")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml headrace/__init__.py
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock: install ## resolve pyproject.toml anew into requirements.lock (UPGRADE=1: to the newest versions)
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/python -m piptools compile --quiet --extra dev --allow-unsafe \
+		--generate-hashes --strip-extras --resolver backtracking --newline lf $(if $(UPGRADE),--upgrade) \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--output-file requirements.lock pyproject.toml
+
+lint: install ## ruff (rules and format) and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy -p headrace
+
+format: install ## let ruff repair what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: install ## run the tests (ARGS="-k journal" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace demo's)
+	$(BIN)/headrace demo $(ARGS)
+
+bench: install ## run the benchmarks (SCENARIO=... for one of them)
+	$(BIN)/python -m benchmarks $(SCENARIO)
+
+clean: ## remove everything that make install and the tools made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
