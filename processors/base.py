@@ -1,0 +1,73 @@
+"""What the runtime hands to a processor: stores to keep state in, and how a processor asks for them.
+
+A processor is configuration. Its state lives in stores that the runtime owns, hands in at each call,
+writes at checkpoints and rebuilds from the log. Three kinds suffice:
+
+``keyed``  a value per key. Values are immutable (tuples, numbers, strings); replacing one is `put`.
+``log``    entries that are added, read and removed, mostly in time order (pending joins, seen ids). Values
+           are immutable. Iteration is in insertion order, live and restored alike.
+``cell``   one mutable value (a model, a metric, counters), written whole at every checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+__all__ = ["Cell", "Keyed", "Log", "Rejected", "State", "StoreSpec"]
+
+
+class Keyed(Protocol):
+    """A value per key; `put` marks it for the next checkpoint."""
+
+    def get(self, key: Any, default: Any = None) -> Any: ...
+    def put(self, key: Any, value: Any) -> None: ...
+    def pop(self, key: Any, default: Any = None) -> Any: ...
+    def __len__(self) -> int: ...
+
+
+class Log(Protocol):
+    """Entries in insertion order; a key that is put again moves to the end."""
+
+    def get(self, key: Any, default: Any = None) -> Any: ...
+    def put(self, key: Any, value: Any) -> None: ...
+    def pop(self, key: Any, default: Any = None) -> Any: ...
+    def items(self) -> Iterator[tuple[Any, Any]]: ...
+    def __len__(self) -> int: ...
+
+
+class Cell(Protocol):
+    """One mutable value under `value`."""
+
+    value: Any
+
+
+State = Mapping[str, Any]
+"""A processor's own stores, by the names it gave them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A store that a processor asks for.
+
+    `codec` says how its values are written: ``plain`` (None, bool, int, float, str, bytes, and tuples of
+    these; cells also lists and dicts of these) or ``object`` (a Python object: pickled and signed; cells only).
+    `index` is for logs and keyed stores: called with the restored store, it returns what is derived from it
+    (a heap of deadlines, say), kept under the store's name + ``.index`` in the state.
+    """
+
+    name: str
+    kind: Literal["keyed", "log", "cell"]
+    initial: Callable[[], Any] | None = None
+    codec: Literal["plain", "object"] = "plain"
+    index: Callable[[Any], Any] | None = None
+
+
+class Rejected(Exception):
+    """This record cannot be processed: it becomes a dead letter with this reason (a closed list) and detail."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail

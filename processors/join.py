@@ -1,0 +1,133 @@
+"""Join: which label belongs to which prediction, and what becomes of those that never meet.
+
+Every label has exactly one outcome, counted under its name:
+
+``labelled``   it met its pending event: an example (``early`` counts those that had to wait for the event)
+``duplicate``  the same label for an event that has one
+``corrected``  another label for an event that has one: the first has trained, this one is only counted
+``late``       its event had already expired (dead letter `late_label`)
+``orphan``     no event with its id came within the time to live (dead letter `orphan`)
+
+Every event has exactly one outcome as well: ``labelled``, ``expired``, or it is still ``pending``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any, NamedTuple
+
+from headrace.processors.base import State, StoreSpec
+
+__all__ = ["Early", "Join"]
+
+_EXPIRED = ("expired",)
+
+
+class Early(NamedTuple):
+    """A label that came before its event, with what a dead letter about it would need."""
+
+    time_ms: int
+    offset: int
+    partition: int
+    y: Any
+    key: bytes | None
+    value: bytes | None
+
+
+class Join:
+    """Matches labels to pending events by id within a time to live, in stream time.
+
+    An event expires when stream time has passed its time + `ttl_ms`; a label at exactly that time is in time. Ids are
+    remembered for another `ttl_ms` after their outcome, so that duplicates, corrections and late labels are told apart
+    from labels of unknown events.
+    """
+
+    def __init__(self, ttl_ms: int) -> None:
+        self.ttl_ms = ttl_ms
+
+    def stores(self) -> tuple[StoreSpec, ...]:
+        """Pending events, labels waiting for their event, and the outcomes of late."""
+        return (
+            StoreSpec("pending", "log", index=_deadlines),
+            StoreSpec("early", "log", index=_deadlines),
+            StoreSpec("done", "log", index=_arrivals),
+        )
+
+    def process(self, event_id: Any, time_ms: int, entry: tuple[Any, ...], state: State) -> Early | None:
+        """Wait for this event's label; if the label is already here, it is returned and nothing waits.
+
+        `entry` is what to keep meanwhile; its first two items are the event's time and offset.
+        """
+        early = state["early"]
+        if len(early):
+            found = early.pop(event_id)
+            if found is not None:
+                label = Early(*found)
+                self._remember(event_id, label.y, max(time_ms, label.time_ms), state)
+                return label
+        state["pending"].put(event_id, entry)
+        heapq.heappush(state["pending.index"], (time_ms, entry[1], event_id))
+        return None
+
+    def update(self, event_id: Any, label: Early, state: State) -> tuple[str, tuple[Any, ...] | None]:
+        """The outcome of this label, and the pending entry when it is ``labelled``."""
+        entry = state["pending"].pop(event_id)
+        if entry is not None:
+            self._remember(event_id, label.y, label.time_ms, state)
+            return "labelled", entry
+        known = state["done"].get(event_id)
+        if known is not None:
+            if known[1] == _EXPIRED:
+                return "late", None
+            return ("duplicate" if known[1] == label.y else "corrected"), None
+        waiting = state["early"].get(event_id)
+        if waiting is not None:
+            return ("duplicate" if Early(*waiting).y == label.y else "corrected"), None
+        state["early"].put(event_id, tuple(label))
+        heapq.heappush(state["early.index"], (label.time_ms, label.offset, event_id))
+        return "early", None
+
+    def expire(self, stream_time_ms: int, state: State) -> list[tuple[Any, tuple[Any, ...] | Early]]:
+        """What stream time has overtaken, oldest first: pending entries, then labels that found no event."""
+        out: list[tuple[Any, tuple[Any, ...] | Early]] = []
+        cutoff = stream_time_ms - self.ttl_ms
+        pending, deadlines = state["pending"], state["pending.index"]
+        while deadlines and deadlines[0][0] < cutoff:
+            time_ms, offset, event_id = heapq.heappop(deadlines)
+            entry = pending.get(event_id)
+            if entry is not None and entry[0] == time_ms and entry[1] == offset:
+                pending.pop(event_id)
+                self._remember(event_id, _EXPIRED, stream_time_ms, state)
+                out.append((event_id, entry))
+        early, deadlines = state["early"], state["early.index"]
+        while deadlines and deadlines[0][0] < cutoff:
+            time_ms, offset, event_id = heapq.heappop(deadlines)
+            label = early.get(event_id)
+            if label is not None and label[0] == time_ms and label[1] == offset:
+                early.pop(event_id)
+                out.append((event_id, Early(*label)))
+        done, arrivals = state["done"], state["done.index"]
+        while arrivals and arrivals[0][0] < cutoff:
+            time_ms, event_id = heapq.heappop(arrivals)
+            known = done.get(event_id)
+            if known is not None and known[0] == time_ms:
+                done.pop(event_id)
+        return out
+
+    @staticmethod
+    def _remember(event_id: Any, y: Any, time_ms: int, state: State) -> None:
+        state["done"].put(event_id, (time_ms, y))
+        heapq.heappush(state["done.index"], (time_ms, event_id))
+
+
+def _deadlines(store: Any) -> list[tuple[int, int, Any]]:
+    """Heap of (time, offset, id): ties by offset, so the order does not depend on a restore."""
+    entries = [(value[0], value[1], event_id) for event_id, value in store.items()]
+    heapq.heapify(entries)
+    return entries
+
+
+def _arrivals(done: Any) -> list[tuple[int, Any]]:
+    entries = [(value[0], event_id) for event_id, value in done.items()]
+    heapq.heapify(entries)
+    return entries

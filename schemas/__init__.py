@@ -1,0 +1,1 @@
+"""What a record is: subjects, wire formats, contracts on data."""

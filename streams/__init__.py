@@ -1,0 +1,1 @@
+"""When, where from, where to: declaration, topology, runtime, journal, state, Kafka."""

@@ -1,0 +1,372 @@
+"""A pipeline, as its author declares it: no Kafka in it. Wrong declarations fail here, when the file is loaded."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace.processors.drift import Watch
+from headrace.processors.features import duration
+from headrace.processors.featurize import Featurize
+from headrace.schemas.contract import Schema, load_schema
+from headrace.schemas.wire import Decoder, time_of
+from headrace.streams.errors import DeclarationError
+from headrace.streams.hashing import function_hash, state_hash
+
+__all__ = ["BASELINES", "TASKS", "Events", "Labels", "Pipeline"]
+
+TASKS = ("binary", "multiclass", "regression")
+BASELINES = ("no-change", "prior")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The events a pipeline predicts on.
+
+    Parameters
+    ----------
+    schema
+        An Avro record of primitives: the path of an .avsc file (relative to the pipeline's file), a dict, or JSON text.
+    id, key, time
+        The fields holding the event's id, its entity, and its event time (a timestamp, or an ISO-8601 string).
+    format
+        ``json`` or ``avro`` (registry-framed, or single-object encoding).
+    expect
+        What else must hold of a field: `between`, `one_of`, `matches`, `max_length`.
+    duplicates_within
+        How long, in stream time, an event id is remembered. At least the labels' `ttl`.
+    grace
+        Events up to this much behind stream time still change windows; later ones are only predicted.
+    far_future
+        An event whose time is more than this ahead of its Kafka record time is a dead letter.
+    max_bytes
+        A longer value is a dead letter.
+    schemas
+        Writers' schemas by registry id, for ``avro``.
+    """
+
+    schema: Any
+    id: str
+    key: str
+    time: str
+    format: Literal["json", "avro"] = "json"
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    duplicates_within: str = "2d"
+    grace: str = "15m"
+    far_future: str = "1d"
+    max_bytes: int = 1_000_000
+    schemas: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The feedback: what turned out, when it became known.
+
+    Parameters
+    ----------
+    schema, id, time, format, expect, far_future, max_bytes, schemas
+        As for `Events`; `time` is when the label became known.
+    y
+        The field holding the label, or a function of the label record.
+    ttl
+        How long an event waits for its label, in stream time.
+    on_expiry
+        ``"drop"``, or the label that an expired event counts as (no click: ``False``).
+    """
+
+    schema: Any
+    id: str
+    time: str
+    y: str | Callable[[Any], Any]
+    ttl: str = "2d"
+    on_expiry: Any = "drop"
+    format: Literal["json", "avro"] = "json"
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    far_future: str = "1d"
+    max_bytes: int = 1_000_000
+    schemas: Mapping[int, Any] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Events in, predictions out, learning from labels as they become known.
+
+    Parameters
+    ----------
+    name
+        Prefix of its topics, group and transactional ids.
+    task
+        ``binary``, ``multiclass`` or ``regression``.
+    events, labels
+        The inputs.
+    features
+        Name → `field`, an aggregate, or a plain function of the event. The names are the contract; their order is the
+        order of the features a model is given.
+    models
+        Name → a River estimator, or any object with River's methods. They are cloned. Unseeded random ones are refused.
+    champion
+        The model whose predictions are published.
+    drift
+        `watch_error`, `watch_feature`, `watch_prediction`.
+    columns
+        Event columns that predictions carry along.
+    live_from
+        Events before this time (ISO-8601, or milliseconds) train and are evaluated, but their predictions are not published.
+    evaluate_every
+        Examples in an evaluation window.
+    partitions
+        Partitions of events and labels. More than one means a model per partition, and every window must be by the
+        entity key, so that a partition is a lane of its own.
+    topics
+        Other names for its topics, by role (``{"events": "flights-raw"}``).
+    data
+        A function returning a DataFrame (or the path of a file) that backtests and demos use when none is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        task: Task,
+        events: Events,
+        labels: Labels,
+        features: Mapping[str, Any],
+        models: Mapping[str, Any],
+        champion: str,
+        drift: Sequence[Watch] = (),
+        columns: Sequence[str] = (),
+        live_from: str | int | None = None,
+        evaluate_every: int = 1000,
+        partitions: int = 1,
+        topics: Mapping[str, str] | None = None,
+        data: Callable[[], Any] | str | Path | None = None,
+    ) -> None:
+        base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
+        self.name = _legal(name, _NAME.fullmatch(name), "name", "letters, digits, '.', '_' and '-', at most 100")
+        self.task = _legal(task, task in TASKS, "task", ", ".join(TASKS))
+        self.events, self.labels = events, labels
+        self.event_schema = _schema(events, base, "events")
+        self.label_schema = _schema(labels, base, "labels")
+        self.ttl_ms = _duration(labels.ttl, "labels.ttl")
+        self.horizon_ms = _duration(events.duplicates_within, "events.duplicates_within")
+        if self.horizon_ms < self.ttl_ms:
+            raise DeclarationError(
+                f"events.duplicates_within is {events.duplicates_within}, less than labels.ttl {labels.ttl}: "
+                "an id must be remembered at least as long as its label is awaited."
+            )
+        self.grace_ms = _duration(events.grace, "events.grace")
+        self.on_expiry = None if labels.on_expiry == "drop" else self.legal_label(labels.on_expiry)
+        self.label_of = self._label_function(labels.y)
+        self.features = dict(features)
+        self.featurize = _declared(lambda: self._featurize())
+        self.models = self._models(models)
+        self.champion = _legal(champion, champion in self.models, "champion", ", ".join(self.models))
+        self.drift = self._watches(drift)
+        self.columns = tuple(_column(self.event_schema, c, "columns") for c in columns)
+        self.live_from_ms = _moment(live_from)
+        self.evaluate_every = _legal(evaluate_every, evaluate_every >= 1, "evaluate_every", "1 or more examples")
+        self.partitions = _legal(partitions, partitions >= 1, "partitions", "1 or more")
+        self.topic_names = dict(topics or {})
+        self.data = data
+        self._check_lanes()
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.name!r}, task={self.task!r}, models={list(self.models)}, champion={self.champion!r})"
+
+    def backtest(self, source: Any = None, **options: Any) -> Any:
+        """The whole pipeline in memory over a DataFrame or file: no Kafka, no Java. See `headrace.streams.memory`."""
+        from headrace.streams.memory import backtest
+
+        return backtest(self, source, **options)
+
+    def fresh_models(self) -> dict[str, Any]:
+        """Untrained copies of the declared models."""
+        return {name: _clone(model) for name, model in self.models.items()}
+
+    def legal_label(self, y: Any) -> Any:
+        """`y` as a label of this task; ValueError says what is legal."""
+        if self.task == "binary":
+            if type(y) is bool:
+                return y
+            raise ValueError("a binary label is a bool")
+        if self.task == "multiclass":
+            if type(y) in (str, int, bool):
+                return y
+            raise ValueError("a multiclass label is a str or an int")
+        if type(y) in (int, float) and math.isfinite(y):
+            return float(y)
+        raise ValueError("a regression label is a finite number")
+
+    def event_decoder(self) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:
+        """How an event's bytes become a record, and how a record tells its time."""
+        return _reader(self.event_schema, self.events)
+
+    def label_decoder(self) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:
+        """How a label's bytes become a record, and how a record tells its time."""
+        return _reader(self.label_schema, self.labels)
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that determines outputs, as plain values: compared with the journal before anything runs."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "events": _plain(self.events) | {"schema": _plain(self.event_schema.avro)},
+            "labels": _plain(self.labels) | {"schema": _plain(self.label_schema.avro)},
+            "features": {name: _plain(feature) for name, feature in self.features.items()},
+            "models": {
+                name: {"declared": _scrub(repr(model)), "hash": state_hash(model)} for name, model in self.models.items()
+            },
+            "champion": self.champion,
+            "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
+            "columns": list(self.columns),
+            "live_from_ms": self.live_from_ms,
+            "evaluate_every": self.evaluate_every,
+        }
+
+    def _featurize(self) -> Featurize:
+        columns = {f["name"]: f["type"] for f in self.event_schema.columns()}
+        nullable = {f["name"] for f in self.event_schema.columns() if f["nullable"]}
+        return Featurize(self.features, columns, nullable, self.task, self.grace_ms)
+
+    def _label_function(self, y: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
+        if callable(y):
+            return y
+        name = _column(self.label_schema, y, "labels.y")
+        return lambda record: getattr(record, name)
+
+    def _models(self, models: Mapping[str, Any]) -> dict[str, Any]:
+        if not models:
+            raise DeclarationError("models is empty: declare at least one River estimator.")
+        for name, model in models.items():
+            _legal(name, _NAME.fullmatch(name) and name not in BASELINES, "models", f"a name other than {BASELINES}")
+            for method in ("learn_one", "predict_one"):
+                if not callable(getattr(model, method, None)):
+                    raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
+            unseeded = _unseeded(model)
+            if unseeded:
+                raise DeclarationError(f"models[{name!r}]: {unseeded} is random and has no seed: give it one (seed=1).")
+        return {name: _clone(model) for name, model in models.items()}
+
+    def _watches(self, drift: Sequence[Watch]) -> tuple[Watch, ...]:
+        for watch in drift:
+            if not isinstance(watch, Watch):
+                raise DeclarationError("drift takes watch_error, watch_feature and watch_prediction.")
+            if watch.kind == "feature":
+                _legal(watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
+        return tuple(drift)
+
+    def _check_lanes(self) -> None:
+        if self.partitions == 1:
+            return
+        for name, feature in self.features.items():
+            by = getattr(feature, "by", self.events.key)
+            if by not in (self.events.key, (self.events.key,)):
+                raise DeclarationError(
+                    f"features[{name!r}] is by {by!r}, but with {self.partitions} partitions every window must be by the "
+                    f"entity key {self.events.key!r}: use partitions=1, or make {by!r} the key."
+                )
+
+
+def _legal(value: Any, ok: Any, what: str, legal: str) -> Any:
+    if not ok:
+        raise DeclarationError(f"{what} is {value!r}; legal: {legal}.")
+    return value
+
+
+def _declared(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except DeclarationError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise DeclarationError(str(error)) from error
+
+
+def _duration(text: str, what: str) -> int:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise DeclarationError(f"{what}: {error}") from error
+
+
+def _schema(declared: Events | Labels, base: Path, what: str) -> Schema:
+    try:
+        schema = load_schema(declared.schema, base=base, expect=declared.expect)
+    except (ValueError, OSError) as error:
+        raise DeclarationError(f"{what}.schema: {error}") from error
+    _legal(declared.format, declared.format in ("json", "avro"), f"{what}.format", "json, avro")
+    names = (declared.id, declared.time, *((declared.key,) if isinstance(declared, Events) else ()))
+    for name in names:
+        _column(schema, name, what)
+    return schema
+
+
+def _column(schema: Schema, name: str, what: str) -> str:
+    names = [f["name"] for f in schema.columns()]
+    return str(_legal(name, name in names, what, "a field of the schema: " + ", ".join(names)))
+
+
+def _reader(schema: Schema, declared: Events | Labels) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:
+    decoder = Decoder(schema, declared.format, max_bytes=declared.max_bytes, schemas=declared.schemas)
+    return decoder.decode, time_of(schema, declared.time)
+
+
+def _moment(value: str | int | None) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise DeclarationError(f"live_from is {value!r}; legal: ISO-8601, such as 2013-02-01T00:00:00Z.") from error
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+
+
+def _clone(model: Any) -> Any:
+    return model.clone() if callable(getattr(model, "clone", None)) else copy.deepcopy(model)
+
+
+def _unseeded(model: Any, depth: int = 0) -> str | None:
+    """The name of the first random part without a seed."""
+    if depth > 8:
+        return None
+    steps = getattr(model, "steps", None)
+    parts = list(steps.values()) if isinstance(steps, dict) else []
+    params = model._get_params() if callable(getattr(model, "_get_params", None)) else dict(getattr(model, "__dict__", {}))
+    if "seed" in params and params["seed"] is None:
+        return type(model).__name__
+    for part in [*parts, *params.values()]:
+        if callable(getattr(part, "learn_one", None)):
+            found = _unseeded(part, depth + 1)
+            if found:
+                return found
+    return None
+
+
+def _scrub(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _plain(value: Any) -> Any:
+    """A declaration as plain values that are the same in every process."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"is": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if callable(value) and hasattr(value, "__code__"):
+        return {"function": value.__name__, "hash": function_hash(value)}
+    if isinstance(value, Path):
+        return value.name
+    return _scrub(repr(value))

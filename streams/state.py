@@ -1,0 +1,326 @@
+"""State: the stores that processors keep things in, frozen and written at checkpoints only.
+
+A store is memory first. What changed since the last checkpoint is remembered by key; `freeze` fixes it at one moment
+and returns the entries to write, lazily, so that a large checkpoint can be spread over many cycles while processing
+goes on: values are immutable, so keeping the old value of a key that changes meanwhile is all that copy-on-write takes.
+
+What a checkpoint holds is (store, key) → bytes; None deletes. Restoring is `load` for each, then `loaded`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import msgspec
+
+from headrace.processors.base import StoreSpec
+
+__all__ = ["CellStore", "KeyedStore", "LogStore", "ObjectCodec", "Stores", "pack", "unpack"]
+
+_MISSING: Any = object()
+_CHUNK_BYTES = 400_000
+_CHUNK_KEYS = 20_000
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder()
+
+pack = _encoder.encode
+
+
+def unpack(data: bytes) -> Any:
+    """What `pack` wrote, with tuples where lists were: values in stores are immutable."""
+    return _tuples(_decoder.decode(data))
+
+
+def _tuples(value: Any) -> Any:
+    if type(value) is list:
+        return tuple(_tuples(item) for item in value)
+    if type(value) is dict:
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
+
+
+class ObjectCodec(Protocol):
+    """How an object (a model, a detector) becomes bytes that can be trusted when they come back."""
+
+    def seal(self, name: str, value: Any) -> bytes: ...
+    def open(self, name: str, data: bytes) -> Any: ...
+
+
+Entry = tuple[Any, bytes | None]
+
+
+class KeyedStore:
+    """A value per key. Values are immutable: change one by `put`."""
+
+    __slots__ = ("_frozen", "_saved", "data", "dirty", "get")
+
+    def __init__(self) -> None:
+        self.data: dict[Any, Any] = {}
+        self.dirty: set[Any] = set()
+        self.get: Callable[..., Any] = self.data.get
+        self._frozen: set[Any] | None = None
+        self._saved: dict[Any, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def put(self, key: Any, value: Any) -> None:
+        """Replace the value of `key`."""
+        if self._frozen is not None and key in self._frozen:
+            self._saved.setdefault(key, self.data.get(key, _MISSING))
+        self.data[key] = value
+        self.dirty.add(key)
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Remove `key` and return its value."""
+        if key not in self.data:
+            return default
+        if self._frozen is not None and key in self._frozen:
+            self._saved.setdefault(key, self.data[key])
+        self.dirty.add(key)
+        return self.data.pop(key)
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """All entries; the order is not part of the state."""
+        return iter(self.data.items())
+
+    def freeze(self) -> Iterator[Entry]:
+        """The entries changed since the last freeze, as they are now, whatever is put while iterating."""
+        frozen, self.dirty, self._saved = self.dirty, set(), {}
+        self._frozen = frozen
+        return self._write(frozen)
+
+    def _write(self, frozen: set[Any]) -> Iterator[Entry]:
+        while frozen:
+            key = frozen.pop()
+            value = self._saved.pop(key, _MISSING) if key in self._saved else self.data.get(key, _MISSING)
+            yield key, None if value is _MISSING else pack(value)
+        self._frozen = None
+
+    def load(self, key: Any, data: bytes) -> None:
+        """Put back one entry of a checkpoint."""
+        self.data[key] = unpack(data)
+
+    def content(self) -> Any:
+        """The whole content, for hashing."""
+        return sorted(((pack(key), value) for key, value in self.data.items()), key=lambda item: item[0])
+
+
+class LogStore:
+    """Entries in insertion order, written as a log of additions and removals whose dead beginning is cut off.
+
+    A checkpoint appends one chunk (removed keys, added entries); an entry that came and went between two checkpoints
+    is never written. The oldest chunks are deleted when none of their entries lives; when the chunks hold more than
+    twice the living, everything is written anew.
+    """
+
+    __slots__ = ("_added", "_chunks", "_next", "_removed", "_rewrite_above", "_written", "data", "get")
+
+    def __init__(self) -> None:
+        self.data: dict[Any, Any] = {}
+        self.get: Callable[..., Any] = self.data.get
+        self._added: dict[Any, Any] = {}
+        self._removed: list[Any] = []
+        self._chunks: deque[tuple[int, deque[Any]]] = deque()
+        self._next = 0
+        self._written = 0
+        self._rewrite_above = 10_000
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def put(self, key: Any, value: Any) -> None:
+        """Append an entry; a key that is there already moves to the end."""
+        if key in self.data:
+            self.pop(key)
+        self.data[key] = value
+        self._added[key] = value
+
+    def pop(self, key: Any, default: Any = None) -> Any:
+        """Remove `key` and return its value."""
+        value = self.data.pop(key, _MISSING)
+        if value is _MISSING:
+            return default
+        if self._added.pop(key, _MISSING) is _MISSING:
+            self._removed.append(key)
+        return value
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """All entries, oldest first."""
+        return iter(self.data.items())
+
+    def freeze(self) -> Iterator[Entry]:
+        """What to write so that the chunks fold to the present content."""
+        if self._written > self._rewrite_above and self._written > 2 * len(self.data):
+            dead = [number for number, _ in self._chunks]
+            self._chunks.clear()
+            self._written = 0
+            removed, added = [], list(self.data.items())
+        else:
+            dead = self._dead_chunks()
+            removed, added = self._removed, list(self._added.items())
+        self._removed, self._added = [], {}
+        return self._write(dead, removed, added)
+
+    def _dead_chunks(self) -> list[int]:
+        dead = []
+        while self._chunks:
+            number, keys = self._chunks[0]
+            while keys and keys[0] not in self.data:
+                keys.popleft()
+                self._written -= 1
+            if keys:
+                break
+            dead.append(number)
+            self._chunks.popleft()
+        return dead
+
+    def _write(self, dead: list[int], removed: list[Any], added: list[tuple[Any, Any]]) -> Iterator[Entry]:
+        for number in dead:
+            yield number, None
+        for start in range(0, len(removed), _CHUNK_KEYS):
+            yield self._chunk(removed[start : start + _CHUNK_KEYS], [], deque())
+        entries: list[Any] = []
+        keys: deque[Any] = deque()
+        size = 0
+        for key, value in added:
+            entry = pack((key, value))
+            entries.append(msgspec.Raw(entry))
+            keys.append(key)
+            size += len(entry)
+            if size > _CHUNK_BYTES:
+                yield self._chunk([], entries, keys)
+                entries, keys, size = [], deque(), 0
+        if entries:
+            yield self._chunk([], entries, keys)
+
+    def _chunk(self, removed: list[Any], entries: list[Any], keys: deque[Any]) -> Entry:
+        number, self._next = self._next, self._next + 1
+        self._chunks.append((number, keys))
+        self._written += len(keys)
+        return number, pack((removed, entries))
+
+    def load(self, key: Any, data: bytes) -> None:
+        """Put back one chunk; chunks must come in the order of their numbers."""
+        removed, entries = unpack(data)
+        for dead in removed:
+            self.data.pop(dead, None)
+        for name, value in entries:
+            self.data.pop(name, None)
+            self.data[name] = value
+        self._chunks.append((key, deque(name for name, _ in entries)))
+        self._written += len(entries)
+        self._next = key + 1
+
+    def content(self) -> Any:
+        """The whole content, for hashing: order counts."""
+        return list(self.data.items())
+
+
+class CellStore:
+    """One mutable value, written whole at every checkpoint, in chunks where it is large."""
+
+    __slots__ = ("_chunks", "_codec", "_name", "_parts", "value")
+
+    def __init__(self, name: str, initial: Any, codec: ObjectCodec | None) -> None:
+        self.value = initial
+        self._name = name
+        self._codec = codec
+        self._chunks = 0
+        self._parts: dict[int, tuple[int, bytes]] = {}
+
+    def __len__(self) -> int:
+        return 1
+
+    def freeze(self) -> Iterator[Entry]:
+        """The whole value as it is now (it is mutable, so it is encoded at once)."""
+        data = pack(self.value) if self._codec is None else self._codec.seal(self._name, self.value)
+        count = max(1, -(-len(data) // _CHUNK_BYTES))
+        entries: list[Entry] = [
+            (i, pack((count, data[i * _CHUNK_BYTES : (i + 1) * _CHUNK_BYTES]))) for i in range(count)
+        ]
+        entries += [(i, None) for i in range(count, self._chunks)]
+        self._chunks = count
+        return iter(entries)
+
+    def load(self, key: Any, data: bytes) -> None:
+        """Put back one chunk."""
+        count, part = _decoder.decode(data)
+        self._parts[key] = (count, part)
+
+    def loaded(self) -> None:
+        """Put the chunks together and read the value."""
+        if not self._parts:
+            return
+        count = self._parts[0][0]
+        data = b"".join(self._parts[i][1] for i in range(count))
+        self.value = _decoder.decode(data) if self._codec is None else self._codec.open(self._name, data)
+        self._chunks = len(self._parts)
+        self._parts = {}
+
+
+_KINDS: dict[str, Callable[[], Any]] = {"keyed": KeyedStore, "log": LogStore}
+
+
+class Stores:
+    """All stores of one task: made from what its processors ask for, frozen and restored together.
+
+    `states[processor]` is what that processor is handed: its stores under their names, and what is derived from a
+    restored store under its name + ``.index``.
+    """
+
+    def __init__(self, wanted: dict[str, tuple[StoreSpec, ...]], codec: ObjectCodec | None = None) -> None:
+        self.states: dict[str, dict[str, Any]] = {}
+        self._specs: dict[tuple[str, str], StoreSpec] = {}
+        self._stores: dict[tuple[str, str], Any] = {}
+        for processor, specs in wanted.items():
+            state = self.states[processor] = {}
+            for spec in specs:
+                store = self._make(f"{processor}.{spec.name}", spec, codec)
+                self._specs[processor, spec.name] = spec
+                self._stores[processor, spec.name] = store
+                state[spec.name] = store
+        self.loaded()
+
+    @staticmethod
+    def _make(name: str, spec: StoreSpec, codec: ObjectCodec | None) -> Any:
+        if spec.kind != "cell":
+            return _KINDS[spec.kind]()
+        initial = spec.initial() if spec.initial else None
+        return CellStore(name, initial, codec if spec.codec == "object" else None)
+
+    def freeze(self) -> Iterator[Entry]:
+        """Everything that changed since the last freeze, as ((processor, store, key), bytes or None)."""
+        frozen = [(name, store.freeze()) for name, store in self._stores.items()]
+        return (((processor, store, key), data) for (processor, store), entries in frozen for key, data in entries)
+
+    def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
+        """Fill empty stores from the entries of a checkpoint."""
+        for (processor, name, key), data in sorted(entries.items(), key=_chunk_order):
+            store = self._stores.get((processor, name))
+            if store is not None:
+                store.load(key, data)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Finish a restore: join chunks, derive indexes."""
+        for (processor, name), store in self._stores.items():
+            if hasattr(store, "loaded"):
+                store.loaded()
+            index = self._specs[processor, name].index
+            if index is not None:
+                self.states[processor][f"{name}.index"] = index(store)
+
+    def contents(self) -> dict[str, Any]:
+        """Everything as plain values and objects, for hashing and inspection."""
+        return {
+            f"{processor}.{name}": store.value if isinstance(store, CellStore) else store.content()
+            for (processor, name), store in self._stores.items()
+        }
+
+
+def _chunk_order(entry: tuple[tuple[str, str, Any], bytes]) -> tuple[str, str, int]:
+    processor, name, key = entry[0]
+    return processor, name, key if type(key) is int else 0

@@ -1,0 +1,91 @@
+"""Stages, and where the chain of them may be cut.
+
+    events ─ validate ─ featurize ─┬─ predict ─ join ─ train ─ evaluate ─┬─ drift
+    labels ──────────────┘         └ P.features                          └ P.predictions, P.examples
+
+A group of stages runs chained in one task, records passing by reference. Between two groups stands a topic. The
+groups that may run on their own are those between cuts; the whole is the lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from headrace.streams.errors import UsageError
+
+__all__ = ["STAGES", "Group", "group_of"]
+
+STAGES = ("validate", "featurize", "predict", "join", "train", "evaluate", "drift")
+_SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Consecutive stages that run chained, and the topics they meet others in.
+
+    `inputs` are roles in merge order at equal times: labels come before events. `partitioned_by` names the input whose
+    partitions are the tasks.
+    """
+
+    stages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What consumer group, journal entries and state of this group are called."""
+        return "lane" if self.stages == STAGES else "-".join(self.stages)
+
+    @property
+    def front(self) -> bool:
+        """Whether it reads raw events."""
+        return "validate" in self.stages
+
+    @property
+    def back(self) -> bool:
+        """Whether it predicts and learns."""
+        return "predict" in self.stages
+
+    @property
+    def watches(self) -> bool:
+        """Whether it looks for drift."""
+        return "drift" in self.stages
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Roles of its input topics, by rank."""
+        if self.front:
+            return ("labels", "events")
+        return ("labels", "features") if self.back else ("examples", "features", "predictions")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Roles of the topics it writes, its own journal and state apart."""
+        roles: list[str] = []
+        if self.front:
+            roles += ["features"]
+        if self.back:
+            roles += ["predictions", "examples", "evaluations"]
+        if self.watches:
+            roles += ["alerts"]
+        return (*roles, "dead-letter")
+
+    @property
+    def upstream(self) -> dict[str, str]:
+        """For each input written by another group: the stage that writes it."""
+        written = {"features": "featurize", "predictions": "predict", "examples": "join"}
+        return {role: written[role] for role in self.inputs if role in written}
+
+
+def group_of(stages: Iterable[str] | None = None) -> Group:
+    """The group made of these stages; UsageError says which cuts there are."""
+    wanted = set(STAGES if stages is None else stages)
+    unknown = wanted - set(STAGES)
+    if unknown:
+        raise UsageError(f"No stage is called {', '.join(sorted(unknown))}; the stages are {', '.join(STAGES)}.")
+    for first in range(len(_SEGMENTS)):
+        for last in range(first, len(_SEGMENTS)):
+            group = tuple(stage for segment in _SEGMENTS[first : last + 1] for stage in segment)
+            if set(group) == wanted:
+                return Group(group)
+    legal = " | ".join(",".join(segment) for segment in _SEGMENTS)
+    raise UsageError(f"These stages do not form a group; cut the chain at a bar only: {legal}.")
