@@ -1,0 +1,1 @@
+"""Settings for all tests; fixtures lie beside the tests that use them."""
