@@ -27,11 +27,14 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml headrace/__init__.py
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Written beside first: an unchanged lock keeps its date, and with it the environment.
 lock: install ## resolve pyproject.toml anew into requirements.lock (UPGRADE=1: to the newest versions)
+	@cp requirements.lock $(VENV)/requirements.lock
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/python -m piptools compile --quiet --extra dev --allow-unsafe \
 		--generate-hashes --strip-extras --resolver backtracking --newline lf $(if $(UPGRADE),--upgrade) \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--output-file requirements.lock pyproject.toml
+		--output-file $(VENV)/requirements.lock pyproject.toml
+	@cmp -s $(VENV)/requirements.lock requirements.lock || cp $(VENV)/requirements.lock requirements.lock
 
 lint: install ## ruff (rules and format) and mypy
 	$(BIN)/ruff check
