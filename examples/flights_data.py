@@ -151,7 +151,7 @@ def _offsets_min(utc_min: Any, zone: pd.Series[str]) -> Any:
     """Minutes from UTC to the clocks of each row's zone."""
     offsets = np.zeros(len(utc_min), dtype="int64")
     for name, rows in zone.groupby(zone).indices.items():
-        local = pd.to_datetime(utc_min[rows], unit="m", utc=True).tz_convert(name)
+        local = pd.to_datetime(utc_min[rows] * 60, unit="s", utc=True).tz_convert(name)
         offsets[rows] = _minutes(local.tz_localize(None).tz_localize("UTC")) - utc_min[rows]
     return offsets
 

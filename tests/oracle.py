@@ -9,7 +9,8 @@ easy to check. The rules:
   `ttl_ms` it is still in time. How an event or a label ended is remembered for another `ttl_ms`.
 - An event is first described by what was known before it, then counted. An outcome is counted when it meets its event,
   in the tile of the label's time. No description depends on what is in the event's future.
-- A window is its last `over_ms / tile_ms` tiles, the one that has begun included. No key (null): the default.
+- A window is its last `over_ms / tile_ms` tiles, the one that has begun included. No key (null): the default. Events
+  later than the grace are not known here: use events in the order of their time.
 - Every model answers when the event comes, is scored with that answer and learns when the label comes.
 - The first label of an event trains; further ones are counted as `duplicate` (the same) or `corrected` (another).
 - An event whose id came within `horizon_ms` before is a duplicate and ignored.
@@ -78,9 +79,12 @@ class Times:
         end = (at_ms // tile_ms + 1) * tile_ms
         return bisect_left(times, end) - bisect_left(times, end - over_ms)
 
-    def last(self, key: str | None) -> int | None:
-        """The latest of this key; None if there is none."""
-        return self.of[key][-1] if key in self.of else None
+    def last(self, key: str | None, at_ms: int, over_ms: int, tile_ms: int) -> int | None:
+        """The latest in the window at `at_ms`; None if there is none."""
+        times = self.of.get(key, []) if key is not None else []
+        end = (at_ms // tile_ms + 1) * tile_ms
+        index = bisect_left(times, end) - 1
+        return times[index] if index >= 0 and times[index] >= end - over_ms else None
 
 
 class Features:
@@ -105,7 +109,7 @@ class Features:
             "origin_late_1h": self._late(event, "origin", HOUR_MS, 5 * MINUTE_MS),
             "tail_late_24h": self._late(event, "tailnum", 24 * HOUR_MS, 2 * HOUR_MS),
             "dest_late_3h": self._late(event, "dest", 3 * HOUR_MS, 15 * MINUTE_MS),
-            "since_tail_s": self._since(event, "tailnum"),
+            "since_tail_s": self._since(event, "tailnum", 7 * DAY_MS, 14 * HOUR_MS),
         }
 
     def add_event(self, event: dict[str, Any]) -> None:
@@ -129,9 +133,10 @@ class Features:
         late = self.late_arrivals[by].count(event[by], at_ms, over_ms, tile_ms)
         return late / known if known else 0.0
 
-    def _since(self, event: dict[str, Any], by: str) -> float:
-        last_ms = self.departures[by].last(event[by])
-        return 0.0 if last_ms is None else (event["scheduled_departure"] - last_ms) / 1000
+    def _since(self, event: dict[str, Any], by: str, over_ms: int, tile_ms: int) -> float:
+        at_ms = event["scheduled_departure"]
+        last_ms = self.departures[by].last(event[by], at_ms, over_ms, tile_ms)
+        return 0.0 if last_ms is None else max(at_ms - last_ms, 0) / 1000
 
 
 @dataclass

@@ -87,8 +87,17 @@ def test_no_tail_number_no_memory() -> None:
 
 
 def test_since_counts_seconds() -> None:
-    """The gap to the aircraft's last flight is in seconds, however long ago that was."""
+    """The gap to the aircraft's last flight is in seconds."""
     assert run([flight("a", 0), flight("b", 3 * DAY + 500)], [])["features"][1]["since_tail_s"] == 3 * 86_400 + 0.5
+
+
+def test_since_forgets_after_seven_days_in_tiles() -> None:
+    """The last flight is forgotten when its tile of 14 hours is no longer among the last twelve."""
+    tile = 14 * HOUR
+    start = -NOON % tile
+    last_in = run([flight("a", start), flight("b", start + 12 * tile - 1)], [])["features"][1]
+    first_out = run([flight("a", start + tile - 1), flight("b", start + 12 * tile)], [])["features"][1]
+    assert (last_in["since_tail_s"], first_out["since_tail_s"]) == (7 * 86_400 - 0.001, 0.0)
 
 
 def test_models_answer_before_they_learn() -> None:
