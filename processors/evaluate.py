@@ -1,0 +1,116 @@
+"""Progressive evaluation: every answer is scored when its label becomes known, before anything learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from headrace.processors.base import State, StoreSpec
+from headrace.processors.metrics import Task, check_task, scores_for
+from headrace.schemas.records import Evaluation
+
+__all__ = ["ROLES", "Evaluate"]
+
+ROLES: tuple[str, str, str] = ("champion", "challenger", "baseline")
+
+_CELL = "evaluation"
+
+
+class Evaluate:
+    """Scores the answers of several models, since the start and in tumbling windows of `every` examples.
+
+    Parameters
+    ----------
+    task
+        "binary", "multiclass" or "regression".
+    models
+        Names, in the order in which their answers are handed in.
+    roles
+        "champion", "challenger" or "baseline" for each model.
+    every
+        Examples in a window, which is named `last-<every>`; whenever one is full, each model gets a record for it
+        and one named `overall`. Examples count whether or not a model answered; `scored` says how many answers did.
+    shard
+        The model shard that the records name.
+
+    The state is one plain cell: the counts of examples, and for each model a cell of `metrics` for both spans.
+    """
+
+    def __init__(
+        self, task: str, models: Sequence[str], roles: Mapping[str, str], every: int = 1000, shard: int = 0
+    ) -> None:
+        self.task: Task = check_task(task)
+        self.models = tuple(models)
+        self.roles = dict(roles)
+        self.every = every
+        self.shard = shard
+        self.window = f"last-{every}"
+        self._scores = scores_for(task)
+        if not self.models or len(set(self.models)) != len(self.models):
+            raise ValueError(f"models must be one or more different names; got {self.models!r}")
+        if set(self.roles) != set(self.models) or not set(self.roles.values()) <= set(ROLES):
+            raise ValueError(f"roles must give each of {self.models!r} one of {', '.join(ROLES)}; got {self.roles!r}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1; got {every!r}")
+
+    def stores(self) -> list[StoreSpec]:
+        """Return the one cell that `process` keeps."""
+        return [StoreSpec(_CELL, "cell", self._initial)]
+
+    def process(self, y: Any, answers: Sequence[Any], n: int, time_ms: int, state: State) -> list[Evaluation]:
+        """Score one example's answers, in the order of `models`; return records if this example fills the window.
+
+        `n` is the example's running number, `time_ms` its time. An answer is {class: probability}, a label, a
+        number, or None.
+        """
+        value = state[_CELL].value
+        update = self._scores.update
+        for cells, answer in zip(value["models"], answers, strict=True):
+            update(cells[0], cells[1], y, answer)
+        spans = value["spans"]
+        span = spans[1]
+        if not span[0]:
+            span[1], span[2] = n, time_ms
+            if not spans[0][0]:
+                spans[0][1], spans[0][2] = n, time_ms
+        span[0] += 1
+        if span[0] < self.every:
+            return []
+        return self._close(value, n, time_ms)
+
+    def summary(self, state: State) -> dict[str, dict[str, float | None]]:
+        """Return the overall metrics of every model as they stand now."""
+        cells = state[_CELL].value["models"]
+        return {model: self._scores.values(pair[0]) for model, pair in zip(self.models, cells, strict=True)}
+
+    def _initial(self) -> dict[str, Any]:
+        fresh = self._scores.fresh
+        return {"spans": [[0, 0, 0], [0, 0, 0]], "models": [[fresh(), fresh()] for _ in self.models]}
+
+    def _close(self, value: dict[str, Any], n: int, time_ms: int) -> list[Evaluation]:
+        """Return each model's records of the full window and of everything so far, and start the next window."""
+        overall, window = value["spans"]
+        overall[0] += window[0]
+        records = []
+        for model, cells in zip(self.models, value["models"], strict=True):
+            records.append(self._record(model, self.window, window, cells[1], n, time_ms))
+            records.append(self._record(model, "overall", overall, cells[0], n, time_ms))
+            cells[1] = self._scores.fresh()
+        window[:] = (0, 0, 0)
+        return records
+
+    def _record(self, model: str, window: str, span: list[int], cell: Any, n: int, time_ms: int) -> Evaluation:
+        return Evaluation(
+            model=model,
+            role=self.roles[model],
+            shard=self.shard,
+            segment=None,
+            window=window,
+            n=span[0],
+            scored=self._scores.scored(cell),
+            first_n=span[1],
+            last_n=n,
+            first_time_ms=span[2],
+            last_time_ms=time_ms,
+            metrics=self._scores.values(cell),
+        )
