@@ -194,6 +194,10 @@ def watch_prediction(detector: Any) -> Watch:
 
 def error_of(task: Task, answer: Any, y: Any) -> float | None:
     """Return how wrong an answer was: 0.0 or 1.0 for classes, the absolute error for regression; None if none."""
+    if answer.__class__ is dict and task == "binary" and len(answer) == 2:  # predict_one without a call, but for ties
+        p, q = answer[True], answer[False]
+        if p > q or q > p:
+            return 0.0 if y == (p > q) else 1.0
     said = predicted(answer)
     if said is None:
         return None
