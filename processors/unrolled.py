@@ -1,0 +1,260 @@
+"""Featurize as straight-line Python: source made once for a plan and a state, with the same results and the same state.
+
+What is common is written out: a key that stays in its newest tile is asked and changed without a loop. All else
+(a new key, a new tile, a late event) calls the functions of `Group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from keyword import iskeyword
+from typing import Any
+
+from headrace.processors.base import State
+from headrace.processors.binding import Asked, Bound, Plan, Reader, key_of, outcome
+from headrace.processors.features import coerce, failed
+from headrace.processors.windows import Group, define, indent, since
+
+__all__ = ["process", "update"]
+
+PLAIN = {"double": "float", "long": "int", "string": "str", "boolean": "bool"}
+
+
+def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int], dict[str, Any]]:
+    """Answer ``process(event, time_ms, stream_time_ms)`` for `plan` on `state`."""
+    names = _names(plan, grace_ms, state)
+    lines = [f"floor_ms = stream - {grace_ms}", *_tiles(plan)]
+    for i, fed in enumerate(plan.groups):
+        spans = sorted({b.source.span for b in plan.bound if isinstance(b.source, Asked) and b.source.group == i})
+        lines += _key(i, fed.group, plan, names)
+        lines += _query(i, fed.group, spans, _nullable(fed.group, plan))
+    for i, bound in enumerate(plan.bound):
+        names[f"default{i}"] = bound.source.default
+        if isinstance(bound.source, Reader):
+            lines += _read(f"x{i}", f"read{i}", bound.source, names)
+        else:
+            lines += _answer(i, bound, plan)
+    for i, reader in enumerate(plan.readers):
+        lines += _read(f"value{i}", f"of{i}", reader, names)
+    events = [(i, fed) for i, fed in enumerate(plan.groups) if not fed.outcomes]
+    lines += [*SWEEP, *(f"    w{i} = None if key{i} is None else get{i}(key{i})" for i, _ in events)]
+    if events:
+        lines.append("if t >= floor_ms:")
+        for i, fed in events:
+            values = [f"value{feed}" for feed in fed.feeds]
+            source = _change(i, fed.group, values, known=True)
+            lines += _unless_null(_nullable(fed.group, plan), i, source, 1)
+    lines += _record(plan)
+    return _make("process", "event, t, stream", lines, names)
+
+
+def update(
+    plan: Plan, bys: tuple[Any, ...], grace_ms: int, state: State
+) -> Callable[[tuple[Any, ...], Any, int, int], None]:
+    """Answer ``update(keys, y, time_ms, stream_time_ms)`` for `plan` on `state`."""
+    names = _names(plan, grace_ms, state) | {"outcome": outcome, "task": plan.task}
+    outcomes = [(i, fed) for i, fed in enumerate(plan.groups) if fed.outcomes]
+    classes = list(dict.fromkeys(of for _, fed in outcomes for of in fed.feeds))
+    lines = [f"floor_ms = stream - {grace_ms}"]
+    for number, of in enumerate(classes):
+        binary = plan.task == "binary"
+        lines.append(f"label{number} = 1.0 if y else 0.0" if binary else f"label{number} = outcome({of!r}, task, y)")
+    lines += [*SWEEP, "if t < floor_ms:", "    return", *_tiles(plan)]
+    if bys:
+        lines.append(f"{', '.join(f'by{i}' for i in range(len(bys)))}, = keys")
+    for i, fed in outcomes:
+        values = [f"label{classes.index(of)}" for of in fed.feeds]
+        lines.append(f"key{i} = by{bys.index(fed.group.by)}")
+        lines += _unless_null(_nullable(fed.group, plan), i, [f"w{i} = get{i}(key{i})", *_change(i, fed.group, values, known=False)], 0)
+    return _make("update", "keys, y, t, stream", lines, names)
+
+
+SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
+
+
+def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
+    """Answer what the source may refer to."""
+    groups = [fed.group for fed in plan.groups]
+    names: dict[str, Any] = {"coerce": coerce, "failed": failed, "since": since, "checked": [b for b in plan.bound]}
+    for i, group in enumerate(groups):
+        store, idle = state[group.name], state[group.name + ".index"]
+        names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get, f"put{i}": store.put}
+        names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
+        names |= {f"enter{i}": idle.enter, f"move{i}": idle.move}
+
+    def sweep(stream_time_ms: int) -> float:
+        """Evict, and answer the stream time from which there may be more to evict."""
+        due = float("inf")
+        for group in groups:
+            floor = (stream_time_ms - grace_ms) // group.tile_ms
+            group.sweep(state[group.name], state[group.name + ".index"], floor)
+            due = min(due, (floor + 1) * group.tile_ms + grace_ms)
+        return due
+
+    return names | {"sweep": sweep, "due": float("-inf")}
+
+
+def _tiles(plan: Plan) -> list[str]:
+    """The tile of t, and the one that the grace reaches back to, for each size of tiles."""
+    lines = []
+    for size in dict.fromkeys(fed.group.tile_ms for fed in plan.groups):
+        lines += [f"tile_{size} = t // {size}", f"floor_{size} = floor_ms // {size}"]
+    return lines
+
+
+def _nullable(group: Group, plan: Plan) -> bool:
+    return any(column in plan.nullable for column in group.by or ())
+
+
+def _key(i: int, group: Group, plan: Plan, names: dict[str, Any]) -> list[str]:
+    """key = the event's key in this group; shared with an earlier group by the same columns."""
+    for j, fed in enumerate(plan.groups[:i]):
+        if fed.group.by == group.by:
+            return [f"key{i} = key{j}"]
+    if group.by is None:
+        return [f'key{i} = ""']
+    read = ", ".join(_column(column) for column in group.by)
+    if len(group.by) == 1:
+        return [f"key{i} = {read}"]
+    lines = [f"key{i} = ({read})"]
+    return [*lines, f"if None in key{i}:", f"    key{i} = None"] if _nullable(group, plan) else lines
+
+
+def _column(column: str) -> str:
+    return f"getattr(event, {column!r})" if iskeyword(column) or column.startswith("__") else f"event.{column}"
+
+
+def _slots(i: int, group: Group, letter: str) -> list[str]:
+    return group.slots(f"{letter}{i}_")
+
+
+def _held(i: int, group: Group) -> list[str]:
+    """Names for what a key of group i holds: head, its slots, the closed slots of each span, the older tiles."""
+    closed = [name for span in group.spans for name in _slots(i, group, f"closed{span}_")]
+    return [f"head{i}", *_slots(i, group, "a"), *closed, f"tiles{i}"]
+
+
+def _query(i: int, group: Group, spans: list[int], nullable: bool) -> list[str]:
+    """q<span> = the merged slots of each span that is asked."""
+    tile, floor = f"tile_{group.tile_ms}", f"floor_{group.tile_ms}"
+    asked = [(span, _slots(i, group, f"q{span}_")) for span in spans]
+    get = f"get{i}(key{i})"
+    lines = [f"w{i} = None if key{i} is None else {get}" if nullable else f"w{i} = {get}", f"if w{i} is None:"]
+    lines += [f"    {group.clear(f'q{span}_{i}_')}" for span, _ in asked]
+    lines += [f"elif w{i}[0] == {tile} >= {floor}:", f"    {', '.join(_held(i, group))} = w{i}"]
+    for span, slots in asked:
+        lines.append(f"    {', '.join(slots)}, = {', '.join(_slots(i, group, f'closed{span}_'))},")
+        lines.append(indent(group.merges(f"q{span}_{i}_", f"a{i}_")))
+    lines += ["else:", f"    high = {tile} if {tile} >= {floor} else {floor}", f"    tiles{i} = w{i}[-1] + w{i}[:{group.width + 1}]"]
+    lines += [f"    {', '.join(slots)}, = fold{i}(tiles{i}, high - {span - 1}, {tile})" for span, slots in asked]
+    return lines
+
+
+def _read(target: str, name: str, reader: Reader, names: dict[str, Any]) -> list[str]:
+    """target = the checked value of a column or function; only what is not plainly right goes through `coerce`."""
+    if isinstance(reader.source, str):
+        lines = [f"{target} = {_column(reader.source)}"]
+    else:
+        names[name] = reader.source
+        lines = ["try:", f"    {target} = {name}(event)", "except Exception as error:", f"    failed({reader.name!r}, error)"]
+    if reader.default is not None:
+        names[f"{name}_default"] = reader.default
+        lines += [f"if {target} is None:", f"    {target} = {name}_default"]
+    wrong = f"{target}.__class__ is not {PLAIN[reader.type]}"
+    if reader.type == "double":
+        wrong += f" or {target} - {target} != 0.0"
+    elif reader.type == "long":
+        wrong += f" or not -9223372036854775808 <= {target} <= 9223372036854775807"
+    elif reader.type == "string":
+        wrong += f" or not {target}.isascii()"
+    lines.append(f"if {wrong}:")
+    lines.append(f"    {target} = coerce({reader.name!r}, {reader.type!r}, {reader.nullable}, {target})")
+    return lines
+
+
+def _answer(i: int, bound: Bound, plan: Plan) -> list[str]:
+    """x = the aggregate, from the merged slots of its window."""
+    asked = bound.source
+    assert isinstance(asked, Asked)
+    prefix = f"q{asked.span}_{asked.group}_"
+    first, *more = (f"{prefix}{part.at + j}" for part in asked.parts for j in range(part.width))
+    default = f"default{i}"
+    answers = {
+        "count": f"{first} or {default}",
+        "sum": f"{more[0]} if {first} else {default}" if more else "",
+        "mean": f"{more[0]} / {first} if {first} else {default}" if more else "",
+        "variance": f"{more[1]} / ({first} - 1) if {first} > 1 else {default}" if len(more) > 1 else "",
+        "min": f"{first} if {first} != inf else {default}",
+        "max": f"{first} if {first} != -inf else {default}",
+        "last": f"{default} if {first} is None else {more[0]}" if more else "",
+        "time_since_last": f"{default} if {first} is None else (t - {first}) / 1000.0 if t > {first} else 0.0",
+    }
+    lines = [f"x{i} = {answers[asked.how]}"]
+    labels = plan.groups[asked.group].outcomes and plan.task != "regression"
+    if asked.how in ("sum", "mean", "variance") and not labels:
+        finite = f"x{i} - x{i} != 0.0"
+        lines += [f"if x{i} is not None and {finite}:" if bound.nullable else f"if {finite}:", f"    checked[{i}].checked(x{i})"]
+    return lines
+
+
+def _change(i: int, group: Group, values: list[str], *, known: bool) -> list[str]:
+    """Add one row to what the key holds; `known`: the query has taken it apart where it is in its newest tile."""
+    tile, floor, held = f"tile_{group.tile_ms}", f"floor_{group.tile_ms}", ", ".join(_held(i, group))
+    lines = [f"if w{i} is not None and w{i}[0] == {tile}:"]
+    if not known:
+        lines.append(f"    {held} = w{i}")
+    adds = "\n".join(part.add(f"a{i}_", f"v{i}_") for part in group.parts)
+    lines = [f"v{i}_{j} = {value}" for j, value in enumerate(values) if f"v{i}_{j}" in adds]
+    lines.append(f"if w{i} is not None and w{i}[0] == {tile}:")
+    if not known:
+        lines.append(f"    {held} = w{i}")
+    lines += [indent(adds), f"    put{i}(key{i}, ({held}))"]
+    if known:
+        lines += [f"elif w{i} is None or w{i}[0] < {tile}:", indent("\n".join(_advance(i, group, adds)))]
+    arguments = ", ".join([f"w{i}", tile, "t", f"{floor} - {group.span - 1}", *values])
+    return [*lines, "else:", f"    keep{i}(store{i}, idle{i}, key{i}, w{i}, add{i}({arguments}))"]
+
+
+def _advance(i: int, group: Group, adds: str) -> list[str]:
+    """Begin a newer tile, knowing what the windows that end in it saw: that is their closed slots."""
+    tile, keep = f"tile_{group.tile_ms}", f"floor_{group.tile_ms} - {group.span - 1}"
+    closed = [name for span in group.spans for name in _slots(i, group, f"q{span}_")]
+    held = ", ".join([tile, *_slots(i, group, "a"), *closed, f"tiles{i}"])
+    return [
+        f"if w{i} is None:",
+        f"    tiles{i} = ()",
+        f"    enter{i}(key{i}, {tile})",
+        "else:",
+        f"    if tiles{i}[0] < {keep}:",
+        f"        tiles{i} = since(tiles{i}, {keep}, {group.width + 1})",
+        f"    move{i}(key{i}, w{i}[0], {tile})",
+        group.clear(f"a{i}_"),
+        adds,
+        f"put{i}(key{i}, ({held}))",
+    ]
+
+
+def _unless_null(nullable: bool, i: int, lines: list[str], level: int) -> list[str]:
+    source = indent("\n".join(lines), level + nullable)
+    return [indent(f"if key{i} is not None:", level), source] if nullable else [source]
+
+
+def _record(plan: Plan) -> list[str]:
+    """Return the features that are not missing, in the order of their declaration."""
+    whole = "{" + ", ".join(f"{bound.name!r}: x{i}" for i, bound in enumerate(plan.bound)) + "}"
+    nullable = [i for i, bound in enumerate(plan.bound) if bound.nullable]
+    if not nullable:
+        return [f"return {whole}"]
+    lines = [f"if {' and '.join(f'x{i} is not None' for i in nullable)}:", f"    return {whole}", "x = {}"]
+    for i, bound in enumerate(plan.bound):
+        put = f"x[{bound.name!r}] = x{i}"
+        lines += [f"if x{i} is not None:", f"    {put}"] if bound.nullable else [put]
+    return [*lines, "return x"]
+
+
+def _make(name: str, arguments: str, lines: list[str], names: dict[str, Any]) -> Any:
+    """Answer the function; what it refers to becomes variables of an enclosing function, which are fast to reach."""
+    body = indent("\n".join(lines), 2)
+    given = ", ".join(names)
+    source = f"def make({given}):\n    inf = float('inf')\n    def {name}({arguments}):\n        nonlocal due\n{body}\n    return {name}\n"
+    return define(source, "make")(**names)

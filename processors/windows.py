@@ -1,0 +1,324 @@
+"""Sliding aggregates over event time, held as tiles in one immutable tuple per key.
+
+A tile is ``floor(t / tile)``. The window of length ``over`` at time t covers the last ``over / tile`` tiles up to
+and including the tile of t, so it reaches back between ``over - tile`` and ``over``. What a key holds is
+
+    (head, *slots of head, *closed slots per window length, (tile, *slots, tile, *slots, ...))
+
+`head` is its newest tile and the inner tuple has the older ones, oldest first. `closed` is the fold of the older
+tiles that a window ending in `head` covers: while a key stays in one tile, asking and adding are O(1).
+
+Which tiles are visible depends on times alone, never on what has been dropped or evicted: with
+``floor = (stream_time - grace) // tile`` a window of k tiles that ends in `tile` sees ``max(tile, floor) - k < i <= tile``.
+Dropping what is older than ``floor - k`` can therefore not be seen. Folds always go from the oldest tile to the
+newest, so a result is the same double whether it comes from `closed` or from the tiles, before and after a restore.
+
+Variance by Welford within a tile and by Chan, Golub and LeVeque (1979) over tiles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from headrace.processors.base import Keyed
+
+__all__ = ["Group", "Idle", "Part", "check_tile", "default_tile", "define", "duration", "indent", "parts_of", "since", "spell"]
+
+MAX_TILES = 1_500
+UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+
+
+class _Kind(NamedTuple):
+    """A kind of slots: `zero` of each, and the source that adds a value `v` at `t`, and that merges a later tile b into a."""
+
+    zero: tuple[str, ...]
+    add: str
+    merge: str
+
+
+KINDS = {
+    "n": _Kind(("0",), "{a0} += 1", "{a0} += {b0}"),
+    "sum": _Kind(("0.0",), "{a0} += {v}", "{a0} += {b0}"),
+    "min": _Kind(("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}"),
+    "max": _Kind(("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}"),
+    "spread": _Kind(
+        ("0", "0.0", "0.0"),
+        "{a0} += 1\nd = {v} - {a1}\n{a1} += d / {a0}\n{a2} += d * ({v} - {a1})",
+        "if not {a0}: {a0} = {b0}; {a1} = {b1}; {a2} = {b2}\n"
+        "elif {b0}:\n"
+        "    d = {b1} - {a1}; m = {a0} + {b0}\n"
+        "    {a1} += d * ({b0} / m); {a2} += {b2} + d * d * ({a0} * {b0} / m); {a0} = m",
+    ),
+    "last": _Kind(
+        ("None", "None"),
+        "if {a0} is None or t >= {a0}: {a0} = t; {a1} = {v}",
+        "if {b0} is not None: {a0} = {b0}; {a1} = {b1}",
+    ),
+    "seen": _Kind(("None",), "if {a0} is None or t > {a0}: {a0} = t", "if {b0} is not None: {a0} = {b0}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some slots of a group: their kind, which of the group's values feeds them (None: the row itself), where they start."""
+
+    kind: str
+    value: int | None
+    at: int
+    missing: bool
+
+    @property
+    def width(self) -> int:
+        """Answer the number of slots."""
+        return len(KINDS[self.kind].zero)
+
+    def add(self, prefix: str, values: str) -> str:
+        """Source that adds value number `self.value` (named ``values + number``) to the slots named with `prefix`."""
+        v = f"{values}{self.value}"
+        source = KINDS[self.kind].add.format(v=v, **_names("a", prefix, self.at, self.width))
+        return f"if {v} is not None:\n{indent(source)}" if self.missing else source
+
+    def merge(self, prefix: str, other: str) -> str:
+        """Source that merges the slots named with `other` (a later tile) into those named with `prefix`."""
+        names = _names("a", prefix, self.at, self.width) | _names("b", other, self.at, self.width)
+        return KINDS[self.kind].merge.format(**names)
+
+
+@dataclass(frozen=True)
+class Group:
+    """All aggregates over one source, key and tile: the functions that fold and change what one key holds.
+
+    `spans` are the window lengths in tiles, `parts` the slots, `values` how many values a row brings.
+    """
+
+    name: str
+    by: tuple[str, ...] | None
+    tile_ms: int
+    spans: tuple[int, ...]
+    parts: tuple[Part, ...]
+    values: int
+
+    @property
+    def width(self) -> int:
+        """Answer the number of slots of a tile."""
+        return sum(part.width for part in self.parts)
+
+    @property
+    def span(self) -> int:
+        """Answer the longest window, in tiles."""
+        return max(self.spans)
+
+    @property
+    def zeros(self) -> tuple[str, ...]:
+        """Answer the source of an empty tile's slots."""
+        return tuple(zero for part in self.parts for zero in KINDS[part.kind].zero)
+
+    def slots(self, prefix: str) -> list[str]:
+        """Answer names for the slots of a tile."""
+        return [f"{prefix}{i}" for i in range(self.width)]
+
+    def adds(self, prefix: str, values: str) -> str:
+        """Source that adds one row's values at time ``t`` to the slots named with `prefix`."""
+        return "\n".join(part.add(prefix, values) for part in self.parts)
+
+    def merges(self, prefix: str, other: str) -> str:
+        """Source that merges a later tile's slots into those named with `prefix`."""
+        return "\n".join(part.merge(prefix, other) for part in self.parts)
+
+    def clear(self, prefix: str) -> str:
+        """Source that makes the slots named with `prefix` those of an empty tile."""
+        return "; ".join(f"{name} = {zero}" for name, zero in zip(self.slots(prefix), self.zeros, strict=True))
+
+    @cached_property
+    def fold(self) -> Callable[[tuple[Any, ...], int, int], tuple[Any, ...]]:
+        """``fold(tiles, low, high)``: the merged slots of the tiles within [low, high], in the order given."""
+        step = self.width + 1
+        source = f"""
+def fold(tiles, low, high):
+    {self.clear("a")}
+    each = iter(tiles)
+    for i, {", ".join(self.slots("b"))} in zip({", ".join(["each"] * step)}):
+        if low <= i <= high:
+{indent(self.merges("a", "b"), 3)}
+    return {listed(self.slots("a"))}
+"""
+        return define(source, "fold")
+
+    @cached_property
+    def add(self) -> Callable[..., tuple[Any, ...]]:
+        """``add(held, tile, t, keep, *values)``: what a key holds after one more row; drops tiles before `keep`."""
+        step = self.width + 1
+        slots = ", ".join(self.slots("a"))
+        closed = [f"c{i}_{j}" for i in range(len(self.spans)) for j in range(self.width)]
+        empty = ", ".join(self.zeros * len(self.spans))
+        values = "".join(f", v{i}" for i in range(self.values))
+        refold = ", ".join(f"*fold(tiles, head - {span - 1}, head - 1)" for span in self.spans)
+        source = f"""
+def add(held, tile, t, keep{values}):
+    if held is None:
+        {self.clear("a")}
+{indent(self.adds("a", "v"), 2)}
+        return (tile, {slots}, {empty}, ())
+    head, {slots}, {", ".join(closed)}, tiles = held
+    if tile == head:
+{indent(self.adds("a", "v"), 2)}
+        return (head, {slots}, {", ".join(closed)}, tiles)
+    if tile > head:
+        tiles = since(tiles + (head, {slots}), keep, {step})
+        head = tile
+        {self.clear("a")}
+{indent(self.adds("a", "v"), 2)}
+    else:
+        tiles = since(tiles, keep, {step})
+        at, end = place(tiles, tile, {step})
+        newest = ({slots},)
+        if at == end:
+            {self.clear("a")}
+        else:
+            {slots}, = tiles[at + 1:end]
+{indent(self.adds("a", "v"), 2)}
+        tiles = tiles[:at] + (tile, {slots}) + tiles[end:]
+        {slots}, = newest
+    return (head, {slots}, {refold}, tiles)
+"""
+        return define(source, "add", fold=self.fold, since=since, place=_place)
+
+    def ask(self, held: tuple[Any, ...] | None, span: int, tile: int, floor: int) -> tuple[Any, ...]:
+        """Answer the merged slots that a window of `span` tiles ending in `tile` sees."""
+        tiles = () if held is None else held[-1] + held[: self.width + 1]
+        return self.fold(tiles, max(tile, floor) - span + 1, tile)
+
+    def change(self, store: Keyed, idle: Idle, key: Any, tile: int, t: int, floor: int, values: tuple[Any, ...]) -> None:
+        """Add one row to what `key` holds."""
+        held = store.get(key)
+        self.keep(store, idle, key, held, self.add(held, tile, t, floor - self.span + 1, *values))
+
+    def keep(self, store: Keyed, idle: Idle, key: Any, old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> None:
+        """Store what `key` holds now, and note its newest tile."""
+        store.put(key, new)
+        if old is None:
+            idle.enter(key, new[0])
+        elif old[0] != new[0]:
+            idle.move(key, old[0], new[0])
+
+    def sweep(self, store: Keyed, idle: Idle, floor: int) -> None:
+        """Evict every key whose newest tile no window can see any more, at once: what remains depends on `floor` alone."""
+        for key in idle.before(floor - self.span + 1):
+            store.pop(key)
+
+
+class Idle:
+    """Keys by their newest tile: which have been idle for how long. Derived from a group's store, never written.
+
+    All keys before a tile are evicted together, so no order among them can matter.
+    """
+
+    __slots__ = ("tiles",)
+
+    def __init__(self, store: Any = None) -> None:
+        self.tiles: dict[int, set[Any]] = {}
+        for key, held in () if store is None else store.items():
+            self.enter(key, held[0])
+
+    def enter(self, key: Any, tile: int) -> None:
+        """Note that `tile` is the newest of `key`."""
+        keys = self.tiles.get(tile)
+        if keys is None:
+            self.tiles[tile] = {key}
+        else:
+            keys.add(key)
+
+    def move(self, key: Any, old: int, tile: int) -> None:
+        """Note that `tile` is now the newest of `key`, no longer `old`."""
+        keys = self.tiles[old]
+        keys.remove(key)
+        if not keys:
+            del self.tiles[old]
+        self.enter(key, tile)
+
+    def before(self, tile: int) -> list[Any]:
+        """Take out the keys whose newest tile is before `tile`."""
+        return [key for old in sorted(i for i in self.tiles if i < tile) for key in self.tiles.pop(old)]
+
+
+def parts_of(wanted: Iterable[tuple[str, int | None, bool]]) -> tuple[Part, ...]:
+    """Lay out one part after the other, for each (kind, value, missing)."""
+    parts: list[Part] = []
+    for kind, value, missing in wanted:
+        at = parts[-1].at + parts[-1].width if parts else 0
+        parts.append(Part(kind, value, at, missing))
+    return tuple(parts)
+
+
+def duration(text: str) -> int:
+    """Answer the milliseconds of ``"90s"``, ``"15m"``, ``"3h"`` or ``"2d"``."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'a duration is a whole number and a unit s, m, h or d, such as "15m", not {text!r}')
+    return int(match[1]) * UNITS[match[2]]
+
+
+def spell(ms: int) -> str:
+    """Answer the shortest text that `duration` reads as `ms` (a whole number of seconds)."""
+    return next(f"{ms // size}{unit}" for unit, size in UNITS.items() if ms % size == 0)
+
+
+def default_tile(over_ms: int) -> int:
+    """Answer the smallest tile of whole seconds that divides `over_ms` into at most twelve."""
+    seconds = over_ms // 1_000
+    return next(1_000 * tile for tile in range(-(-seconds // 12), seconds + 1) if seconds % tile == 0)
+
+
+def check_tile(over_ms: int, tile_ms: int) -> None:
+    """Refuse a tile that does not divide `over_ms`, or divides it into too many, naming the nearest legal ones."""
+    if over_ms % tile_ms == 0 and over_ms // tile_ms <= MAX_TILES:
+        return
+    seconds, wanted = over_ms // 1_000, tile_ms // 1_000
+    low = -(-seconds // MAX_TILES)
+    below = next((i for i in range(min(wanted, seconds), low - 1, -1) if seconds % i == 0), None)
+    above = next((i for i in range(max(wanted, low), seconds + 1) if seconds % i == 0), None)
+    legal = " or ".join(spell(1_000 * i) for i in (below, above) if i is not None)
+    raise ValueError(
+        f"tile {spell(tile_ms)} must divide over {spell(over_ms)} into 1 to {MAX_TILES} tiles; the nearest legal: {legal}"
+    )
+
+
+def indent(source: str, levels: int = 1) -> str:
+    """Answer `source` moved right by `levels`."""
+    return "\n".join("    " * levels + line for line in source.split("\n"))
+
+
+def listed(names: list[str]) -> str:
+    """Answer the source of a tuple of `names`."""
+    return f"({', '.join(names)},)"
+
+
+def define(source: str, name: str, **names: Any) -> Any:
+    """Run `source`, which sees `names`, and answer what it calls `name`."""
+    scope: dict[str, Any] = {"inf": float("inf"), **names}
+    exec(compile(source, f"<headrace {name}>", "exec"), scope)
+    return scope[name]
+
+
+def _names(letter: str, prefix: str, at: int, width: int) -> dict[str, str]:
+    return {f"{letter}{i}": f"{prefix}{at + i}" for i in range(width)}
+
+
+def since(tiles: tuple[Any, ...], keep: int, step: int) -> tuple[Any, ...]:
+    """Answer the tiles from `keep` on."""
+    at = 0
+    while at < len(tiles) and tiles[at] < keep:
+        at += step
+    return tiles[at:]
+
+
+def _place(tiles: tuple[Any, ...], tile: int, step: int) -> tuple[int, int]:
+    """Answer where `tile` begins and ends; where it belongs, twice, if it is not there."""
+    at = 0
+    while at < len(tiles) and tiles[at] < tile:
+        at += step
+    return at, at + step if at < len(tiles) and tiles[at] == tile else at
