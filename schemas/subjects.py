@@ -1,0 +1,128 @@
+"""Versions of a schema: what names one, and whether records written with one can be read with another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from headrace.schemas.avro import single_object
+from headrace.schemas.contract import Field, Schema, load_schema, read_avro
+
+__all__ = ["Mode", "clashes", "compatible", "incompatibilities", "version"]
+
+Mode = Literal["backward", "forward", "full"]
+Source = Schema | Mapping[str, Any] | str | Path
+
+_PROMOTIONS: dict[str, tuple[str, ...]] = {
+    "int": ("long", "float", "double"),
+    "long": ("float", "double"),
+    "float": ("double",),
+    "string": ("bytes",),
+    "bytes": ("string",),
+}
+
+
+def version(schema: Source) -> str:
+    """The name of a version: the schema's CRC-64-AVRO fingerprint, 16 hexadecimal digits as in single-object headers.
+
+    It changes with names, types and order; not with docs, defaults or logical types.
+    """
+    return single_object(schema if isinstance(schema, Schema) else read_avro(schema))[2:].hex()
+
+
+def compatible(writer: Source, reader: Source) -> list[str]:
+    """What keeps records of `writer` from being read with `reader`; empty if nothing does.
+
+    By Avro's rules of schema resolution; besides, a timestamp must keep its unit. `reader` is flat; the writer's
+    other fields may be anything.
+    """
+    written = writer.avro if isinstance(writer, Schema) else read_avro(writer)
+    return [text for _, text in clashes(written, load_schema(reader))]
+
+
+def incompatibilities(old: Source, new: Source, mode: Mode = "backward") -> list[str]:
+    """What a change from `old` to `new` breaks; empty if nothing.
+
+    ``backward``: the new schema reads old records (upgrade consumers first). ``forward``: the old schema reads new
+    records (upgrade producers first). ``full``: both.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is {mode!r}; legal are backward, forward, full")
+    problems: list[str] = []
+    if mode in ("backward", "full"):
+        problems += [f"the new schema cannot read old records: {text}" for text in compatible(old, new)]
+    if mode in ("forward", "full"):
+        problems += [f"the old schema cannot read new records: {text}" for text in compatible(new, old)]
+    return problems
+
+
+def clashes(writer: Mapping[str, Any], reader: Schema) -> Iterator[tuple[str, str]]:
+    """The kind (name, field, type, symbol, unit) and text of each problem in reading what `writer` wrote."""
+    own = str(writer["name"]).rpartition(".")[2]
+    if own not in _names(reader.avro):
+        yield "name", f"the writer's record is {own}, the reader's {reader.name}"
+    written = {field["name"]: field["type"] for field in writer["fields"]}
+    aliases = {field["name"]: field.get("aliases", ()) for field in reader.avro["fields"]}
+    named = _named(writer)
+    for field in reader.fields:
+        name = next((name for name in (field.name, *aliases[field.name]) if name in written), None)
+        if name is None:
+            if field.required:
+                yield "field", f"{field.name}: the writer has no such field, and the reader no default"
+        else:
+            yield from _type_clashes(field, written[name], named)
+
+
+def _type_clashes(field: Field, written: Any, named: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    branches = written if isinstance(written, (list, tuple)) else [written]
+    for branch in branches:
+        kind, logical, symbols = _kind(branch, named)
+        if kind == "null":
+            if not field.nullable:
+                yield "type", f"{field.name}: the writer's may be null, the reader's {field.kind} may not"
+        elif kind != field.kind and field.kind not in _PROMOTIONS.get(kind, ()):
+            yield "type", f"{field.name}: the writer's {kind} cannot be read as {field.kind}"
+        elif logical != field.logical:
+            unit, own = logical or f"a plain {kind}", field.logical or f"a plain {field.kind}"
+            yield "unit", f"{field.name}: the writer's is {unit}, the reader's {own}"
+        elif field.kind == "enum":
+            missing = [symbol for symbol in symbols if symbol not in field.symbols]
+            if missing:
+                yield "symbol", f"{field.name}: the reader's enum lacks {', '.join(missing)}"
+
+
+def _kind(avro: Any, named: Mapping[str, Any]) -> tuple[str, str | None, tuple[str, ...]]:
+    logical = None
+    while True:
+        if isinstance(avro, str) and avro in named:
+            avro = named[avro]
+        if not isinstance(avro, Mapping):
+            return str(avro), logical, ()
+        found = avro.get("logicalType")
+        logical = found if found in ("timestamp-millis", "timestamp-micros") else logical
+        if avro.get("type") == "enum":
+            return "enum", logical, tuple(avro["symbols"])
+        if avro.get("type") in ("record", "array", "map", "fixed", "error"):
+            return str(avro["type"]), logical, ()
+        avro = avro.get("type")
+
+
+def _named(avro: Any) -> dict[str, Any]:
+    """The named types inside a schema, by name and by full name."""
+    found: dict[str, Any] = {}
+    if isinstance(avro, Mapping):
+        if avro.get("type") in ("enum", "fixed", "record") and isinstance(avro.get("name"), str):
+            found[avro["name"]] = found[avro["name"].rpartition(".")[2]] = avro
+            if avro.get("namespace"):
+                found[f"{avro['namespace']}.{avro['name']}"] = avro
+        for key in ("type", "items", "values", "fields"):
+            found |= _named(avro.get(key))
+    elif isinstance(avro, (list, tuple)):
+        for part in avro:
+            found |= _named(part)
+    return found
+
+
+def _names(avro: Mapping[str, Any]) -> set[str]:
+    return {str(name).rpartition(".")[2] for name in (avro["name"], *avro.get("aliases", ()))}
