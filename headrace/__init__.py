@@ -1,3 +1,43 @@
-"""Replayable machine learning on Kafka: every state, model and prediction is a pure function of the log."""
+"""Replayable machine learning on Kafka.
+
+Every state, model and prediction is a pure function of the log: exactly once, replayable bit for bit, fast.
+"""
+
+from headrace.processors.drift import watch_error, watch_feature, watch_prediction
+from headrace.processors.features import count, field, label, last, mean, time_since_last, variance
+from headrace.processors.features import max_ as max
+from headrace.processors.features import min_ as min
+from headrace.processors.features import sum_ as sum
+from headrace.schemas.contract import between, matches, max_length, one_of
+from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
+from headrace.streams.memory import Backtest
+from headrace.streams.pipeline import Events, Labels, Pipeline
+
+__all__ = [
+    "Backtest",
+    "DeclarationError",
+    "Events",
+    "HeadraceError",
+    "Labels",
+    "Pipeline",
+    "UsageError",
+    "between",
+    "count",
+    "field",
+    "label",
+    "last",
+    "matches",
+    "max",
+    "max_length",
+    "mean",
+    "min",
+    "one_of",
+    "sum",
+    "time_since_last",
+    "variance",
+    "watch_error",
+    "watch_feature",
+    "watch_prediction",
+]
 
 __version__ = "0.1.0"

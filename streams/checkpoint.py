@@ -1,0 +1,89 @@
+"""Checkpoints: the changed part of a task's state, written in one transaction of its own, spread over cycles.
+
+1. Freeze right after a commit: what changed, and the marker (journal number, positions), are fixed.
+2. Open the transaction; write some entries each cycle, while processing goes on.
+3. Write the marker last; commit.
+
+If the process dies at any point before the commit, the transaction is aborted: the topic still folds to the previous
+checkpoint, and compaction cannot touch what an open or aborted transaction would have replaced. Several committed
+transactions would not do: a crash before the marker would leave half of each generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from headrace.streams.state import pack, unpack
+from headrace.streams.task import Task, Version
+
+__all__ = ["MARKER", "Checkpoint", "fold"]
+
+MARKER = "marker"
+
+
+class _Producer(Protocol):
+    def begin(self) -> None: ...
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> None: ...
+    def commit(self) -> None: ...
+
+
+class Checkpoint:
+    """One checkpoint under way."""
+
+    def __init__(self, task: Task, version: Version, journal_offset: int, topic: str, producer: _Producer) -> None:
+        self._group, self._shard = task.group.name, task.shard
+        self._topic, self._producer = topic, producer
+        self._entries: Iterator[tuple[Any, bytes | None]] = task.chain.stores.freeze()
+        self._marker = task.marker() | {
+            "journal_offset": journal_offset,
+            "spec_hash": version.hash,
+            "spec": version.spec,
+            "environment": version.environment,
+        }
+        self.written = 0
+        self.bytes = 0
+        self._producer.begin()
+
+    def write(self, limit: int | None) -> bool:
+        """Write up to `limit` entries (None: all); True when the marker is written and the transaction committed."""
+        count = 0
+        for key, value in islice(self._entries, limit):
+            self._send(pack((self._group, *key)), value)
+            count += 1
+        self.written += count
+        if limit is not None and count == limit:
+            return False
+        self._send(pack((self._group, MARKER)), pack(self._marker))
+        self._producer.commit()
+        return True
+
+    def _send(self, key: bytes, value: bytes | None) -> None:
+        self.bytes += len(key) + len(value or b"")
+        self._producer.send(self._topic, self._shard, key, value)
+
+
+def fold(
+    records: Iterable[tuple[bytes | None, bytes | None]], group: str, wants: Callable[[str], bool] = lambda _: True
+) -> tuple[dict[tuple[str, str, Any], bytes], dict[str, Any] | None]:
+    """The state and the marker that committed records of the state topic fold to, for one group."""
+    entries: dict[bytes, bytes] = {}
+    for key, value in records:
+        if key is None:
+            continue
+        if value is None:
+            entries.pop(key, None)
+        else:
+            entries[key] = value
+    state: dict[tuple[str, str, Any], bytes] = {}
+    marker = None
+    for key, value in entries.items():
+        owner, *name = unpack(key)
+        if owner != group:
+            continue
+        if name == [MARKER]:
+            marker = unpack(value)
+        elif wants(name[0]):
+            state[name[0], name[1], name[2]] = value
+    return state, marker

@@ -1,0 +1,459 @@
+"""The one file that speaks to Kafka.
+
+Small enough that a fake log can stand in for it: `Cluster` makes consumers, transactional producers and readers. Every
+client error leaves here as one of our own: `Aborted` (recover from the journal), `Fenced` (end), `Unreachable`,
+`TopicError`, `Lost`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    ConsumerGroupTopicPartitions,
+    NewTopic,
+    ResourceType,
+)
+
+from headrace.streams.errors import Aborted, Fenced, Lost, Stalled, TopicError, Unreachable
+
+__all__ = ["END", "Cluster", "GroupConsumer", "Reader", "Record", "TransactionalProducer"]
+
+log = logging.getLogger("headrace.kafka")
+
+END = object()
+"""Stands for a value where the end of a partition was reached."""
+
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+}
+_COMMON = {
+    "client.id": "headrace",
+    "topic.metadata.refresh.interval.ms": 30_000,
+    "socket.nagle.disable": True,
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 1_000,
+    "retry.backoff.ms": 2,
+    "log_level": 3,
+}
+
+
+class Record(NamedTuple):
+    """A record, or (value `END`) the news that the offset is the end of the partition for now."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: Any
+    timestamp_ms: int
+    headers: list[tuple[str, bytes]] | None = None
+
+
+class Cluster:
+    """A Kafka cluster, and the properties that every client of it is given."""
+
+    def __init__(self, bootstrap: str, config: Mapping[str, str] | None = None) -> None:
+        self.bootstrap = bootstrap
+        self.config = {**_COMMON, "bootstrap.servers": bootstrap, **(config or {})}
+        self._admin: AdminClient | None = None
+
+    def check(self, timeout_s: float = 10.0) -> None:
+        """Raise `Unreachable` unless a broker answers."""
+        try:
+            self.admin.list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            raise Unreachable(
+                f"No Kafka broker answers at {self.bootstrap}: start one with `headrace broker start`, "
+                "or name yours with --bootstrap or HEADRACE_BOOTSTRAP."
+            ) from error
+
+    @property
+    def admin(self) -> AdminClient:
+        """The one admin client."""
+        if self._admin is None:
+            self._admin = AdminClient(self.config, logger=log)
+        return self._admin
+
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    def consumer(self, group: str, slot: str, **callbacks: Callable[..., None]) -> GroupConsumer:
+        """A member of `group` whose static name is `slot`."""
+        return GroupConsumer(self, group, slot, **callbacks)
+
+    def producer(self, transactional_id: str, timeout_ms: int = 20_000) -> TransactionalProducer:
+        """A producer that has fenced whoever used this id before."""
+        return TransactionalProducer(self, transactional_id, timeout_ms)
+
+    def reader(self) -> Reader:
+        """A consumer without a group, for reading ranges of committed records."""
+        return Reader(self)
+
+    def plain_producer(self, **config: Any) -> Producer:
+        """An idempotent producer for publishers."""
+        settings = {
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 200_000,
+            "compression.type": "lz4",
+        }
+        return Producer({**self.config, **settings, **config}, logger=log)
+
+    # -- topics and groups ---------------------------------------------------------------------------------------
+
+    def describe(self, names: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
+        """Partitions and settings of those topics that exist."""
+        known = self.admin.list_topics(timeout=10).topics
+        existing = [name for name in names if name in known and known[name].error is None]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in existing]
+        out = {}
+        if resources:
+            for resource, future in self.admin.describe_configs(resources).items():
+                values = {name: entry.value for name, entry in future.result(timeout=30).items()}
+                out[resource.name] = (len(known[resource.name].partitions), values)
+        return out
+
+    def create(self, topics: Iterable[tuple[str, int, Mapping[str, str]]]) -> None:
+        """Create topics with their partitions and settings; those that exist are left alone."""
+        new = [NewTopic(name, partitions, config=dict(config)) for name, partitions, config in topics]
+        if not new:
+            return
+        for name, future in self.admin.create_topics(new, operation_timeout=30).items():
+            try:
+                future.result(timeout=60)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise TopicError(f"Topic {name} could not be created: {error.args[0].str()}.") from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete topics; those that do not exist are passed over."""
+        wanted = list(names)
+        if not wanted:
+            return
+        for name, future in self.admin.delete_topics(wanted, operation_timeout=30).items():
+            try:
+                future.result(timeout=60)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise TopicError(f"Topic {name} could not be deleted: {error.args[0].str()}.") from error
+
+    def group_members(self, group: str) -> int:
+        """How many members the consumer group has now."""
+        try:
+            found = self.admin.describe_consumer_groups([group])[group].result(timeout=15)
+        except KafkaException:
+            return 0
+        return len(found.members)
+
+    def delete_group(self, group: str) -> None:
+        """Forget a group's offsets."""
+        try:
+            self.admin.delete_consumer_groups([group])[group].result(timeout=15)
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.COORDINATOR_NOT_AVAILABLE):
+                raise
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """What a group has committed, by topic and partition."""
+        try:
+            request = [ConsumerGroupTopicPartitions(group)]
+            found = self.admin.list_consumer_group_offsets(request)[group].result(timeout=15)
+        except KafkaException:
+            return {}
+        return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}
+
+
+class GroupConsumer:
+    """A static member of a consumer group, reading committed records from offsets that we choose.
+
+    `on_assign(partitions)` and `on_revoke(partitions)` are called from within `fetch`; nothing is read of a new
+    assignment until `seek` says from where.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        slot: str,
+        *,
+        on_assign: Callable[[list[tuple[str, int]]], None],
+        on_revoke: Callable[[list[tuple[str, int]]], None],
+    ) -> None:
+        self._consumer = Consumer(
+            {
+                "session.timeout.ms": 10_000,
+                "heartbeat.interval.ms": 1_000,
+                "max.poll.interval.ms": 300_000,
+                "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 5,
+                "queued.min.messages": 20_000,
+                "queued.max.messages.kbytes": 32_768,
+                **cluster.config,
+                "group.id": group,
+                "group.instance.id": slot,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "range",
+            },
+            logger=log,
+        )
+        self._on_assign, self._on_revoke = on_assign, on_revoke
+        self._ready: list[Message] = []
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group."""
+        self._consumer.list_topics(timeout=10)
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+        """What has arrived: at least one record unless the timeout passes first, at most `limit`."""
+        try:
+            messages = self._consumer.consume(limit, timeout_s)
+        except KafkaException as error:
+            raise _translated(error) from error
+        out = []
+        for m in messages:
+            error = m.error()
+            if error is None:
+                out.append(Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.timestamp()[1]))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                out.append(Record(m.topic(), m.partition(), m.offset(), None, END, 0))
+            else:
+                self._raise(error, m)
+        return out
+
+    def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Read these partitions from these offsets on, and no others."""
+        self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()])
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Receive nothing more of a partition; what was fetched ahead is dropped."""
+        self._consumer.pause([TopicPartition(topic, partition)])
+
+    def resume(self, topic: str, partition: int, offset: int) -> None:
+        """Receive a partition again from `offset` on."""
+        self._consumer.resume([TopicPartition(topic, partition)])
+        self._consumer.seek(TopicPartition(topic, partition, offset))
+
+    def committed(self, partitions: Sequence[tuple[str, int]], timeout_s: float = 30.0) -> dict[tuple[str, int], int | None]:
+        """The group's committed offsets."""
+        try:
+            found = self._consumer.committed([TopicPartition(t, p) for t, p in partitions], timeout=timeout_s)
+        except KafkaException as error:
+            raise _translated(error) from error
+        return {(tp.topic, tp.partition): None if tp.offset == OFFSET_INVALID else tp.offset for tp in found}
+
+    def metadata(self) -> Any:
+        """The group metadata that fences a transaction; fetched anew for every commit."""
+        return self._consumer.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Stop; a static member keeps its place until the session times out."""
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign([])
+        self._on_assign([(tp.topic, tp.partition) for tp in partitions])
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_revoke([(tp.topic, tp.partition) for tp in partitions])
+
+    @staticmethod
+    def _raise(error: KafkaError, message: Message) -> None:
+        code = error.code()
+        if code in _FENCED:
+            raise Fenced(_TAKEN)
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise Lost(
+                f"{message.topic()}/{message.partition()}: the next record to read is gone past retention "
+                f"({error.str()}); `headrace reset` starts anew, and says what is lost."
+            )
+        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise TopicError(f"Topic {message.topic()} does not exist: create it with `headrace topics --apply`.")
+        if error.fatal():
+            raise Aborted(error.str())
+        log.warning("consumer: %s", error.str())
+
+
+class TransactionalProducer:
+    """Transactions under a stable id. After any trouble: `drop` it, make a new one, recover.
+
+    Aborting is not offered: an abort soon after a begin is fatal now and then, and a new producer with the same id
+    aborts the old transaction all the same.
+    """
+
+    def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
+        self.suspicious = False
+        self._producer = Producer(
+            {
+                "linger.ms": 5,
+                "batch.num.messages": 100_000,
+                "batch.size": 1_000_000,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1_048_576,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": timeout_ms,
+                **cluster.config,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": timeout_ms,
+                "error_cb": self._on_error,
+            },
+            logger=log,
+        )
+        self._call(self._producer.init_transactions)
+        self.suspicious = False
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._call(self._producer.begin_transaction)
+
+    def send(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None
+    ) -> None:
+        """Add a record to the transaction."""
+        try:
+            self._producer.produce(topic, value, key, partition, headers=headers or [])
+        except BufferError:
+            self._producer.poll(0.05)
+            self.send(topic, partition, key, value, headers)
+        except KafkaException as error:
+            raise _translated(error) from error
+
+    def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
+        """Add the consumed offsets to the transaction."""
+        positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
+        self._call(self._producer.send_offsets_to_transaction, positions, metadata)
+
+    def commit(self) -> None:
+        """Commit; on return the transaction is in the log."""
+        self._call(self._producer.commit_transaction)
+
+    def poll(self) -> None:
+        """Serve callbacks while idle."""
+        self._producer.poll(0)
+
+    def drop(self) -> None:
+        """Forget this producer and whatever it has open; its successor's start aborts that."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                function(*args)
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise _translated(error) from error
+
+    def _on_error(self, error: KafkaError) -> None:
+        self.suspicious = True
+        log.info("producer: %s", error.str())
+
+
+class Reader:
+    """Reads ranges of committed records, to the end that the log has at the time, past any writer's open transaction."""
+
+    def __init__(self, cluster: Cluster, stall_s: float = 60.0) -> None:
+        config = {
+            "fetch.wait.max.ms": 20,
+            "fetch.queue.backoff.ms": 5,
+            **cluster.config,
+            "group.id": "headrace-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+        self._stall_s = stall_s
+        self._consumer = Consumer({**config, "isolation.level": "read_committed"}, logger=log)
+        self._uncommitted = Consumer({**config, "isolation.level": "read_uncommitted"}, logger=log)
+        self._known: set[str] = set()
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset still there, and the high watermark (open transactions included)."""
+        return self._watermarks(self._uncommitted, topic, partition)
+
+    def stable(self, topic: str, partition: int) -> int:
+        """The last stable offset."""
+        return self._watermarks(self._consumer, topic, partition)[1]
+
+    def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
+        """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
+
+        Raises `Lost` when `start` is gone, `Stalled` when the end is not reached within the deadline after the last
+        record (a dead writer's transaction ends by its timeout, well within).
+        """
+        low, high = self.watermarks(topic, partition)
+        start = low if start is None else start
+        end = high if end is None else end
+        if start < low:
+            raise Lost(f"{topic}/{partition}: offset {start} is gone, the first one left is {low}.")
+        if start >= end:
+            return
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        deadline = time.monotonic() + self._stall_s
+        while True:
+            for m in self._consumer.consume(5_000, 0.1):
+                error = m.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF and m.offset() >= end:
+                        return
+                    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                        raise Lost(f"{topic}/{partition}: {error.str()}")
+                    continue
+                if m.offset() >= end:
+                    return
+                yield Record(topic, partition, m.offset(), m.key(), m.value(), m.timestamp()[1], m.headers())
+                if m.offset() == end - 1:
+                    return
+                deadline = time.monotonic() + self._stall_s
+            if time.monotonic() > deadline:
+                raise Stalled(f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}")
+
+    def close(self) -> None:
+        """Release both consumers."""
+        self._consumer.close()
+        self._uncommitted.close()
+
+    def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        if topic not in self._known:
+            for client in (self._consumer, self._uncommitted):
+                client.list_topics(topic, timeout=10)
+            self._known.add(topic)
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15, cached=False)
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+                raise TopicError(f"Topic {topic} has no partition {partition}: see `headrace topics`.") from error
+            raise _translated(error) from error
+        return int(low), int(high)
+
+
+_TAKEN = "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one."
+
+
+def _translated(exception: KafkaException) -> Exception:
+    error: KafkaError = exception.args[0]
+    if error.code() in _FENCED:
+        return Fenced(_TAKEN)
+    return Aborted(f"{error.name()}: {error.str()}")

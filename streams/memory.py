@@ -1,0 +1,132 @@
+"""The runtime without a broker: the same chain over a file or a DataFrame, records and DataFrames out.
+
+The inputs are merged as a task on Kafka merges them when all was published first, so the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pandas as pd
+
+from headrace.streams import data
+from headrace.streams.chain import Output
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.summary import Summary, summary_of
+from headrace.streams.task import Task
+from headrace.streams.topology import Group, group_of
+from headrace.streams.topics import topic_name
+
+__all__ = ["Backtest", "backtest", "run"]
+
+RawRecord = tuple[bytes | None, bytes | None]
+
+
+class Backtest:
+    """What a pipeline made of its inputs: records by role as bytes, and as DataFrames."""
+
+    def __init__(self, task: Task, outputs: dict[str, list[Output]], seconds: float) -> None:
+        self.task = task
+        self.outputs = outputs
+        self.seconds = seconds
+
+    @property
+    def summary(self) -> Summary:
+        """Counts, conservation laws, metrics."""
+        return summary_of(self.task.chain)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float | None]]:
+        """Progressive metrics of each model and baseline, overall."""
+        return self.task.chain.summary()
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The champion's published predictions, in order."""
+        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("predictions", [])])
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The features by event id."""
+        decode = self.task.chain.features_wire.decode
+        rows = [decode(value) for _, _, value, _ in self.outputs.get("features", [])]
+        return pd.DataFrame([{"event_id": row["event_id"], "time_ms": row["time_ms"], **row["features"]} for row in rows])
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """The training log."""
+        decode = self.task.chain.examples_wire.decode
+        rows = [decode(value) for _, _, value, _ in self.outputs.get("examples", [])]
+        return pd.DataFrame([row | row.pop("features") for row in rows])
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """Metrics in windows and overall, as published."""
+        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("evaluations", [])])
+
+    @property
+    def alerts(self) -> pd.DataFrame:
+        """Alerts, as published."""
+        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("alerts", [])])
+
+    @property
+    def dead_letters(self) -> pd.DataFrame:
+        """What was refused: original key and value, and the headers."""
+        letters = self.outputs.get("dead-letter", [])
+        return pd.DataFrame(
+            [{"key": k, "value": v} | {name: text.decode() for name, text in headers or []} for _, k, v, headers in letters]
+        )
+
+
+def run(
+    pipeline: Pipeline,
+    inputs: Sequence[Sequence[RawRecord]],
+    *,
+    group: Group | None = None,
+    now_ms: int,
+    batch: int = 1_000,
+    shard: int = 0,
+    tolerant: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Backtest:
+    """Run a group of stages over complete inputs, given by rank as (key, value); offsets count from 0.
+
+    `now_ms` stands for the Kafka time of every record: what is far in the future is measured against it.
+    """
+    task = Task(
+        pipeline, group or group_of(), shard, topics=lambda role: topic_name(pipeline, role), tolerant=tolerant
+    )
+    began = time.perf_counter()
+    for rank, records in enumerate(inputs):
+        for offset, (key, value) in enumerate(records):
+            task.feed(rank, offset, key, value, now_ms)
+        task.merge.end(rank)
+    outputs: dict[str, list[Output]] = {}
+    while (processed := task.run(batch)) is not None:
+        for output in processed.outputs:
+            outputs.setdefault(output[0], []).append(output)
+        progress(len(processed.batch))
+    return Backtest(task, outputs, time.perf_counter() - began)
+
+
+def backtest(
+    pipeline: Pipeline,
+    source: Any = None,
+    *,
+    labels: Any = None,
+    limit: int | None = None,
+    now_ms: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Backtest:
+    """The whole pipeline over a DataFrame or file; without one, over the data that the pipeline declares."""
+    frame = data.load(source, pipeline, limit)
+    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
+    return run(
+        pipeline,
+        [[(r.key, r.value) for r in known], [(r.key, r.value) for r in events]],
+        now_ms=time.time_ns() // 1_000_000 if now_ms is None else now_ms,
+        progress=progress,
+    )

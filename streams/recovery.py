@@ -1,0 +1,162 @@
+"""Recovery: the one way in which a task comes to its state, at the first start as after any trouble.
+
+1. The state topic, to its end: the last checkpoint.                          (nothing there: an empty state)
+2. The journal from the place that the checkpoint names, to its end.
+3. The specification, environment and code that wrote them must be the ones that run here.
+4. The inputs over the journal entries since, outputs suppressed, digests compared.
+5. The place reached must be the one that the group has committed.
+
+Whoever calls it has initialised its producers first (so that a predecessor's open transactions are ended) and holds
+the partition. It is a generator: it yields now and then, so that its caller can keep its membership alive, and may
+simply be dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.schemas.records import Input
+from headrace.streams.checkpoint import fold
+from headrace.streams.errors import Lost, SpecChanged
+from headrace.streams.journal import Entry, Epoch, changes
+from headrace.streams.journal import read as read_entry
+from headrace.streams.task import Intake, Task, Version
+
+__all__ = ["Recovered", "recover"]
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What a recovery found."""
+
+    checkpoint_seq: int | None = None
+    journal_offset: int = 0
+    journalled: int = 0
+    replayed: int = 0
+    seconds: float = 0.0
+    epoch_due: bool = False
+
+
+def recover(
+    task: Task,
+    reader: Any,
+    version: Version,
+    topics: Callable[[str], str],
+    committed: Mapping[str, int | None],
+    *,
+    accept_change: bool = False,
+    new_reader: Callable[[], Any],
+) -> Iterator[Recovered]:
+    """Bring `task` to the state that the log says it has; the last value yielded is the result."""
+    began = time.monotonic()
+    found = Recovered()
+    marker = _restore(task, reader, topics("state"), version)
+    if marker is not None:
+        found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
+    yield found
+    last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
+    entries: list[Entry | Epoch] = []
+    for record in reader.read(topics("journal"), task.shard, found.journal_offset if marker else None):
+        if record.key != task.group.name.encode():
+            continue
+        entry = read_entry(record.value)
+        if entry.seq < task.seq:
+            continue
+        entries.append(entry)
+        if isinstance(entry, Epoch):
+            last = Version(entry.spec_hash, entry.spec, entry.environment)
+    yield found
+    found.journalled = len(entries)
+    found.epoch_due = _check_version(last, version, accept_change)
+    if marker is None and not entries:
+        _first_start(task, reader, committed)
+    else:
+        for _ in _replay(task, entries, new_reader, compare=not found.epoch_due):
+            found.replayed += 1
+            if found.replayed % 500 == 0:
+                yield found
+        _check_position(task, committed)
+    found.seconds = time.monotonic() - began
+    task.start()
+    yield found
+
+
+def _restore(task: Task, reader: Any, topic: str, version: Version) -> dict[str, Any] | None:
+    records = ((record.key, record.value) for record in reader.read(topic, task.shard))
+    entries, marker = fold(records, task.group.name)
+    if marker is None:
+        return None
+    before, after = marker["spec"]["models"], version.spec["models"]
+    changed = {name for name in after if before.get(name) != after[name]}
+    kept = {key: value for key, value in entries.items() if not (key[0] == "models" and key[1] in changed)}
+    task.restore(kept, marker)
+    return marker
+
+
+def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:
+    """Whether a new epoch is due; raises `SpecChanged` unless it was accepted."""
+    if last is None:
+        return True
+    if last.hash == now.hash:
+        return False
+    what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
+    if not accept_change:
+        raise SpecChanged(
+            f"The journal was written by another specification: {', '.join(what[:8])} changed. Go on with "
+            "--accept-change (a new epoch: the state is kept), start anew with `headrace reset`, or restore the old one."
+        )
+    return True
+
+
+def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -> None:
+    """Begin at the first record there is, once only: an offset without a journal is somebody else's."""
+    for rank, source in enumerate(task.chain.sources):
+        if committed.get(source.topic) is not None:
+            raise Lost(
+                f"The group has committed offset {committed[source.topic]} of {source.topic}/{task.shard}, but the journal that "
+                "led there is gone: `headrace reset` starts anew."
+            )
+        task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
+
+
+def _replay(
+    task: Task, entries: list[Entry | Epoch], new_reader: Callable[[], Any], *, compare: bool
+) -> Iterator[None]:
+    batches = [entry for entry in entries if isinstance(entry, Entry)]
+    ends = batches[-1].ends if batches else task.positions
+    starts = batches[0].starts if batches else task.positions
+    readers = [new_reader() for _ in ends] if batches else []
+    try:
+        inputs = [_inputs(task, rank, reader, starts[rank], ends[rank]) for rank, reader in enumerate(readers)]
+        for entry in entries:
+            if isinstance(entry, Epoch):
+                if entry.seq != task.seq:
+                    raise Lost(f"journal record {task.seq} of {task.group.name}/{task.shard} is missing.")
+                task.seq, task.epoch = entry.seq + 1, entry.epoch
+                continue
+            for _ in task.replay(entry, inputs, compare=compare):
+                pass
+            yield from (None for _ in range(len(entry.runs)))
+    finally:
+        for reader in readers:
+            reader.close()
+
+
+def _inputs(task: Task, rank: int, reader: Any, start: int, end: int) -> Iterator[Input]:
+    intake = Intake(task.chain, rank, tolerant=True)
+    for r in reader.read(task.chain.sources[rank].topic, task.shard, start, end):
+        yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
+
+
+def _check_position(task: Task, committed: Mapping[str, int | None]) -> None:
+    """The journal's place is the group's: both were committed in one transaction. Expired offsets are no loss."""
+    for rank, source in enumerate(task.chain.sources):
+        offset = committed.get(source.topic)
+        if offset is not None and offset != task.positions[rank]:
+            raise Lost(
+                f"{source.topic}/{task.shard}: the group has committed offset {offset}, the journal ends at "
+                f"{task.positions[rank]}: one of them was changed by hand. `headrace reset` starts anew."
+            )

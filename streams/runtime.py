@@ -1,0 +1,490 @@
+"""The worker: one consumer, one transactional producer, its tasks, and the cycle that makes them exactly-once.
+
+One cycle, in one Kafka transaction (see `Worker._commit`, and docs/delivery.md for what a death after each step does):
+
+1. fetch    what has arrived goes to the buffers of its task
+2. process  each task takes a batch in merge order and processes it
+3. begin    the transaction
+4. publish  the outputs
+5. journal  one record for each batch
+6. offsets  the positions reached, with the group's current generation
+7. commit
+
+Checkpoints go beside it, in transactions of their own (`checkpoint.py`). Whatever goes wrong inside a transaction, the
+producer is dropped and the tasks are rebuilt from the log (`recovery.py`), as after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.errors import Aborted, Fault
+from headrace.streams.journal import write
+from headrace.streams.observe import Observer
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.recovery import Recovered, recover
+from headrace.streams.state import ObjectCodec
+from headrace.streams.task import Processed, Task, Version
+from headrace.streams.topology import Group
+
+__all__ = ["Settings", "Worker", "group_name", "transactional_id"]
+
+log = logging.getLogger("headrace.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a worker works; none of it changes what comes out.
+
+    Parameters
+    ----------
+    batch
+        Most input records in one transaction.
+    gather_s
+        How long to gather records for a transaction: latency against throughput.
+    buffer
+        Most records waiting in a task's buffers for one input; beyond, the partition that runs ahead is paused.
+    checkpoint_s
+        Seconds between checkpoints.
+    checkpoint_entries
+        State entries written per cycle while a checkpoint is under way.
+    stall_s
+        Without progress for this long, the worker says so and ends.
+    upstream_wait_s
+        How long to wait for a group that feeds an input and has work left, before going on without it.
+    """
+
+    batch: int = 8_000
+    gather_s: float = 0.02
+    buffer: int = 50_000
+    checkpoint_s: float = 10.0
+    checkpoint_entries: int = 2_000
+    stall_s: float = 120.0
+    upstream_wait_s: float = 30.0
+
+
+def group_name(pipeline: Pipeline, group: Group) -> str:
+    """The consumer group of a group of stages."""
+    return pipeline.name if group.name == "lane" else f"{pipeline.name}.{group.name}"
+
+
+def transactional_id(pipeline: Pipeline, group: Group, slot: str) -> str:
+    """Stable name of a worker's slot: its transactional id, and its static membership."""
+    return f"{group_name(pipeline, group)}.{slot}"
+
+
+class _Lane:
+    """A task on this worker, with what only the worker knows of it."""
+
+    def __init__(self, task: Task, found: Recovered, side: Any) -> None:
+        self.task = task
+        self.side = side
+        self.checkpoint: Checkpoint | None = None
+        self.checkpoint_began = 0.0
+        self.checkpointed_at = 0.0
+        self.checkpointed_seq = found.checkpoint_seq or 0
+        self.epoch_due = found.epoch_due
+        self.journal_offset = found.journal_offset
+        self.paused: set[int] = set()
+        self.end_offsets: dict[int, int] = {}
+        self.waiting_since: float | None = None
+
+
+class Worker:
+    """Runs a group of stages over the partitions that Kafka assigns to this slot.
+
+    Parameters
+    ----------
+    cluster
+        Makes consumers, producers and readers (`kafka.Cluster`, or a fake log).
+    topics
+        Role → topic name.
+    codec
+        How models are sealed in checkpoints.
+    clock
+        Seconds, monotonic; injected so that simulations can turn it.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        group: Group,
+        cluster: Any,
+        *,
+        topics: Callable[[str], str],
+        slot: str = "0",
+        settings: Settings | None = None,
+        codec: ObjectCodec | None = None,
+        observer: Observer | None = None,
+        accept_change: bool = False,
+        tolerant: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.pipeline, self.group, self.cluster = pipeline, group, cluster
+        self.topics, self.codec = topics, codec
+        self.settings = settings or Settings()
+        self.observer = observer or Observer()
+        self.id = transactional_id(pipeline, group, slot)
+        self.version = Version.of(pipeline)
+        self.lanes: dict[int, _Lane] = {}
+        self.stopping = False
+        self.ready = False
+        self.progress = 0
+        self._accept_change, self._tolerant = accept_change, tolerant
+        self._clock, self._wall_ms = clock, wall_ms
+        self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
+        self._parked: dict[int, _Lane] = {}
+        self._assigned: list[int] | None = None
+        self._recovering: Iterator[None] | None = None
+        self._upstream_checked = 0.0
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Work until `stop` is called or `until` says so; ends with a checkpoint."""
+        self.open()
+        try:
+            while not self.stopping and not until():
+                self.cycle()
+            self.finish()
+        finally:
+            self.close()
+
+    def open(self) -> None:
+        """Fence this slot's predecessor, then join the group."""
+        self.producer = self.cluster.producer(self.id)
+        self.reader = self.cluster.reader()
+        self.consumer = self.cluster.consumer(
+            self.group_name, self.id, on_assign=self._on_assign, on_revoke=self._on_revoke
+        )
+        self.consumer.subscribe([self.topics(role) for role in self.group.inputs])
+
+    @property
+    def group_name(self) -> str:
+        """The consumer group."""
+        return group_name(self.pipeline, self.group)
+
+    def stop(self) -> None:
+        """Ask `run` to end after this cycle."""
+        self.stopping = True
+
+    def finish(self) -> None:
+        """Checkpoint what there is, so that the successor has nothing to replay."""
+        for lane in self.lanes.values():
+            self._checkpoint_now(lane)
+
+    def close(self) -> None:
+        """Release the clients."""
+        for lane in [*self.lanes.values(), *self._parked.values()]:
+            lane.side.drop()
+        self.producer.drop()
+        self.consumer.close()
+        self.reader.close()
+
+    # -- the cycle -----------------------------------------------------------------------------------------------
+
+    def cycle(self) -> None:
+        """One cycle: fetch, process, commit; or a step of recovery."""
+        try:
+            self._fetch()
+            if self._assigned is not None or self._recovering is not None:
+                self._recover_step()
+                return
+            self._end_inputs()
+            done = self._process()
+            if done:
+                self._commit(done)
+            else:
+                self.observer.idle()
+                self.producer.poll()
+            self._checkpoint()
+        except Aborted as error:
+            self._rebuild(str(error))
+
+    def _fetch(self) -> None:
+        """Gather what arrives within `gather_s` into the buffers, up to a batch."""
+        settings = self.settings
+        waiting = any(len(lane.task.merge) and not lane.task.merge.waiting_for() for lane in self.lanes.values())
+        for record in self.consumer.fetch(settings.batch, 0.0 if waiting else settings.gather_s):
+            self._route(record)
+        for shard, lane in self.lanes.items():
+            self._balance(shard, lane)
+
+    def _route(self, record: Any) -> None:
+        lane = self.lanes.get(record[1])
+        if lane is None:
+            return
+        topic, _, offset, key, value, at_ms, _ = record
+        rank = self._ranks[topic]
+        if value is self.cluster.END:
+            lane.end_offsets[rank] = offset
+            if self.group.inputs[rank] not in self.group.upstream:
+                lane.task.merge.end(rank)
+        else:
+            lane.end_offsets.pop(rank, None)
+            lane.task.feed(rank, offset, key, value, at_ms)
+
+    def _balance(self, shard: int, lane: _Lane) -> None:
+        """Pause the inputs that run ahead of the others; resume them when half of the buffer is free."""
+        for rank, buffer in enumerate(lane.task.merge.buffers):
+            if rank not in lane.paused and len(buffer) > self.settings.buffer:
+                self.consumer.pause(self.topics(self.group.inputs[rank]), shard)
+                lane.paused.add(rank)
+            elif rank in lane.paused and len(buffer) < self.settings.buffer // 2:
+                lane.paused.discard(rank)
+                self.consumer.resume(self.topics(self.group.inputs[rank]), shard, self._next_offset(lane, rank))
+
+    @staticmethod
+    def _next_offset(lane: _Lane, rank: int) -> int:
+        buffer = lane.task.merge.buffers[rank]
+        return buffer[-1].offset + 1 if buffer else lane.task.positions[rank]
+
+    def _end_inputs(self) -> None:
+        """An input that another group writes has ended only when that group has nothing left to read either."""
+        now = self._clock()
+        if not self.group.upstream or now - self._upstream_checked < 0.1:
+            return
+        for shard, lane in self.lanes.items():
+            waiting = [rank for rank in lane.task.merge.waiting_for() if rank in lane.end_offsets]
+            if not waiting or not len(lane.task.merge):
+                lane.waiting_since = None
+                continue
+            self._upstream_checked = now
+            lane.waiting_since = now if lane.waiting_since is None else lane.waiting_since
+            overdue = now - lane.waiting_since > self.settings.upstream_wait_s
+            for rank in waiting:
+                role = self.group.inputs[rank]
+                idle = overdue or self._upstream_idle(self.group.upstream[role], shard)
+                if idle and self.reader.stable(self.topics(role), shard) == lane.end_offsets[rank]:
+                    lane.task.merge.end(rank)
+
+    def _upstream_idle(self, stage: str, shard: int) -> bool:
+        """Whether the group that runs `stage` has read all but what may be transaction markers."""
+        for group, roles in self._feeders(stage):
+            committed = self.cluster.committed(group)
+            for role in roles:
+                topic = self.topics(role)
+                if topic_lag(self.reader.stable(topic, shard), committed.get((topic, shard))) > 3:
+                    return False
+        return True
+
+    def _feeders(self, stage: str) -> list[tuple[str, tuple[str, ...]]]:
+        from headrace.streams.topology import group_of
+
+        segments = [("validate", "featurize"), ("predict", "join", "train", "evaluate")]
+        groups = [group_of(segment) for segment in segments if stage in segment]
+        return [(group_name(self.pipeline, group), group.inputs) for group in groups]
+
+    def _process(self) -> list[tuple[int, Processed]]:
+        done = []
+        for shard, lane in self.lanes.items():
+            began = self._clock()
+            processed = lane.task.run(self.settings.batch) if not lane.epoch_due else None
+            if processed is not None:
+                done.append((shard, processed))
+                self.observer.processed(lane.task, processed, self._clock() - began)
+        return done
+
+    def _commit(self, done: list[tuple[int, Processed]]) -> None:
+        """Steps 3 to 7: all of these batches take effect, or none."""
+        began = self._clock()
+        self.producer.begin()
+        offsets: dict[tuple[str, int], int] = {}
+        for shard, processed in done:
+            self._publish(shard, processed)
+            for role, position in zip(self.group.inputs, processed.entry.ends, strict=True):
+                offsets[self.topics(role), shard] = position
+        self.producer.offsets(offsets, self.consumer.metadata())
+        self.producer.commit()
+        self.progress += 1
+        seconds = self._clock() - began
+        self.observer.committed([(self.lanes[shard].task, p) for shard, p in done], seconds, self._wall_ms())
+
+    def _publish(self, shard: int, processed: Processed) -> None:
+        send = self.producer.send
+        names = {role: self.topics(role) for role in self.group.outputs}
+        single = {"alerts"}
+        for role, key, value, headers in processed.outputs:
+            send(names[role], 0 if role in single else shard, key, value, headers)
+        send(self.topics("journal"), shard, self.group.name.encode(), write(processed.entry))
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        """Begin a checkpoint where one is due, and write the next part of those under way."""
+        now = self._clock()
+        for lane in self.lanes.values():
+            if lane.checkpoint is None:
+                due = now - lane.checkpointed_at >= self.settings.checkpoint_s
+                if due and lane.task.seq != lane.checkpointed_seq:
+                    self._begin_checkpoint(lane)
+            elif lane.checkpoint.write(self.settings.checkpoint_entries):
+                self._end_checkpoint(lane)
+
+    def _begin_checkpoint(self, lane: _Lane) -> None:
+        hint = max(lane.journal_offset, self.reader.stable(self.topics("journal"), lane.task.shard) - 1)
+        lane.checkpoint_began = self._clock()
+        lane.checkpointed_seq = lane.task.seq
+        lane.journal_offset = max(0, hint)
+        lane.checkpoint = Checkpoint(lane.task, self.version, lane.journal_offset, self.topics("state"), lane.side)
+
+    def _end_checkpoint(self, lane: _Lane) -> None:
+        done, lane.checkpoint = lane.checkpoint, None
+        lane.checkpointed_at = self._clock()
+        if done is not None:
+            self.observer.checkpointed(lane.task, done.written, done.bytes, lane.checkpointed_at - lane.checkpoint_began)
+
+    def _checkpoint_now(self, lane: _Lane) -> None:
+        """Finish the checkpoint under way, then write one of the present state."""
+        if lane.checkpoint is not None:
+            lane.checkpoint.write(None)
+            self._end_checkpoint(lane)
+        if lane.task.seq != lane.checkpointed_seq:
+            self._begin_checkpoint(lane)
+            if lane.checkpoint is not None:
+                lane.checkpoint.write(None)
+            self._end_checkpoint(lane)
+
+    # -- assignment and recovery ---------------------------------------------------------------------------------
+
+    def _on_assign(self, partitions: list[tuple[str, int]]) -> None:
+        self._assigned = sorted({shard for _, shard in partitions})
+        self._recovering = None
+
+    def _on_revoke(self, partitions: list[tuple[str, int]]) -> None:
+        """What is in memory may come back untouched; meanwhile a checkpoint spares the next owner a replay."""
+        self.ready = False
+        self._recovering = None
+        for shard, lane in self.lanes.items():
+            try:
+                self._checkpoint_now(lane)
+            except Fault as error:
+                log.warning("no checkpoint of %s/%s on revoke: %s", self.group.name, shard, error)
+                lane.side.drop()
+                continue
+            self._parked[shard] = lane
+        self.lanes = {}
+        self.observer.assigned([])
+
+    def _rebuild(self, reason: str) -> None:
+        """A transaction failed: drop the producer and everything in memory, and come back from the log."""
+        log.warning("recovering after: %s", reason)
+        self.observer.aborted(reason)
+        self.ready = False
+        self.producer.drop()
+        shards = sorted(self.lanes)
+        for lane in self.lanes.values():
+            lane.side.drop()
+        self.lanes = {}
+        self.producer = self.cluster.producer(self.id)
+        if self._assigned is None and self._recovering is None:
+            self._assigned = shards
+
+    def _recover_step(self) -> None:
+        if self._assigned is not None:
+            shards, self._assigned = self._assigned, None
+            self._recovering = self._recover(shards)
+        try:
+            if self._recovering is not None:
+                next(self._recovering)
+        except StopIteration:
+            self._recovering = None
+            self.ready = True
+
+    def _recover(self, shards: list[int]) -> Iterator[None]:
+        """Bring the assigned tasks to the state that the log says they have, then read on from there."""
+        parked, self._parked = self._parked, {}
+        lanes: dict[int, _Lane] = {}
+        sides = {shard: parked[shard].side if shard in parked else self._side(shard) for shard in shards}
+        for shard, lane in parked.items():
+            if shard not in sides:
+                lane.side.drop()
+        inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
+        committed = self.consumer.committed(inputs) if inputs else {}
+        for shard in shards:
+            yield
+            mine = {topic: offset for (topic, partition), offset in committed.items() if partition == shard}
+            kept = parked.get(shard)
+            if kept is not None and list(mine.values()) == kept.task.positions:
+                kept.task.start()
+                lanes[shard] = self._anew(kept)
+                continue
+            task = Task(self.pipeline, self.group, shard, topics=self.topics, codec=self.codec, tolerant=self._tolerant)
+            found = Recovered()
+            steps = recover(
+                task,
+                self.reader,
+                self.version,
+                self.topics,
+                mine,
+                accept_change=self._accept_change,
+                new_reader=self.cluster.reader,
+            )
+            for found in steps:
+                yield
+            lanes[shard] = self._recovered(task, found, sides[shard])
+        self._resume(lanes)
+
+    def _recovered(self, task: Task, found: Recovered, side: Any) -> _Lane:
+        self.observer.recovered(task, found)
+        lane = _Lane(task, found, side)
+        lane.checkpointed_at = self._clock() if found.seconds < 1.0 else float("-inf")
+        log.info(
+            "%s/%s recovered: checkpoint %s, %d journal records, %.2f s",
+            self.group.name,
+            task.shard,
+            found.checkpoint_seq,
+            found.journalled,
+            found.seconds,
+        )
+        return lane
+
+    @staticmethod
+    def _anew(kept: _Lane) -> _Lane:
+        kept.paused, kept.end_offsets, kept.waiting_since = set(), {}, None
+        return kept
+
+    def _side(self, shard: int) -> Any:
+        return self.cluster.producer(f"{self.group_name}.state.{shard}", timeout_ms=60_000)
+
+    def _resume(self, lanes: dict[int, _Lane]) -> None:
+        self.lanes = lanes
+        self._open_epochs()
+        self.consumer.seek(
+            {
+                (self.topics(role), shard): lane.task.positions[rank]
+                for shard, lane in lanes.items()
+                for rank, role in enumerate(self.group.inputs)
+            }
+        )
+        self.observer.assigned(sorted(lanes))
+
+    def _open_epochs(self) -> None:
+        """The first journal record of an epoch is a transaction of its own."""
+        due = {shard: lane for shard, lane in self.lanes.items() if lane.epoch_due}
+        if not due:
+            return
+        self.producer.begin()
+        offsets = {}
+        for shard, lane in due.items():
+            epoch = lane.task.open_epoch(self.version, first=lane.task.seq == 0)
+            self.producer.send(self.topics("journal"), shard, self.group.name.encode(), write(epoch))
+            for rank, role in enumerate(self.group.inputs):
+                offsets[self.topics(role), shard] = lane.task.positions[rank]
+        self.producer.offsets(offsets, self.consumer.metadata())
+        self.producer.commit()
+        for lane in due.values():
+            lane.epoch_due = False
+
+
+def topic_lag(stable: int, committed: int | None) -> int:
+    """Records between what a group has committed and the last stable offset."""
+    return stable - (committed or 0)
+
+

@@ -1,0 +1,101 @@
+"""The summary of a task: what came in, what became of it, whether the sums are right, how good the models are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headrace.streams.chain import Chain
+from headrace.streams.pipeline import BASELINES
+
+__all__ = ["Summary", "combined", "summary_of"]
+
+
+class Summary(msgspec.Struct):
+    """Counts and metrics of a pipeline. The two conservation laws are `laws`."""
+
+    events: int = 0
+    features: int = 0
+    dead_letters: dict[str, int] = {}
+    label_dead_letters: int = 0
+    duplicates: int = 0
+    predictions: int = 0
+    history: int = 0
+    labelled: int = 0
+    expired: int = 0
+    pending: int = 0
+    labels: dict[str, int] = {}
+    alerts: int = 0
+    models: dict[str, dict[str, float | None]] = {}
+    baselines: dict[str, dict[str, float | None]] = {}
+
+    @property
+    def laws(self) -> dict[str, bool]:
+        """The conservation laws: nothing vanishes.
+
+        `dead_letters` counts events by reason. Those refused by the champion have features already, and are in the
+        second law.
+        """
+        unpredicted = self.dead_letters.get("predict_error", 0)
+        dead = sum(self.dead_letters.values()) - unpredicted
+        return {
+            "events = features + dead letters + duplicates": self.events == self.features + dead + self.duplicates,
+            "predictions = labelled + expired + pending": self.predictions == self.labelled + self.expired + self.pending,
+            "features = predictions + refused by the champion": self.features == self.predictions + unpredicted,
+        }
+
+    def plain(self) -> dict[str, Any]:
+        """As a dict for JSON, laws included."""
+        return msgspec.to_builtins(self) | {"laws": self.laws}
+
+
+def summary_of(chain: Chain) -> Summary:
+    """The summary of one task."""
+    counts = chain.counts
+    scores = {name: _named(values) for name, values in chain.summary().items()}
+    dead: dict[str, int] = {}
+    label_dead = 0
+    for name, count in counts.items():
+        if name.startswith("dead."):
+            _, stage, reason = name.split(".", 2)
+            if stage in ("validate", "featurize", "predict"):
+                dead[reason] = dead.get(reason, 0) + count
+            else:
+                label_dead += count
+    return Summary(
+        events=counts.get("events", 0),
+        features=counts.get("features", 0),
+        dead_letters=dict(sorted(dead.items())),
+        label_dead_letters=label_dead,
+        duplicates=counts.get("duplicates", 0),
+        predictions=counts.get("predictions", 0),
+        history=counts.get("history", 0),
+        labelled=counts.get("labelled", 0),
+        expired=counts.get("expired", 0),
+        pending=chain.pending,
+        labels={name[7:]: count for name, count in sorted(counts.items()) if name.startswith("labels.")},
+        alerts=counts.get("alerts", 0),
+        models={name: values for name, values in scores.items() if name not in BASELINES},
+        baselines={name: values for name, values in scores.items() if name in BASELINES},
+    )
+
+
+_NAMES = {"ROCAUC": "roc_auc", "Accuracy": "accuracy", "MacroF1": "macro_f1", "LogLoss": "log_loss"}
+
+
+def _named(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {_NAMES.get(name, name.lower()): value for name, value in values.items()}
+
+
+def combined(parts: list[Summary]) -> Summary:
+    """The sum over partitions; metrics are the first's, as models are per partition."""
+    total = parts[0] if parts else Summary()
+    for part in parts[1:]:
+        for name in ("events", "features", "label_dead_letters", "duplicates", "predictions", "history", "labelled", "expired", "pending", "alerts"):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        for name in ("dead_letters", "labels"):
+            mine = getattr(total, name)
+            for key, count in getattr(part, name).items():
+                mine[key] = mine.get(key, 0) + count
+    return total

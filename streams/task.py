@@ -1,0 +1,176 @@
+"""A task: one chain over one partition, its merge, its place in the inputs and in the journal.
+
+It knows neither Kafka nor the clock. `feed` it what was read; `run` processes a batch and returns what must be
+published with the journal entry that lets anybody make it again; `replay` does that over an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from headrace.schemas.records import Input
+from headrace.schemas.wire import BadRecord, guess_format
+from headrace.streams.chain import Chain, Output
+from headrace.streams.errors import Diverged, Lost, WrongFormat
+from headrace.streams.hashing import environment
+from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
+from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.state import ObjectCodec
+from headrace.streams.topology import Group
+
+__all__ = ["Intake", "Processed", "Task", "Version"]
+
+_SAMPLE = 200
+
+
+class Version(NamedTuple):
+    """What determines outputs: the specification and the environment it runs in."""
+
+    hash: str
+    spec: dict[str, Any]
+    environment: dict[str, Any]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Version:
+        """The version that runs here and now."""
+        spec, here = pipeline.spec(), environment()
+        return cls(spec_hash(spec, here), spec, here)
+
+
+class Processed(NamedTuple):
+    """A batch: the records, what they made, and the journal entry for both."""
+
+    batch: Batch
+    outputs: list[Output]
+    entry: Entry
+
+
+class Intake:
+    """Turns an input's records into `Input`s, and notices a format that nobody declared."""
+
+    def __init__(self, chain: Chain, rank: int, *, tolerant: bool = False) -> None:
+        self._source = chain.sources[rank]
+        self.last_ms: int = chain.clock[1][rank]
+        self._tolerant = tolerant
+        self._good = 0
+        self._bad: list[bytes] = []
+
+    def read(self, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
+        """One record with its time; raises `WrongFormat` when the first 200 and all but a few are unreadable."""
+        item = self._source.read(self.last_ms, partition, offset, key, value, at_ms)
+        self.last_ms = item.time_ms
+        if type(item.payload) is BadRecord and not self._tolerant:
+            self._suspect(item)
+        else:
+            self._good += 1
+        return item
+
+    def _suspect(self, item: Input) -> None:
+        self._bad.append(item.value or b"")
+        if len(self._bad) >= _SAMPLE and self._good * 50 < len(self._bad):
+            raise WrongFormat(
+                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot be read "
+                f"({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare that "
+                "format, or pass --keep-going to dead-letter them."
+            )
+        del self._bad[_SAMPLE * 4 :]
+
+
+class Task:
+    """One partition of a group of stages.
+
+    `positions[rank]` is the offset after the last record processed of that input, `seq` the number of the next journal
+    record.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        group: Group,
+        shard: int,
+        *,
+        topics: Callable[[str], str],
+        codec: ObjectCodec | None = None,
+        tolerant: bool = False,
+    ) -> None:
+        self.group, self.shard = group, shard
+        self.chain = Chain(pipeline, group, shard, topics=topics, codec=codec)
+        self.positions = [0] * len(group.inputs)
+        self.seq = 0
+        self.epoch = 0
+        self._tolerant = tolerant
+        self.start()
+
+    def start(self) -> None:
+        """Empty buffers, to be fed from `positions` on; also after a restore."""
+        self.chain.bind()
+        self.merge = Merge(len(self.group.inputs))
+        self.intakes = [Intake(self.chain, rank, tolerant=self._tolerant) for rank in range(len(self.group.inputs))]
+
+    def feed(self, rank: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
+        """A record arrived on the input with this rank."""
+        self.merge.feed(rank, self.intakes[rank].read(self.shard, offset, key, value, at_ms))
+
+    def run(self, limit: int) -> Processed | None:
+        """Process the next batch in merge order, or None when there is none to be had yet."""
+        batch = self.merge.take(limit)
+        if not batch:
+            return None
+        starts = list(self.positions)
+        outputs = self._process(batch)
+        runs = varints(runs_of((rank for rank, _ in batch), len(starts)))
+        entry = Entry(self.seq, self.epoch, starts, list(self.positions), runs, len(outputs), digest(outputs))
+        self.seq += 1
+        return Processed(batch, outputs, entry)
+
+    def replay(self, entry: Entry, inputs: list[Iterator[Input]], *, compare: bool = True) -> list[Output]:
+        """Process what a journal entry says, in its order; raises `Diverged` when other bytes come out."""
+        if entry.seq != self.seq:
+            raise Lost(f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}.")
+        batch: Batch = []
+        for rank in ranks_of(numbers(entry.runs), len(inputs)):
+            item = next(inputs[rank], None)
+            if item is None or not entry.starts[rank] <= item.offset < entry.ends[rank]:
+                raise Lost(
+                    f"{self.chain.sources[rank].topic}/{self.shard}: records between {entry.starts[rank]} and "
+                    f"{entry.ends[rank]} that journal record {entry.seq} names are gone."
+                )
+            batch.append((rank, item))
+        outputs = self._process(batch)
+        self.positions = list(entry.ends)
+        self.seq += 1
+        self.epoch = entry.epoch
+        if compare and (len(outputs) != entry.outputs or digest(outputs) != entry.digest):
+            raise Diverged(
+                f"Replaying journal record {entry.seq} of {self.group.name}/{self.shard} made other bytes than it says: "
+                "code or environment changed since; --accept-change opens a new epoch."
+            )
+        return outputs
+
+    def open_epoch(self, version: Version, *, first: bool) -> Epoch:
+        """The journal record that says what holds from here on."""
+        self.epoch = 0 if first else self.epoch + 1
+        epoch = Epoch(self.seq, self.epoch, version.hash, version.spec, version.environment)
+        self.seq += 1
+        return epoch
+
+    def marker(self) -> dict[str, Any]:
+        """What a checkpoint says of itself: where in the journal and the inputs its state stands."""
+        return {"seq": self.seq, "epoch": self.epoch, "positions": list(self.positions)}
+
+    def restore(self, entries: dict[tuple[str, str, Any], bytes], marker: dict[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+        self.chain.stores.load(entries)
+        self.chain.bind()
+        self.seq, self.epoch, self.positions = marker["seq"], marker["epoch"], list(marker["positions"])
+
+    def _process(self, batch: Batch) -> list[Output]:
+        process = self.chain.process
+        positions = self.positions
+        for rank, item in batch:
+            process(rank, item)
+            positions[rank] = item.offset + 1
+        return self.chain.take()
+

@@ -1,0 +1,95 @@
+"""Topics: what they are called, how they must be configured, and whether the cluster's are.
+
+The one place that makes a topic name. `run` never creates a topic; `headrace topics P --apply` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.streams.errors import DeclarationError
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["ROLES", "TopicSpec", "topic_name", "topic_specs", "wrong_settings"]
+
+_DAY_MS = 86_400_000
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
+_COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "segment.bytes": str(64 << 20)}
+
+ROLES: dict[str, Mapping[str, str]] = {
+    "events": _DELETE,
+    "labels": _DELETE,
+    "features": _DELETE,
+    "predictions": _DELETE,
+    "shadow": _DELETE,
+    "examples": _FOREVER,
+    "evaluations": _DELETE,
+    "alerts": _DELETE,
+    "models": _COMPACT,
+    "registry": _FOREVER,
+    "dead-letter": _DELETE,
+    "journal": _DELETE,
+    "state": _COMPACT,
+    "savepoints": _DELETE,
+}
+"""Role → the settings that matter. All carry LogAppendTime: event time in a record's stamp would be retention's victim."""
+
+_CHECKED = ("cleanup.policy", "message.timestamp.type")
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it has to be."""
+
+    role: str
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def topic_name(pipeline: Pipeline, role: str) -> str:
+    """What the topic with this role is called."""
+    if role not in ROLES:
+        raise DeclarationError(f"topics: there is no role {role!r}; legal: {', '.join(ROLES)}.")
+    return pipeline.topic_names.get(role, f"{pipeline.name}.{role}")
+
+
+def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
+    """All topics of a pipeline."""
+    for role in pipeline.topic_names:
+        topic_name(pipeline, role)
+    return [
+        TopicSpec(
+            role,
+            topic_name(pipeline, role),
+            1 if role in ("registry", "alerts") else pipeline.partitions,
+            dict(config) | {"message.timestamp.type": "LogAppendTime"},
+        )
+        for role, config in ROLES.items()
+    ]
+
+
+def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) -> list[str]:
+    """What is wrong with an existing topic, each with its name, setting, value and the value it should have.
+
+    Inputs are the producers' own: of those only the number of partitions matters.
+    """
+    out = []
+    if partitions != spec.partitions:
+        remedy = (
+            "declare partitions= (then every window must be by the entity key), or use a topic with one partition"
+            if spec.partitions == 1
+            else "create it with that many"
+        )
+        out.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}: {remedy}")
+    if spec.role in ("events", "labels"):
+        if "compact" in config.get("cleanup.policy", "") and spec.role == "events":
+            out.append(f"{spec.name}: cleanup.policy is {config['cleanup.policy']}: compacted inputs cannot be replayed")
+        return out
+    for setting in _CHECKED:
+        value = config.get(setting)
+        if value is not None and value != spec.config[setting]:
+            out.append(f"{spec.name}: {setting} is {value}, not {spec.config[setting]}")
+    return out
