@@ -19,7 +19,8 @@ def record_decoder(schema: Schema | Mapping[str, Any]) -> Callable[[bytes, int],
     """A function that reads a record at an offset: its fields as a dict, and the offset behind it.
 
     Fields are booleans, numbers, strings, bytes, enums, records of these, and nullable ones of all; ValueError names
-    any other. The function raises ValueError for bytes that are no such record.
+    any other. The function raises ValueError for bytes that are no such record, UnicodeDecodeError if a string of it is
+    not UTF-8.
     """
     avro = schema.avro if isinstance(schema, Schema) else schema
     writer = _Source(str(avro.get("name")))
@@ -27,7 +28,7 @@ def record_decoder(schema: Schema | Mapping[str, Any]) -> Callable[[bytes, int],
     lines = "\n".join("        " + line for line in writer.lines)
     source = (
         f"def decode(data, at=0):\n    size = len(data)\n    try:\n{lines}\n        return {result}, at\n"
-        "    except (IndexError, error, ValueError) as cause:\n"
+        "    except UnicodeDecodeError:\n        raise\n    except (IndexError, error, ValueError) as cause:\n"
         "        raise ValueError('the bytes are no whole record of ' + name) from cause\n"
     )
     space = writer.space | {"more": read_more, "error": struct.error, "name": str(avro.get("name"))}

@@ -56,6 +56,8 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
             row, end = plan(value, start)
         except SchemaResolutionError:
             raise BadRecord("not_allowed", f"a symbol of the writer is none of {schema.fullname}") from None
+        except UnicodeDecodeError:
+            raise BadRecord("not_utf8", f"a string of {schema.fullname} is not UTF-8") from None
         except Exception:  # fastavro raises many kinds for damaged bytes
             raise BadRecord("malformed", f"the bytes are no whole record of {schema.fullname}") from None
         if end != len(value):

@@ -87,6 +87,8 @@ def _narrowed(field: Field, expectation: Expectation) -> Field:
             raise ValueError(f"field {field.name!r}: no {field.kind} lies between {low} and {high}")
         return replace(field, low=low, high=high)
     if expectation.name == "one_of":
+        if field.kind == "enum" and not set(expectation.limits) <= set(field.symbols):
+            raise ValueError(f"field {field.name!r}: one_of takes symbols of its enum: {', '.join(field.symbols)}")
         return replace(field, allowed=expectation.limits)
     if expectation.name == "matches":
         return replace(field, pattern=expectation.limits[0])

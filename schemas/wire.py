@@ -156,7 +156,7 @@ def _json_fault(schema: Schema, value: bytes, error: Exception) -> BadRecord:
     except RecursionError:
         return BadRecord("too_deep", f"expected at most {_DEEPEST} levels of nesting")
     except ValueError:
-        return BadRecord("malformed", _malformed(value, error))
+        return BadRecord("malformed", _malformed(value))
     if not isinstance(row, dict):
         found_type = "an array" if isinstance(row, list) else "null" if row is None else f"a bare {type(row).__name__}"
         return BadRecord("wrong_type", f"expected an object, got {found_type}")
@@ -166,13 +166,17 @@ def _json_fault(schema: Schema, value: bytes, error: Exception) -> BadRecord:
         return BadRecord("non_finite", f"{constants[0]} is no JSON number")
     if isinstance(error, msgspec.ValidationError):
         return BadRecord("malformed", "a field stands twice in the object, once with an illegal value")
-    return BadRecord("malformed", _malformed(value, error))
+    return BadRecord("malformed", _malformed(value))
 
 
-def _malformed(value: bytes, error: Exception) -> str:
+def _malformed(value: bytes) -> str:
     if value.startswith(b"\xef\xbb\xbf"):
         return "a byte order mark stands before the JSON document"
-    return str(error) if type(error) is msgspec.DecodeError else "not a whole JSON document"
+    try:
+        msgspec.json.decode(value, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        return str(error)
+    return "not a whole JSON document"
 
 
 def _avro_decoder(schema: Schema, max_bytes: int, schemas: Mapping[int, Any]) -> Callable[[bytes | None], Any]:
