@@ -1,4 +1,4 @@
-"""Features resolved against an event's columns: what is read, which windows share a store, and what each one answers."""
+"""Features resolved against an event's columns: what is read, which windows share a store, what each answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from headrace.processors.base import Rejected
 from headrace.processors.features import TYPES, Field, Function, Label, Type, Window, coerce, failed, returns
-from headrace.processors.windows import Group, Part, parts_of
+from headrace.processors.slots import Part, parts_of
+from headrace.processors.windows import Group
 
 __all__ = ["Asked", "Bound", "Fed", "Plan", "Reader", "key_of", "outcome"]
 
@@ -93,7 +94,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """A group and what feeds its values: numbers of the plan's readers, or the labels' classes of a group of `outcomes`."""
+    """A group and what feeds its values: numbers of the plan's readers, or for `outcomes` the labels' classes."""
 
     group: Group
     outcomes: bool
@@ -125,7 +126,8 @@ class Plan:
         for name, feature in features.items():
             if isinstance(feature, Window):
                 draft, needs, kind = asked[name]
-                parts = tuple(next(p for p in draft.group.parts if (p.kind, p.value, p.missing) == need) for need in needs)
+                laid = {(part.kind, part.value, part.missing): part for part in draft.group.parts}
+                parts = tuple(laid[need] for need in needs)
                 default = _default(name, feature.default, kind)
                 source = Asked(order.index(draft), feature.how, feature.over_ms // feature.tile_ms, parts, default)
                 self.bound.append(Bound(name, kind, default is None, source))
@@ -142,8 +144,8 @@ class Plan:
         function = feature.function if isinstance(feature, Function) else feature
         if not callable(function):
             raise ValueError(
-                f"feature {name!r} must be field(...), an aggregate such as count(by=..., over=...), or a function of the "
-                f"event, not {feature!r}"
+                f"feature {name!r} must be field(...), an aggregate such as count(by=..., over=...), or a function "
+                f"of the event, not {feature!r}"
             )
         kind, nullable = returns(function, name)
         return Bound(name, kind, nullable, Reader(name, function, kind, nullable))
@@ -165,7 +167,8 @@ class Plan:
             missing = reader.nullable
             if window.how != "count" or missing:
                 feed = draft.feed(self._reader(reader), _called(reader))
-        needs = [(part, *((None, False) if part == "n" and not missing else (feed, missing))) for part in NEEDS[window.how]]
+        rows = (None, False)
+        needs = [(part, *(rows if part == "n" and not missing else (feed, missing))) for part in NEEDS[window.how]]
         draft.parts.update(dict.fromkeys(needs))
         return draft, needs, kind
 
@@ -192,12 +195,13 @@ class Plan:
         if self.task == "multiclass" and label.of is None:
             raise ValueError(f'feature {name!r}: in a multiclass pipeline say which class: label(of="...")')
         if self.task != "multiclass" and label.of is not None:
-            raise ValueError(f"feature {name!r}: label(of=...) is for multiclass pipelines; this one is {self.task}: label()")
+            raise ValueError(f"feature {name!r}: label(of=...) is for multiclass; in {self.task} say label()")
         return label.of
 
     def _column(self, name: str, column: str) -> tuple[Type, bool]:
         if column not in self.columns:
-            raise ValueError(f"feature {name!r}: {column!r} is not a column of the event; legal: {', '.join(self.columns)}")
+            legal = ", ".join(self.columns)
+            raise ValueError(f"feature {name!r}: {column!r} is not a column of the event; legal: {legal}")
         if self.columns[column] not in TYPES:
             legal = ", ".join(c for c, kind in self.columns.items() if kind in TYPES)
             raise ValueError(f"feature {name!r}: column {column!r} is of type {self.columns[column]}; legal: {legal}")

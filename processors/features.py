@@ -45,7 +45,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A plain function of the event; its annotated return type is the feature's. A lambda counts as ``float | None``."""
+    """A plain function of the event, of the type that it is annotated with; a lambda is ``float | None``."""
 
     function: Callable[[Any], Any]
 
@@ -142,7 +142,7 @@ def last(
 def time_since_last(
     *, by: str | tuple[str, ...] | None, over: str = "7d", tile: str | None = None, default: float | None = None
 ) -> Window:
-    """The seconds since the latest row, 0.0 for a late event in the same tile as a later one; forgotten after `over`."""
+    """The seconds since the latest row within `over`; 0.0 for a late event whose tile has a later row."""
     return _window("time_since_last", None, by, over, tile, default)
 
 
@@ -151,7 +151,7 @@ def returns(function: Callable[[Any], Any], name: str) -> tuple[Type, bool]:
     target = function
     while hasattr(target, "func"):
         target = target.func
-    code = target if hasattr(target, "__code__") else getattr(type(target), "__call__", target)
+    code = target if hasattr(target, "__code__") else type(target).__call__
     if getattr(code, "__name__", "") == "<lambda>":
         return "double", True
     hint = getattr(code, "__annotations__", {}).get("return", ...)
@@ -225,9 +225,13 @@ def _window(how: str, value: Any, by: Any, over: str, tile: str | None, default:
     if value is not None and not (isinstance(value, str | Label) or callable(value)):
         raise ValueError(f"{how}: value must be a column, a function of the event, or label(), not {value!r}")
     columns = (by,) if isinstance(by, str) else by if by is None else tuple(by)
-    if columns is not None and not (columns and all(isinstance(c, str) for c in columns) and len(set(columns)) == len(columns)):
-        raise ValueError(f"{how}: by must be a column, a tuple of different columns, or None for all events, not {by!r}")
+    if columns is not None and not (columns and all(isinstance(c, str) for c in columns) and _different(columns)):
+        raise ValueError(f"{how}: by must be a column, a tuple of different columns, or None for all, not {by!r}")
     over_ms = duration(over)
     tile_ms = default_tile(over_ms) if tile is None else duration(tile)
     check_tile(over_ms, tile_ms)
     return Window(how, value, columns, over_ms, tile_ms, default)
+
+
+def _different(columns: tuple[str, ...]) -> bool:
+    return len(set(columns)) == len(columns)

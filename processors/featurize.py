@@ -47,7 +47,12 @@ class Featurize:
     """
 
     def __init__(
-        self, features: Mapping[str, Any], columns: Mapping[str, str], nullable: Collection[str], task: str, grace_ms: int
+        self,
+        features: Mapping[str, Any],
+        columns: Mapping[str, str],
+        nullable: Collection[str],
+        task: str,
+        grace_ms: int,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"task must be one of {', '.join(TASKS)}, not {task!r}")
@@ -130,7 +135,9 @@ class Featurize:
     def _floor(self, tile_ms: int, stream_time_ms: int) -> int:
         return (stream_time_ms - self.grace_ms) // tile_ms
 
-    def _add(self, fed: Fed, key: Any, values: tuple[Any, ...], time_ms: int, stream_time_ms: int, state: State) -> None:
+    def _add(
+        self, fed: Fed, key: Any, values: tuple[Any, ...], time_ms: int, stream_time_ms: int, state: State
+    ) -> None:
         if key is not None:
             group = fed.group
             tile, floor = time_ms // group.tile_ms, self._floor(group.tile_ms, stream_time_ms)

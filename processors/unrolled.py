@@ -11,9 +11,10 @@ from keyword import iskeyword
 from typing import Any
 
 from headrace.processors.base import State
-from headrace.processors.binding import Asked, Bound, Plan, Reader, key_of, outcome
+from headrace.processors.binding import Asked, Bound, Plan, Reader, outcome
 from headrace.processors.features import coerce, failed
-from headrace.processors.windows import Group, define, indent, since
+from headrace.processors.slots import define, indent
+from headrace.processors.windows import Group, since
 
 __all__ = ["process", "update"]
 
@@ -45,7 +46,8 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
             source = _change(i, fed.group, values, known=True)
             lines += _unless_null(_nullable(fed.group, plan), i, source, 1)
     lines += _record(plan)
-    return _make("process", "event, t, stream", lines, names)
+    made: Callable[[Any, int, int], dict[str, Any]] = _make("process", "event, t, stream", lines, names)
+    return made
 
 
 def update(
@@ -65,8 +67,10 @@ def update(
     for i, fed in outcomes:
         values = [f"label{classes.index(of)}" for of in fed.feeds]
         lines.append(f"key{i} = by{bys.index(fed.group.by)}")
-        lines += _unless_null(_nullable(fed.group, plan), i, [f"w{i} = get{i}(key{i})", *_change(i, fed.group, values, known=False)], 0)
-    return _make("update", "keys, y, t, stream", lines, names)
+        source = [f"w{i} = get{i}(key{i})", *_change(i, fed.group, values, known=False)]
+        lines += _unless_null(_nullable(fed.group, plan), i, source, 0)
+    made: Callable[..., None] = _make("update", "keys, y, t, stream", lines, names)
+    return made
 
 
 SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
@@ -75,7 +79,7 @@ SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     """Answer what the source may refer to."""
     groups = [fed.group for fed in plan.groups]
-    names: dict[str, Any] = {"coerce": coerce, "failed": failed, "since": since, "checked": [b for b in plan.bound]}
+    names: dict[str, Any] = {"coerce": coerce, "failed": failed, "since": since, "checked": plan.bound}
     for i, group in enumerate(groups):
         store, idle = state[group.name], state[group.name + ".index"]
         names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get, f"put{i}": store.put}
@@ -145,7 +149,8 @@ def _query(i: int, group: Group, spans: list[int], nullable: bool) -> list[str]:
     for span, slots in asked:
         lines.append(f"    {', '.join(slots)}, = {', '.join(_slots(i, group, f'closed{span}_'))},")
         lines.append(indent(group.merges(f"q{span}_{i}_", f"a{i}_")))
-    lines += ["else:", f"    high = {tile} if {tile} >= {floor} else {floor}", f"    tiles{i} = w{i}[-1] + w{i}[:{group.width + 1}]"]
+    lines += ["else:", f"    high = {tile} if {tile} >= {floor} else {floor}"]
+    lines += [f"    tiles{i} = w{i}[-1] + w{i}[:{group.width + 1}]"]
     lines += [f"    {', '.join(slots)}, = fold{i}(tiles{i}, high - {span - 1}, {tile})" for span, slots in asked]
     return lines
 
@@ -156,7 +161,8 @@ def _read(target: str, name: str, reader: Reader, names: dict[str, Any]) -> list
         lines = [f"{target} = {_column(reader.source)}"]
     else:
         names[name] = reader.source
-        lines = ["try:", f"    {target} = {name}(event)", "except Exception as error:", f"    failed({reader.name!r}, error)"]
+        lines = ["try:", f"    {target} = {name}(event)"]
+        lines += ["except Exception as error:", f"    failed({reader.name!r}, error)"]
     if reader.default is not None:
         names[f"{name}_default"] = reader.default
         lines += [f"if {target} is None:", f"    {target} = {name}_default"]
@@ -192,8 +198,8 @@ def _answer(i: int, bound: Bound, plan: Plan) -> list[str]:
     lines = [f"x{i} = {answers[asked.how]}"]
     labels = plan.groups[asked.group].outcomes and plan.task != "regression"
     if asked.how in ("sum", "mean", "variance") and not labels:
-        finite = f"x{i} - x{i} != 0.0"
-        lines += [f"if x{i} is not None and {finite}:" if bound.nullable else f"if {finite}:", f"    checked[{i}].checked(x{i})"]
+        infinite = f"x{i} is not None and x{i} - x{i} != 0.0" if bound.nullable else f"x{i} - x{i} != 0.0"
+        lines += [f"if {infinite}:", f"    checked[{i}].checked(x{i})"]
     return lines
 
 
@@ -256,5 +262,12 @@ def _make(name: str, arguments: str, lines: list[str], names: dict[str, Any]) ->
     """Answer the function; what it refers to becomes variables of an enclosing function, which are fast to reach."""
     body = indent("\n".join(lines), 2)
     given = ", ".join(names)
-    source = f"def make({given}):\n    inf = float('inf')\n    def {name}({arguments}):\n        nonlocal due\n{body}\n    return {name}\n"
+    source = f"""
+def make({given}):
+    inf = float("inf")
+    def {name}({arguments}):
+        nonlocal due
+{body}
+    return {name}
+"""
     return define(source, "make")(**names)

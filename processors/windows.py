@@ -8,84 +8,27 @@ and including the tile of t, so it reaches back between ``over - tile`` and ``ov
 `head` is its newest tile and the inner tuple has the older ones, oldest first. `closed` is the fold of the older
 tiles that a window ending in `head` covers: while a key stays in one tile, asking and adding are O(1).
 
-Which tiles are visible depends on times alone, never on what has been dropped or evicted: with
-``floor = (stream_time - grace) // tile`` a window of k tiles that ends in `tile` sees ``max(tile, floor) - k < i <= tile``.
-Dropping what is older than ``floor - k`` can therefore not be seen. Folds always go from the oldest tile to the
-newest, so a result is the same double whether it comes from `closed` or from the tiles, before and after a restore.
-
-Variance by Welford within a tile and by Chan, Golub and LeVeque (1979) over tiles.
+Which tiles are visible depends on times alone, never on what has been dropped or evicted: a window of k tiles that
+ends in `tile` sees ``max(tile, floor) - k < i <= tile``, where ``floor = (stream_time - grace) // tile``. Dropping
+what is not after ``floor - k`` can therefore not be seen. Folds always go from the oldest tile to the newest, so a
+result is the same double whether it comes from `closed` or from the tiles, before and after a restore.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from headrace.processors.base import Keyed
+from headrace.processors.slots import KINDS, Part, define, indent, listed
 
-__all__ = ["Group", "Idle", "Part", "check_tile", "default_tile", "define", "duration", "indent", "parts_of", "since", "spell"]
+__all__ = ["Group", "Idle", "check_tile", "default_tile", "duration", "since", "spell"]
 
 MAX_TILES = 1_500
 UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
-
-
-class _Kind(NamedTuple):
-    """A kind of slots: `zero` of each, and the source that adds a value `v` at `t`, and that merges a later tile b into a."""
-
-    zero: tuple[str, ...]
-    add: str
-    merge: str
-
-
-KINDS = {
-    "n": _Kind(("0",), "{a0} += 1", "{a0} += {b0}"),
-    "sum": _Kind(("0.0",), "{a0} += {v}", "{a0} += {b0}"),
-    "min": _Kind(("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}"),
-    "max": _Kind(("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}"),
-    "spread": _Kind(
-        ("0", "0.0", "0.0"),
-        "{a0} += 1\nd = {v} - {a1}\n{a1} += d / {a0}\n{a2} += d * ({v} - {a1})",
-        "if not {a0}: {a0} = {b0}; {a1} = {b1}; {a2} = {b2}\n"
-        "elif {b0}:\n"
-        "    d = {b1} - {a1}; m = {a0} + {b0}\n"
-        "    {a1} += d * ({b0} / m); {a2} += {b2} + d * d * ({a0} * {b0} / m); {a0} = m",
-    ),
-    "last": _Kind(
-        ("None", "None"),
-        "if {a0} is None or t >= {a0}: {a0} = t; {a1} = {v}",
-        "if {b0} is not None: {a0} = {b0}; {a1} = {b1}",
-    ),
-    "seen": _Kind(("None",), "if {a0} is None or t > {a0}: {a0} = t", "if {b0} is not None: {a0} = {b0}"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some slots of a group: their kind, which of the group's values feeds them (None: the row itself), where they start."""
-
-    kind: str
-    value: int | None
-    at: int
-    missing: bool
-
-    @property
-    def width(self) -> int:
-        """Answer the number of slots."""
-        return len(KINDS[self.kind].zero)
-
-    def add(self, prefix: str, values: str) -> str:
-        """Source that adds value number `self.value` (named ``values + number``) to the slots named with `prefix`."""
-        v = f"{values}{self.value}"
-        source = KINDS[self.kind].add.format(v=v, **_names("a", prefix, self.at, self.width))
-        return f"if {v} is not None:\n{indent(source)}" if self.missing else source
-
-    def merge(self, prefix: str, other: str) -> str:
-        """Source that merges the slots named with `other` (a later tile) into those named with `prefix`."""
-        names = _names("a", prefix, self.at, self.width) | _names("b", other, self.at, self.width)
-        return KINDS[self.kind].merge.format(**names)
 
 
 @dataclass(frozen=True)
@@ -141,12 +84,13 @@ class Group:
 def fold(tiles, low, high):
     {self.clear("a")}
     each = iter(tiles)
-    for i, {", ".join(self.slots("b"))} in zip({", ".join(["each"] * step)}):
+    for i, {listed(self.slots("b"))[1:-1]} in zip({"each, " * step}):
         if low <= i <= high:
 {indent(self.merges("a", "b"), 3)}
     return {listed(self.slots("a"))}
 """
-        return define(source, "fold")
+        fold: Callable[[tuple[Any, ...], int, int], tuple[Any, ...]] = define(source, "fold")
+        return fold
 
     @cached_property
     def add(self) -> Callable[..., tuple[Any, ...]]:
@@ -185,14 +129,17 @@ def add(held, tile, t, keep{values}):
         {slots}, = newest
     return (head, {slots}, {refold}, tiles)
 """
-        return define(source, "add", fold=self.fold, since=since, place=_place)
+        made: Callable[..., tuple[Any, ...]] = define(source, "add", fold=self.fold, since=since, place=_place)
+        return made
 
     def ask(self, held: tuple[Any, ...] | None, span: int, tile: int, floor: int) -> tuple[Any, ...]:
         """Answer the merged slots that a window of `span` tiles ending in `tile` sees."""
         tiles = () if held is None else held[-1] + held[: self.width + 1]
         return self.fold(tiles, max(tile, floor) - span + 1, tile)
 
-    def change(self, store: Keyed, idle: Idle, key: Any, tile: int, t: int, floor: int, values: tuple[Any, ...]) -> None:
+    def change(
+        self, store: Keyed, idle: Idle, key: Any, tile: int, t: int, floor: int, values: tuple[Any, ...]
+    ) -> None:
         """Add one row to what `key` holds."""
         held = store.get(key)
         self.keep(store, idle, key, held, self.add(held, tile, t, floor - self.span + 1, *values))
@@ -206,7 +153,7 @@ def add(held, tile, t, keep{values}):
             idle.move(key, old[0], new[0])
 
     def sweep(self, store: Keyed, idle: Idle, floor: int) -> None:
-        """Evict every key whose newest tile no window can see any more, at once: what remains depends on `floor` alone."""
+        """Evict every key that no window can see any more, all at once: what remains depends on `floor` alone."""
         for key in idle.before(floor - self.span + 1):
             store.pop(key)
 
@@ -245,15 +192,6 @@ class Idle:
         return [key for old in sorted(i for i in self.tiles if i < tile) for key in self.tiles.pop(old)]
 
 
-def parts_of(wanted: Iterable[tuple[str, int | None, bool]]) -> tuple[Part, ...]:
-    """Lay out one part after the other, for each (kind, value, missing)."""
-    parts: list[Part] = []
-    for kind, value, missing in wanted:
-        at = parts[-1].at + parts[-1].width if parts else 0
-        parts.append(Part(kind, value, at, missing))
-    return tuple(parts)
-
-
 def duration(text: str) -> int:
     """Answer the milliseconds of ``"90s"``, ``"15m"``, ``"3h"`` or ``"2d"``."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
@@ -283,29 +221,8 @@ def check_tile(over_ms: int, tile_ms: int) -> None:
     above = next((i for i in range(max(wanted, low), seconds + 1) if seconds % i == 0), None)
     legal = " or ".join(spell(1_000 * i) for i in (below, above) if i is not None)
     raise ValueError(
-        f"tile {spell(tile_ms)} must divide over {spell(over_ms)} into 1 to {MAX_TILES} tiles; the nearest legal: {legal}"
+        f"tile {spell(tile_ms)} does not divide {spell(over_ms)} into 1 to {MAX_TILES} tiles; legal: {legal}"
     )
-
-
-def indent(source: str, levels: int = 1) -> str:
-    """Answer `source` moved right by `levels`."""
-    return "\n".join("    " * levels + line for line in source.split("\n"))
-
-
-def listed(names: list[str]) -> str:
-    """Answer the source of a tuple of `names`."""
-    return f"({', '.join(names)},)"
-
-
-def define(source: str, name: str, **names: Any) -> Any:
-    """Run `source`, which sees `names`, and answer what it calls `name`."""
-    scope: dict[str, Any] = {"inf": float("inf"), **names}
-    exec(compile(source, f"<headrace {name}>", "exec"), scope)
-    return scope[name]
-
-
-def _names(letter: str, prefix: str, at: int, width: int) -> dict[str, str]:
-    return {f"{letter}{i}": f"{prefix}{at + i}" for i in range(width)}
 
 
 def since(tiles: tuple[Any, ...], keep: int, step: int) -> tuple[Any, ...]:
