@@ -22,6 +22,7 @@ __all__ = ["function_hash"]
 
 _BYTES: Final = 16
 _PLAIN: Final = (type(None), type(...), bool, int, float, complex, str, bytes)
+_CLASS_PARTS: Final = (*_PLAIN, tuple, list, dict, set, frozenset, property, staticmethod, classmethod)
 _MISSING: Final = object()
 
 
@@ -108,14 +109,13 @@ class _Description:
         value = function.__globals__.get(name, _MISSING)
         if value is _MISSING:
             return self._name("builtin" if hasattr(builtins, name) else "undefined", name)
-        if isinstance(value, type) and value.__module__ == function.__module__:
-            return self._class(value)
+        own_class = isinstance(value, type) and value.__module__ == function.__module__
         home = getattr(value, "__module__", None) or getattr(type(value), "__module__", None)
         foreign = isinstance(value, types.FunctionType | type) and home != function.__module__
         if foreign:
             return self._name("foreign", f"{value.__module__}.{value.__qualname__}")
         try:
-            return self.of(value)
+            return self._class(value) if own_class else self.of(value)
         except TypeError:  # an open connection, a generator: nothing to describe but what it is
             return self._name("opaque", f"{type(value).__module__}.{type(value).__qualname__}")
 
@@ -128,9 +128,7 @@ class _Description:
         parts = [self._name("class", kind.__qualname__)]
         parts += [self._name("base", f"{base.__module__}.{base.__qualname__}") for base in kind.__bases__]
         for name, value in sorted(vars(kind).items()):
-            if isinstance(value, types.FunctionType | staticmethod | classmethod | property | _PLAIN | tuple) and (
-                name not in _CLASS_NOISE
-            ):
+            if name not in _CLASS_NOISE and isinstance(value, (*_CLASS_PARTS, types.FunctionType)):
                 parts += [canonical_bytes(name), self.of(value)]
         return self._frame("class", parts)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_INVALID,
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -24,19 +25,16 @@ from confluent_kafka import (
 from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
-    ConsumerGroupTopicPartitions,
     NewTopic,
     ResourceType,
 )
 
 from headrace.streams.errors import Aborted, Fenced, Lost, Stalled, TopicError, Unreachable
+from headrace.streams.log import END, Record
 
-__all__ = ["END", "Cluster", "GroupConsumer", "Reader", "Record", "TransactionalProducer"]
+__all__ = ["Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
 
 log = logging.getLogger("headrace.kafka")
-
-END = object()
-"""Stands for a value where the end of a partition was reached."""
 
 _FENCED = {
     KafkaError._FENCED,
@@ -53,18 +51,6 @@ _COMMON = {
     "retry.backoff.ms": 2,
     "log_level": 3,
 }
-
-
-class Record(NamedTuple):
-    """A record, or (value `END`) the news that the offset is the end of the partition for now."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: Any
-    timestamp_ms: int
-    headers: list[tuple[str, bytes]] | None = None
 
 
 class Cluster:

@@ -74,11 +74,12 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
-        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS}
+        self.dispatch_table: dict[Any, Any] = {**copyreg.dispatch_table, **_REDUCERS}
 
 
 def _reduced(distribution: Distribution) -> Any:
-    kind, state = type(distribution), distribution.__getstate__()
+    kind = type(distribution)
+    state: Any = distribution.__getstate__()
     if not is_unseeded(kind, state):
         return distribution.__reduce_ex__(4)
     return _unseeded, (kind, {name: value for name, value in state.items() if name != "_rng"})
@@ -122,7 +123,7 @@ class _Unpickler(pickle.Unpickler):
                 return getattr(owner, name)
             function = inspect.getattr_static(kind, name, None)
             if isinstance(function, types.FunctionType) and (
-                kind in self._extra_types or _listed(kind.__module__, kind.__qualname__) is kind
+                kind in self._extra_types or _river(kind.__module__, kind.__qualname__) is kind
             ):
                 return types.MethodType(function, owner)
         return self._refuse(f"method {type(owner).__qualname__}.{name}", lambda: getattr(owner, name))
@@ -157,7 +158,7 @@ def _resolved(extra: Extra) -> dict[tuple[str, str], Any]:
 def _listed(module: str, name: str) -> Any | None:
     """Give the object of that exact name when it is on the list, else None."""
     found = _TABLE.get((module, name))
-    return _river(module, name) if found is None and _RIVER_MODULE.fullmatch(module) else found
+    return _river(module, name) if found is None else found
 
 
 @functools.lru_cache(maxsize=4096)
@@ -166,7 +167,7 @@ def _river(module: str, name: str) -> Any | None:
 
     Each step looks into a class body, and what is found must itself say that this is its module and name.
     """
-    if module.startswith(_RIVER_EXCLUDED):
+    if not _RIVER_MODULE.fullmatch(module) or module.startswith(_RIVER_EXCLUDED):
         return None
     try:
         space: Mapping[str, Any] = vars(importlib.import_module(module))
@@ -177,9 +178,9 @@ def _river(module: str, name: str) -> Any | None:
     if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, outer):
         return None
     if dot:
-        found = vars(found).get(inner)
-        found = found.__func__ if isinstance(found, staticmethod) else found
-        if not isinstance(found, type | types.FunctionType) or (found.__module__, found.__qualname__) != (module, name):
+        held = vars(found).get(inner)
+        found = held.__func__ if isinstance(held, staticmethod) else held if isinstance(held, type) else None
+        if found is not None and (found.__module__, found.__qualname__) != (module, name):
             return None
     return found
 

@@ -25,6 +25,7 @@ from typing import Any
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import Aborted, Fault
 from headrace.streams.journal import write
+from headrace.streams.log import END
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered, recover
@@ -222,7 +223,7 @@ class Worker:
             return
         topic, _, offset, key, value, at_ms, _ = record
         rank = self._ranks[topic]
-        if value is self.cluster.END:
+        if value is END:
             lane.end_offsets[rank] = offset
             if self.group.inputs[rank] not in self.group.upstream:
                 lane.task.merge.end(rank)

@@ -24,7 +24,7 @@ from headrace.streams.deepstack import on_deep_stack
 from headrace.streams.keys import SigningKey, VerifyKey
 from headrace.streams.pickling import Extra, ForbiddenGlobal, dumps, loads
 
-__all__ = ["Header", "Reason", "SnapshotError", "chunk", "join_chunks", "open_header", "open_sealed", "seal"]
+__all__ = ["Header", "Reason", "Sealed", "SnapshotError", "chunk", "join_chunks", "open_header", "open_sealed", "seal"]
 
 Reason = Literal[
     "malformed",  # not a snapshot, or cut short
@@ -236,3 +236,18 @@ def _decompressed(payload: memoryview, header: Header) -> bytes:
 
 
 _LIBRARIES: Final = libraries()
+
+
+class Sealed:
+    """How the stores write objects: sealed with one key, opened with any trusted one."""
+
+    def __init__(self, key: SigningKey, trusted: Mapping[bytes, VerifyKey], extra: Extra = ()) -> None:
+        self._key, self._trusted, self._extra = key, trusted, extra
+
+    def seal(self, name: str, value: Any) -> bytes:
+        """The bytes of a snapshot."""
+        return seal(value, name=name, version="", n=0, at={}, key=self._key)
+
+    def open(self, name: str, data: bytes) -> Any:
+        """The object of a snapshot; raises `SnapshotError`."""
+        return open_sealed(data, expect_name=name, trusted=self._trusted, extra=self._extra)[0]

@@ -1,0 +1,189 @@
+"""Audit: make everything again from the inputs and the journal, and compare it with what was published.
+
+For each task of each group found in the journal: from an empty state, the inputs in the journalled order, and then the
+records made against the records in the topics, one by one, in order: key, value and headers, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+
+from headrace.schemas.records import Input
+from headrace.streams.chain import Output
+from headrace.streams.errors import Diverged, Lost, SpecChanged
+from headrace.streams.journal import Entry, Epoch, changes
+from headrace.streams.journal import read as read_entry
+from headrace.streams.log import Record
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.task import Intake, Task, Version
+from headrace.streams.topology import STAGES, Group, group_of
+
+__all__ = ["Audit", "audit"]
+
+SINGLE = ("alerts",)
+
+
+class Audit(msgspec.Struct):
+    """What was compared, and what was found to differ.
+
+    `ranges` names, for each task, the input offsets that were covered. `journal_batches` counts transactions;
+    `live_batches` those that read from one input only while others were in use (a sign of live traffic).
+    """
+
+    compared: int = 0
+    different: int = 0
+    by_topic: dict[str, dict[str, int]] = {}
+    ranges: dict[str, dict[str, list[int]]] = {}
+    journal_batches: int = 0
+    live_batches: int = 0
+    first: list[str] = []
+
+    def differ(self, topic: str, what: str) -> None:
+        """Note one difference; the first twenty are kept with their place."""
+        self.different += 1
+        self.by_topic[topic]["different"] += 1
+        if len(self.first) < 20:
+            self.first.append(f"{topic}: {what}")
+
+
+def audit(
+    pipeline: Pipeline,
+    new_reader: Callable[[], Any],
+    topics: Callable[[str], str],
+    *,
+    observe: Callable[[Task], None] = lambda task: None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Audit:
+    """Recompute all that was published and compare; see `Audit`."""
+    result = Audit()
+    version = Version.of(pipeline)
+    for shard in range(pipeline.partitions):
+        for group in _groups(new_reader, topics, shard):
+            task = Task(pipeline, group, shard, topics=topics, tolerant=True)
+            comparing = _Comparison(task, new_reader, topics, result)
+            for outputs in _replay(task, new_reader, topics, version, result):
+                comparing.see(outputs)
+                progress(len(outputs))
+            comparing.finish()
+            observe(task)
+    return result
+
+
+def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int) -> list[Group]:
+    """The groups that have a journal in this partition, upstream first."""
+    reader = new_reader()
+    try:
+        names = dict.fromkeys(r.key.decode() for r in reader.read(topics("journal"), shard))
+    finally:
+        reader.close()
+    groups = [group_of(None if name == "lane" else name.split("-")) for name in names]
+    return sorted(groups, key=lambda group: STAGES.index(group.stages[0]))
+
+
+def _replay(
+    task: Task, new_reader: Callable[[], Any], topics: Callable[[str], str], version: Version, result: Audit
+) -> Iterator[list[Output]]:
+    journal = new_reader()
+    readers: list[Any] = []
+    inputs: list[Iterator[Input]] = []
+    try:
+        for record in journal.read(topics("journal"), task.shard):
+            if record.key != task.group.name.encode():
+                continue
+            entry = read_entry(record.value)
+            if isinstance(entry, Epoch):
+                _open_epoch(task, entry, version)
+                continue
+            if not inputs:
+                _first(task, entry)
+                readers = [new_reader() for _ in entry.starts]
+                inputs = [_input(task, rank, reader, entry.starts[rank]) for rank, reader in enumerate(readers)]
+            _note(task, entry, result)
+            try:
+                yield task.replay(entry, inputs)
+            except Diverged as error:
+                result.by_topic.setdefault("journal", {"compared": 0, "different": 0})
+                result.differ("journal", str(error))
+    finally:
+        for reader in (journal, *readers):
+            reader.close()
+
+
+def _open_epoch(task: Task, epoch: Epoch, version: Version) -> None:
+    if epoch.spec_hash != version.hash:
+        what = changes(epoch.spec, version.spec) + changes(epoch.environment, version.environment)
+        raise SpecChanged(f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): audit it with that one.")
+    if epoch.seq != task.seq:
+        raise Lost(f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: audit reaches no further back.")
+    task.seq, task.epoch = epoch.seq + 1, epoch.epoch
+
+
+def _first(task: Task, entry: Entry) -> None:
+    task.positions = list(entry.starts)
+
+
+def _input(task: Task, rank: int, reader: Any, start: int) -> Iterator[Input]:
+    intake = Intake(task.chain, rank, tolerant=True)
+    for r in reader.read(task.chain.sources[rank].topic, task.shard, start):
+        yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
+
+
+def _note(task: Task, entry: Entry, result: Audit) -> None:
+    result.journal_batches += 1
+    read = [end > start for start, end in zip(entry.starts, entry.ends, strict=True)]
+    result.live_batches += sum(read) == 1
+    ranges = result.ranges.setdefault(f"{task.group.name}/{task.shard}", {})
+    for source, start, end in zip(task.chain.sources, entry.starts, entry.ends, strict=True):
+        first, _ = ranges.get(source.topic, [start, end])
+        ranges[source.topic] = [first, end]
+
+
+class _Comparison:
+    """Published records of one task, beside those that the replay makes."""
+
+    def __init__(self, task: Task, new_reader: Callable[[], Any], topics: Callable[[str], str], result: Audit) -> None:
+        self._result = result
+        self._readers: list[Any] = []
+        self._published: dict[str, Iterator[Record]] = {}
+        for role in task.group.outputs:
+            reader = new_reader()
+            self._readers.append(reader)
+            partition = 0 if role in SINGLE else task.shard
+            published = reader.read(topics(role), partition)
+            self._published[role] = filter(_made_by(task), published) if role == "dead-letter" else published
+            result.by_topic.setdefault(role, {"compared": 0, "different": 0})
+
+    def see(self, outputs: list[Output]) -> None:
+        """The next records that the replay made."""
+        for role, key, value, headers in outputs:
+            self._compare(role, (key, value, headers or []), next(self._published[role], None))
+
+    def finish(self) -> None:
+        """Nothing more may have been published."""
+        for role, published in self._published.items():
+            for extra, _ in zip_longest(published, ()):
+                self._compare(role, None, extra)
+        for reader in self._readers:
+            reader.close()
+
+    def _compare(self, role: str, made: Any, found: Record | None) -> None:
+        self._result.compared += 1
+        self._result.by_topic[role]["compared"] += 1
+        if found is None:
+            self._result.differ(role, f"a record with key {made[0]!r} was not published")
+        elif made is None:
+            self._result.differ(role, f"offset {found.offset} was published but not made")
+        elif made != (found.key, found.value, [(name, value) for name, value in found.headers or []]):
+            self._result.differ(role, f"offset {found.offset} differs")
+
+
+def _made_by(task: Task) -> Callable[[Record], bool]:
+    """Several groups write dead letters; the header says which stage did."""
+    stages = {stage.encode() for stage in task.group.stages}
+    return lambda record: dict(record.headers or []).get("stage") in stages
+
+
