@@ -289,6 +289,18 @@ def test_late_events_count_within_the_grace_only(lane: Any) -> None:
     assert made.event(20 * S) == {"c": 2}
 
 
+def test_an_event_beyond_the_grace_sees_no_tile_that_may_have_been_dropped(lane: Any) -> None:
+    """What it sees begins where the window at the edge of the grace begins, evicted or not."""
+    made = lane(c=count(by="key", over="60s", tile="10s"))
+    made.event(5 * S)
+    made.event(35 * S)
+    assert made.event(36 * S)["c"] == 2
+    made.event(65 * S, key="b")
+    assert made.event(36 * S)["c"] == 2
+    made.event(95 * S, key="b")
+    assert made.event(36 * S)["c"] == 0
+
+
 def test_a_rejected_event_leaves_the_state_as_it_was(lane: Any) -> None:
     """A value that only a window needs is checked before any window is changed."""
 
