@@ -21,7 +21,9 @@ _LABELS = {"binary": "boolean", "multiclass": "string", "regression": "double"}
 class FeaturesWire:
     """`P.features`: what was known about an event when it was predicted."""
 
-    def __init__(self, pipeline: str, id_field: Mapping[str, Any], event: Sequence[Any], features: Sequence[Any]) -> None:
+    def __init__(
+        self, pipeline: str, id_field: Mapping[str, Any], event: Sequence[Any], features: Sequence[Any]
+    ) -> None:
         head = [
             {"name": "event_id", "type": id_field["type"], "doc": "the event's id"},
             {"name": "time_ms", "type": "long", "doc": "event time"},
@@ -43,7 +45,9 @@ class FeaturesWire:
         self._features = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
 
-    def encode(self, event_id: Any, time_ms: int, partition: int, offset: int, event: Any, x: Mapping[str, Any]) -> bytes:
+    def encode(
+        self, event_id: Any, time_ms: int, partition: int, offset: int, event: Any, x: Mapping[str, Any]
+    ) -> bytes:
         """The bytes of one record; `event` has the declared columns as attributes."""
         head = {"event_id": event_id, "time_ms": time_ms, "partition": partition, "offset": offset}
         return self._header + self._head(head) + self._event(event) + self._features(x)

@@ -116,9 +116,13 @@ def _replay(
 def _open_epoch(task: Task, epoch: Epoch, version: Version) -> None:
     if epoch.spec_hash != version.hash:
         what = changes(epoch.spec, version.spec) + changes(epoch.environment, version.environment)
-        raise SpecChanged(f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): audit it with that one.")
+        raise SpecChanged(
+            f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): audit it with that one."
+        )
     if epoch.seq != task.seq:
-        raise Lost(f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: audit reaches no further back.")
+        raise Lost(
+            f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: audit reaches no further back."
+        )
     task.seq, task.epoch = epoch.seq + 1, epoch.epoch
 
 
@@ -185,5 +189,3 @@ def _made_by(task: Task) -> Callable[[Record], bool]:
     """Several groups write dead letters; the header says which stage did."""
     stages = {stage.encode() for stage in task.group.stages}
     return lambda record: dict(record.headers or []).get("stage") in stages
-
-

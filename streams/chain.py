@@ -7,15 +7,16 @@ audit and recovery run this very object. Outputs are collected as (role, key, va
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from headrace.processors.base import Rejected, StoreSpec
 from headrace.processors.baselines import Baselines
-from headrace.processors.features import duration
 from headrace.processors.drift import Drift, error_of
 from headrace.processors.evaluate import Evaluate
+from headrace.processors.features import duration
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, Predict, Served, answerer
 from headrace.processors.train import Train
@@ -43,13 +44,15 @@ class Source(NamedTuple):
     time_of: Callable[[Any], int]
     far_future_ms: int | None
 
-    def read(self, last_ms: int, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
+    def read(
+        self, last_ms: int, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int
+    ) -> Input:
         """The record with its time; an unreadable one has the time of the record before it."""
         try:
             payload = self.decode(value)
             time_ms = self.time_of(payload)
-        except BadRecord as bad:
-            return Input(last_ms, partition, offset, key, value, at_ms, bad)
+        except BadRecord as unreadable:
+            return Input(last_ms, partition, offset, key, value, at_ms, unreadable)
         if self.far_future_ms is not None and time_ms > at_ms + self.far_future_ms:
             bad = BadRecord("far_future", "the event time is too far ahead of the record's own time")
             return Input(last_ms, partition, offset, key, value, at_ms, bad)
@@ -111,6 +114,9 @@ class Chain:
         states = self.stores.states
         self.clock: list[Any] = states["chain"]["clock"].value
         self.counts: dict[str, int] = states["chain"]["counts"].value
+        if self.group.front:
+            self._featurize = self.featurize.compile(states["featurize"])
+            self._outcome = self.featurize.compile_update(states["featurize"])
         if self.group.back:
             models = states["models"]
             self._progress: list[Any] = states["chain"]["progress"].value
@@ -161,19 +167,21 @@ class Chain:
         self.predict = Predict(p.task)
         self.train = Train(self._models)
         self.baselines = Baselines(p.task)
-        roles = dict.fromkeys(self._models, "challenger") | {p.champion: "champion"} | dict.fromkeys(BASELINES, "baseline")
+        roles = (
+            dict.fromkeys(self._models, "challenger") | {p.champion: "champion"} | dict.fromkeys(BASELINES, "baseline")
+        )
         self.evaluate = Evaluate(p.task, self._scored, roles, every=p.evaluate_every, shard=self.shard)
         topic = self.topic("events")
         watches = p.drift if self.group.watches else ()
-        self.drifts = [
-            (w, Drift(w.signal, w.detector, topic=topic, kind=w.kind, task=p.task)) for w in watches
-        ]
+        self.drifts = [(w, Drift(w.signal, w.detector, topic=topic, kind=w.kind, task=p.task)) for w in watches]
         self._on_error = self._watching("error")
         self._on_prediction = self._watching("prediction")
         self._on_feature = self._watching("feature")
 
     def _watching(self, kind: str) -> tuple[tuple[str, Any, str], ...]:
-        return tuple((watch.name, drift, f"drift.{i}") for i, (watch, drift) in enumerate(self.drifts) if watch.kind == kind)
+        return tuple(
+            (watch.name, drift, f"drift.{i}") for i, (watch, drift) in enumerate(self.drifts) if watch.kind == kind
+        )
 
     def _build_wires(self) -> None:
         p = self.pipeline
@@ -201,22 +209,23 @@ class Chain:
         if group.back:
             fresh = p.fresh_models()
             wanted["models"] = tuple(
-                StoreSpec(name, "cell", initial=lambda m=model: m, codec="object") for name, model in fresh.items()
+                StoreSpec(name, "cell", initial=partial(_itself, model), codec="object") for name, model in fresh.items()
             )
-            wanted |= {"baselines": self.baselines.stores(), "evaluate": self.evaluate.stores()}
+            wanted |= {"baselines": tuple(self.baselines.stores()), "evaluate": tuple(self.evaluate.stores())}
         for i, (_, drift) in enumerate(self.drifts):
-            wanted[f"drift.{i}"] = drift.stores()
+            wanted[f"drift.{i}"] = tuple(drift.stores())
         return wanted
 
     def _source(self, role: str) -> Source:
         p = self.pipeline
         if role == "events":
             decode, time_of = p.event_decoder()
-            return Source(role, self.topic(role), decode, time_of, _ms(p.events.far_future))
+            return Source(role, self.topic(role), decode, time_of, duration(p.events.far_future))
         if role == "labels":
             decode, time_of = p.label_decoder()
-            return Source(role, self.topic(role), decode, time_of, _ms(p.labels.far_future))
-        wire = {"features": self.features_wire, "examples": self.examples_wire}.get(role)
+            return Source(role, self.topic(role), decode, time_of, duration(p.labels.far_future))
+        wires: dict[str, Any] = {"features": self.features_wire, "examples": self.examples_wire}
+        wire = wires.get(role)
         if wire is not None:
             field = "label_time_ms" if role == "examples" else "time_ms"
             return Source(role, self.topic(role), wire.decode, lambda record: int(record[field]), None)
@@ -254,7 +263,9 @@ class Chain:
             if self.pipeline.on_expiry is not None:
                 self._learn(event_id, entry, self.pipeline.on_expiry, time_ms, None)
             if self.group.back:
-                self._count("expired" if entry.x is not None else "unpredicted_pending", 1 if entry.x is not None else -1)
+                self._count(
+                    "expired" if entry.x is not None else "unpredicted_pending", 1 if entry.x is not None else -1
+                )
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -272,7 +283,7 @@ class Chain:
             self._count("duplicates")
             return
         try:
-            x = self.featurize.process(event, time_ms, self.clock[0], states["featurize"])
+            x = self._featurize(event, time_ms, self.clock[0])
         except Rejected as rejected:
             self._dead("featurize", "events", rejected.reason, rejected.detail, item)
             return
@@ -322,7 +333,8 @@ class Chain:
             self._see_features(x, time_ms, item.partition, item.offset)
         answers += self.baselines.answer(self.stores.states["baselines"])
         self._wait(
-            event_id, Pending(time_ms, item.offset, item.partition, key, keys, x, answers, (served[0], served[1]), model)
+            event_id,
+            Pending(time_ms, item.offset, item.partition, key, keys, x, answers, (served[0], served[1]), model),
         )
 
     def _answers(self, x: dict[str, Any]) -> tuple[Any, ...]:
@@ -429,7 +441,7 @@ class Chain:
         """An outcome became known: windows over outcomes, the example, evaluation, drift, learning; in this order."""
         states = self.stores.states
         if entry.keys:
-            self.featurize.update(entry.keys, y, time_ms, self.clock[0], states["featurize"])
+            self._outcome(entry.keys, y, time_ms, self.clock[0])
         if not self.group.back or entry.x is None:
             return
         progress = self._progress
@@ -457,7 +469,9 @@ class Chain:
         self.baselines.update(y, states["baselines"])
         for name, problem in self.train.process(entry.x, y, states["models"]).items():
             item = label or Early(time_ms, entry.offset, entry.partition, y, entry.key, None)
-            self._dead("train", "labels" if label else "events", "train_error", f"{name} at example {n}: {problem}", item)
+            self._dead(
+                "train", "labels" if label else "events", "train_error", f"{name} at example {n}: {problem}", item
+            )
 
     # -- drift ---------------------------------------------------------------------------------------------------
 
@@ -506,8 +520,8 @@ class Chain:
             self.outputs.append(("alerts", alert.alert_id.encode(), self._json(alert), None))
 
 
-def _ms(text: str) -> int:
-    return duration(text)
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _signal(prediction: Prediction) -> Any:

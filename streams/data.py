@@ -57,15 +57,21 @@ def _file(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def records(pipeline: Pipeline, frame: pd.DataFrame, labels: pd.DataFrame | None = None) -> tuple[list[Outgoing], list[Outgoing]]:
+def records(
+    pipeline: Pipeline, frame: pd.DataFrame, labels: pd.DataFrame | None = None
+) -> tuple[list[Outgoing], list[Outgoing]]:
     """Events and labels of a frame: events in its order, labels ordered by when they became known.
 
     Without a frame of their own, labels are the rows in which every required label field has a value. A row that does
     not fit the schema is passed on as it is, to become a dead letter rather than to vanish.
     """
     if pipeline.events.format != "json" or pipeline.labels.format != "json":
-        raise UsageError("Files are published as JSON; this pipeline declares Avro inputs, so publish with your own producer.")
-    missing = [f["name"] for f in pipeline.event_schema.columns() if f["name"] not in frame.columns and not f["nullable"]]
+        raise UsageError(
+            "Files are published as JSON; this pipeline declares Avro inputs, so publish with your own producer."
+        )
+    missing = [
+        f["name"] for f in pipeline.event_schema.columns() if f["name"] not in frame.columns and not f["nullable"]
+    ]
     if missing:
         raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
     events = list(_rows(frame, pipeline.event_schema, pipeline.events.time, pipeline.events.key))

@@ -8,7 +8,7 @@ opens with the whole specification, so that a changed one can be named rather th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -42,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
     digest: bytes
 
 
-_decode = msgspec.msgpack.Decoder(Entry | Epoch).decode
+_decode: Callable[[bytes], Entry | Epoch] = msgspec.msgpack.Decoder(Entry | Epoch).decode
 write = msgspec.msgpack.Encoder().encode
 
 

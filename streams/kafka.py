@@ -241,7 +241,9 @@ class GroupConsumer:
         self._consumer.resume([TopicPartition(topic, partition)])
         self._consumer.seek(TopicPartition(topic, partition, offset))
 
-    def committed(self, partitions: Sequence[tuple[str, int]], timeout_s: float = 30.0) -> dict[tuple[str, int], int | None]:
+    def committed(
+        self, partitions: Sequence[tuple[str, int]], timeout_s: float = 30.0
+    ) -> dict[tuple[str, int], int | None]:
         """The group's committed offsets."""
         try:
             found = self._consumer.committed([TopicPartition(t, p) for t, p in partitions], timeout=timeout_s)
@@ -313,9 +315,7 @@ class TransactionalProducer:
         """Open a transaction."""
         self._call(self._producer.begin_transaction)
 
-    def send(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None
-    ) -> None:
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
         try:
             self._producer.produce(topic, value, key, partition, headers=headers or [])
@@ -429,7 +429,11 @@ class Reader:
         try:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15, cached=False)
         except KafkaException as error:
-            if error.args[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+            if error.args[0].code() in (
+                KafkaError.UNKNOWN_TOPIC_OR_PART,
+                KafkaError._UNKNOWN_TOPIC,
+                KafkaError._UNKNOWN_PARTITION,
+            ):
                 raise TopicError(f"Topic {topic} has no partition {partition}: see `headrace topics`.") from error
             raise _translated(error) from error
         return int(low), int(high)

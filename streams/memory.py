@@ -17,8 +17,8 @@ from headrace.streams.chain import Output
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
-from headrace.streams.topology import Group, group_of
 from headrace.streams.topics import topic_name
+from headrace.streams.topology import Group, group_of
 
 __all__ = ["Backtest", "backtest", "run"]
 
@@ -46,14 +46,18 @@ class Backtest:
     @property
     def predictions(self) -> pd.DataFrame:
         """The champion's published predictions, in order."""
-        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("predictions", [])])
+        return pd.DataFrame(
+            [msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("predictions", [])]
+        )
 
     @property
     def features(self) -> pd.DataFrame:
         """The features by event id."""
         decode = self.task.chain.features_wire.decode
         rows = [decode(value) for _, _, value, _ in self.outputs.get("features", [])]
-        return pd.DataFrame([{"event_id": row["event_id"], "time_ms": row["time_ms"], **row["features"]} for row in rows])
+        return pd.DataFrame(
+            [{"event_id": row["event_id"], "time_ms": row["time_ms"], **row["features"]} for row in rows]
+        )
 
     @property
     def examples(self) -> pd.DataFrame:
@@ -65,7 +69,9 @@ class Backtest:
     @property
     def evaluations(self) -> pd.DataFrame:
         """Metrics in windows and overall, as published."""
-        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("evaluations", [])])
+        return pd.DataFrame(
+            [msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("evaluations", [])]
+        )
 
     @property
     def alerts(self) -> pd.DataFrame:
@@ -77,7 +83,10 @@ class Backtest:
         """What was refused: original key and value, and the headers."""
         letters = self.outputs.get("dead-letter", [])
         return pd.DataFrame(
-            [{"key": k, "value": v} | {name: text.decode() for name, text in headers or []} for _, k, v, headers in letters]
+            [
+                {"key": k, "value": v} | {name: text.decode() for name, text in headers or []}
+                for _, k, v, headers in letters
+            ]
         )
 
 
@@ -96,9 +105,7 @@ def run(
 
     `now_ms` stands for the Kafka time of every record: what is far in the future is measured against it.
     """
-    task = Task(
-        pipeline, group or group_of(), shard, topics=lambda role: topic_name(pipeline, role), tolerant=tolerant
-    )
+    task = Task(pipeline, group or group_of(), shard, topics=lambda role: topic_name(pipeline, role), tolerant=tolerant)
     began = time.perf_counter()
     for rank, records in enumerate(inputs):
         for offset, (key, value) in enumerate(records):

@@ -6,9 +6,9 @@ import copy
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from headrace.schemas.contract import Schema, load_schema
 from headrace.schemas.wire import Decoder, time_of
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import function_hash, state_hash
+from headrace.streams.pickling import forbidden_globals
 
 __all__ = ["BASELINES", "TASKS", "Events", "Labels", "Pipeline"]
 
@@ -128,6 +129,8 @@ class Pipeline:
         entity key, so that a partition is a lane of its own.
     topics
         Other names for its topics, by role (``{"events": "flights-raw"}``).
+    classes
+        (module, name) of the author's own classes in models, which snapshots may then name.
     data
         A function returning a DataFrame (or the path of a file) that backtests and demos use when none is given.
     """
@@ -148,6 +151,7 @@ class Pipeline:
         evaluate_every: int = 1000,
         partitions: int = 1,
         topics: Mapping[str, str] | None = None,
+        classes: Collection[tuple[str, str]] = (),
         data: Callable[[], Any] | str | Path | None = None,
     ) -> None:
         base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
@@ -166,6 +170,7 @@ class Pipeline:
         self.grace_ms = _duration(events.grace, "events.grace")
         self.on_expiry = None if labels.on_expiry == "drop" else self.legal_label(labels.on_expiry)
         self.label_of = self._label_function(labels.y)
+        self.classes = frozenset(classes)
         self.features = dict(features)
         self.featurize = _declared(lambda: self._featurize())
         self.models = self._models(models)
@@ -223,7 +228,8 @@ class Pipeline:
             "labels": _plain(self.labels) | {"schema": _plain(self.label_schema.avro)},
             "features": {name: _plain(feature) for name, feature in self.features.items()},
             "models": {
-                name: {"declared": _scrub(repr(model)), "hash": state_hash(model)} for name, model in self.models.items()
+                name: {"declared": _scrub(repr(model)), "hash": state_hash(model)}
+                for name, model in self.models.items()
             },
             "champion": self.champion,
             "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
@@ -251,6 +257,12 @@ class Pipeline:
             for method in ("learn_one", "predict_one"):
                 if not callable(getattr(model, method, None)):
                     raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
+            refused = forbidden_globals(model, self.classes)
+            if refused:
+                raise DeclarationError(
+                    f"models[{name!r}] needs {', '.join(refused)}, which snapshots do not admit: declare them in classes=, "
+                    "or use River's own."
+                )
             unseeded = _unseeded(model)
             if unseeded:
                 raise DeclarationError(f"models[{name!r}]: {unseeded} is random and has no seed: give it one (seed=1).")
@@ -261,7 +273,9 @@ class Pipeline:
             if not isinstance(watch, Watch):
                 raise DeclarationError("drift takes watch_error, watch_feature and watch_prediction.")
             if watch.kind == "feature":
-                _legal(watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
+                _legal(
+                    watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features)
+                )
         return tuple(drift)
 
     def _check_lanes(self) -> None:
@@ -327,7 +341,7 @@ def _moment(value: str | int | None) -> int | None:
         moment = datetime.fromisoformat(value)
     except ValueError as error:
         raise DeclarationError(f"live_from is {value!r}; legal: ISO-8601, such as 2013-02-01T00:00:00Z.") from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _clone(model: Any) -> Any:
@@ -340,7 +354,9 @@ def _unseeded(model: Any, depth: int = 0) -> str | None:
         return None
     steps = getattr(model, "steps", None)
     parts = list(steps.values()) if isinstance(steps, dict) else []
-    params = model._get_params() if callable(getattr(model, "_get_params", None)) else dict(getattr(model, "__dict__", {}))
+    params = (
+        model._get_params() if callable(getattr(model, "_get_params", None)) else dict(getattr(model, "__dict__", {}))
+    )
     if "seed" in params and params["seed"] is None:
         return type(model).__name__
     for part in [*parts, *params.values()]:

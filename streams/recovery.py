@@ -1,6 +1,6 @@
 """Recovery: the one way in which a task comes to its state, at the first start as after any trouble.
 
-1. The state topic, to its end: the last checkpoint.                          (nothing there: an empty state)
+1. The state topic, to its end: the last checkpoint. Nothing there, or a snapshot that is refused: an empty state.
 2. The journal from the place that the checkpoint names, to its end.
 3. The specification, environment and code that wrote them must be the ones that run here.
 4. The inputs over the journal entries since, outputs suppressed, digests compared.
@@ -13,6 +13,7 @@ simply be dropped.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Lost, SpecChanged
 from headrace.streams.journal import Entry, Epoch, changes
 from headrace.streams.journal import read as read_entry
+from headrace.streams.snapshots import SnapshotError
 from headrace.streams.task import Intake, Task, Version
 
 __all__ = ["Recovered", "recover"]
+
+log = logging.getLogger("headrace.recovery")
 
 
 @dataclass(slots=True)
@@ -53,7 +57,12 @@ def recover(
     """Bring `task` to the state that the log says it has; the last value yielded is the result."""
     began = time.monotonic()
     found = Recovered()
-    marker = _restore(task, reader, topics("state"), version)
+    try:
+        marker = _restore(task, reader, topics("state"), version)
+    except SnapshotError as error:
+        log.error("the checkpoint of %s/%s is refused (%s): rebuilding by replay", task.group.name, task.shard, error)
+        task.reset()
+        marker = None
     if marker is not None:
         found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
     yield found

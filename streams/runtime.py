@@ -339,7 +339,9 @@ class Worker:
         done, lane.checkpoint = lane.checkpoint, None
         lane.checkpointed_at = self._clock()
         if done is not None:
-            self.observer.checkpointed(lane.task, done.written, done.bytes, lane.checkpointed_at - lane.checkpoint_began)
+            self.observer.checkpointed(
+                lane.task, done.written, done.bytes, lane.checkpointed_at - lane.checkpoint_began
+            )
 
     def _checkpoint_now(self, lane: _Lane) -> None:
         """Finish the checkpoint under way, then write one of the present state."""
@@ -487,5 +489,3 @@ class Worker:
 def topic_lag(stable: int, committed: int | None) -> int:
     """Records between what a group has committed and the last stable offset."""
     return stable - (committed or 0)
-
-

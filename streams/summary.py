@@ -41,13 +41,14 @@ class Summary(msgspec.Struct):
         dead = sum(self.dead_letters.values()) - unpredicted
         return {
             "events = features + dead letters + duplicates": self.events == self.features + dead + self.duplicates,
-            "predictions = labelled + expired + pending": self.predictions == self.labelled + self.expired + self.pending,
+            "predictions = labelled + expired + pending": self.predictions
+            == self.labelled + self.expired + self.pending,
             "features = predictions + refused by the champion": self.features == self.predictions + unpredicted,
         }
 
     def plain(self) -> dict[str, Any]:
         """As a dict for JSON, laws included."""
-        return msgspec.to_builtins(self) | {"laws": self.laws}
+        return dict(msgspec.to_builtins(self)) | {"laws": self.laws}
 
 
 def summary_of(chain: Chain) -> Summary:
@@ -92,7 +93,18 @@ def combined(parts: list[Summary]) -> Summary:
     """The sum over partitions; metrics are the first's, as models are per partition."""
     total = parts[0] if parts else Summary()
     for part in parts[1:]:
-        for name in ("events", "features", "label_dead_letters", "duplicates", "predictions", "history", "labelled", "expired", "pending", "alerts"):
+        for name in (
+            "events",
+            "features",
+            "label_dead_letters",
+            "duplicates",
+            "predictions",
+            "history",
+            "labelled",
+            "expired",
+            "pending",
+            "alerts",
+        ):
             setattr(total, name, getattr(total, name) + getattr(part, name))
         for name in ("dead_letters", "labels"):
             mine = getattr(total, name)

@@ -72,8 +72,8 @@ class Intake:
         if len(self._bad) >= _SAMPLE and self._good * 50 < len(self._bad):
             raise WrongFormat(
                 f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot be read "
-                f"({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare that "
-                "format, or pass --keep-going to dead-letter them."
+                f"({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare "
+                "that format, or pass --keep-going to dead-letter them."
             )
         del self._bad[_SAMPLE * 4 :]
 
@@ -96,11 +96,16 @@ class Task:
         tolerant: bool = False,
     ) -> None:
         self.group, self.shard = group, shard
-        self.chain = Chain(pipeline, group, shard, topics=topics, codec=codec)
-        self.positions = [0] * len(group.inputs)
+        self._new_chain = lambda: Chain(pipeline, group, shard, topics=topics, codec=codec)
+        self._tolerant = tolerant
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: an empty state, before the first record."""
+        self.chain = self._new_chain()
+        self.positions = [0] * len(self.group.inputs)
         self.seq = 0
         self.epoch = 0
-        self._tolerant = tolerant
         self.start()
 
     def start(self) -> None:
@@ -128,7 +133,9 @@ class Task:
     def replay(self, entry: Entry, inputs: list[Iterator[Input]], *, compare: bool = True) -> list[Output]:
         """Process what a journal entry says, in its order; raises `Diverged` when other bytes come out."""
         if entry.seq != self.seq:
-            raise Lost(f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}.")
+            raise Lost(
+                f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}."
+            )
         batch: Batch = []
         for rank in ranks_of(numbers(entry.runs), len(inputs)):
             item = next(inputs[rank], None)
@@ -144,7 +151,8 @@ class Task:
         self.epoch = entry.epoch
         if compare and (len(outputs) != entry.outputs or digest(outputs) != entry.digest):
             raise Diverged(
-                f"Replaying journal record {entry.seq} of {self.group.name}/{self.shard} made other bytes than it says: "
+                f"Replaying journal record {entry.seq} of {self.group.name}/{self.shard} made other bytes than it "
+                "says: "
                 "code or environment changed since; --accept-change opens a new epoch."
             )
         return outputs
@@ -173,4 +181,3 @@ class Task:
             process(rank, item)
             positions[rank] = item.offset + 1
         return self.chain.take()
-

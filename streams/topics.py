@@ -34,7 +34,7 @@ ROLES: dict[str, Mapping[str, str]] = {
     "state": _COMPACT,
     "savepoints": _DELETE,
 }
-"""Role → the settings that matter. All carry LogAppendTime: event time in a record's stamp would be retention's victim."""
+"""Role → the settings that matter. All carry LogAppendTime: retention would take event times for old age."""
 
 _CHECKED = ("cleanup.policy", "message.timestamp.type")
 
@@ -86,7 +86,9 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
         out.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}: {remedy}")
     if spec.role in ("events", "labels"):
         if "compact" in config.get("cleanup.policy", "") and spec.role == "events":
-            out.append(f"{spec.name}: cleanup.policy is {config['cleanup.policy']}: compacted inputs cannot be replayed")
+            out.append(
+                f"{spec.name}: cleanup.policy is {config['cleanup.policy']}: compacted inputs cannot be replayed"
+            )
         return out
     for setting in _CHECKED:
         value = config.get(setting)
