@@ -137,6 +137,7 @@ class Worker:
         self.stopping = False
         self.ready = False
         self.progress = 0
+        self.ticks = 0
         self._accept_change, self._tolerant = accept_change, tolerant
         self._clock, self._wall_ms = clock, wall_ms
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
@@ -175,6 +176,28 @@ class Worker:
         """Ask `run` to end after this cycle."""
         self.stopping = True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether records that were fetched wait to be processed."""
+        return any(len(lane.task.merge) for lane in self.lanes.values())
+
+    def caught_up(self) -> bool:
+        """Whether every input of the tasks here was read to its end, and everything read is processed and committed.
+
+        An input that another group writes has ended when that group has nothing left to read either.
+        """
+        if not self.ready or not self.lanes or self.waiting:
+            return False
+        ranks = range(len(self.group.inputs))
+        if any(rank not in lane.end_offsets for lane in self.lanes.values() for rank in ranks):
+            return False
+        return all(
+            self._upstream_idle(stage, shard)
+            and self.reader.stable(self.topics(role), shard) == lane.end_offsets[self.group.inputs.index(role)]
+            for shard, lane in self.lanes.items()
+            for role, stage in self.group.upstream.items()
+        )
+
     def finish(self) -> None:
         """Checkpoint what there is, so that the successor has nothing to replay."""
         for lane in self.lanes.values():
@@ -192,6 +215,7 @@ class Worker:
 
     def cycle(self) -> None:
         """One cycle: fetch, process, commit; or a step of recovery."""
+        self.ticks += 1
         try:
             self._fetch()
             if self._assigned is not None or self._recovering is not None:
