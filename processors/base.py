@@ -11,11 +11,12 @@ writes at checkpoints and rebuilds from the log. Three kinds suffice:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Cell", "Keyed", "Log", "Rejected", "State", "StoreSpec"]
+__all__ = ["Cell", "Keyed", "Log", "Rejected", "State", "StoreSpec", "described"]
 
 
 class Keyed(Protocol):
@@ -42,6 +43,8 @@ class Cell(Protocol):
 
     value: Any
 
+
+DETAIL_CHARACTERS = 200
 
 State = Mapping[str, Any]
 """A processor's own stores, by the names it gave them."""
@@ -71,3 +74,18 @@ class Rejected(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def described(error: Exception) -> str:
+    """Answer an error of the author's code in one line, the same at every replay: addresses in memory are left out.
+
+    A MemoryError is raised again: that is the machine's, not the record's.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    try:
+        message = str(error)
+    except Exception:
+        message = ""
+    plain = message.encode(errors="backslashreplace").decode()
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{type(error).__name__}: {plain}")[:DETAIL_CHARACTERS]

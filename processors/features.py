@@ -7,7 +7,6 @@ exported without it.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -15,7 +14,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
-from headrace.processors.base import Rejected
+from headrace.processors.base import DETAIL_CHARACTERS, Rejected, described
 from headrace.processors.windows import check_tile, default_tile, duration
 
 __all__ = [
@@ -32,7 +31,6 @@ TYPES: dict[str, Type] = {
 """Avro primitive of a column → type of a feature."""
 
 RETURNS: dict[Any, Type] = {float: "double", int: "long", str: "string", bool: "boolean"}
-DETAIL_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,15 +192,8 @@ def coerce(name: str, kind: Type, nullable: bool, value: Any) -> Any:
 
 
 def failed(name: str, error: Exception) -> NoReturn:
-    """Reject the record on which the author's function raised `error`; addresses are left out of the detail."""
-    if isinstance(error, MemoryError):
-        raise error
-    try:
-        message = str(error)
-    except Exception:
-        message = ""
-    detail = re.sub(r" at 0x[0-9a-fA-F]+", "", f"{name}: {type(error).__name__}: {message}")
-    raise Rejected("feature_error", detail[:DETAIL_CHARACTERS]) from error
+    """Reject the record on which the author's function raised `error`."""
+    raise Rejected("feature_error", f"{name}: {described(error)}"[:DETAIL_CHARACTERS]) from error
 
 
 def _finite(name: str, value: Any) -> float:

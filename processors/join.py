@@ -14,6 +14,7 @@ Every event has exactly one outcome as well: ``labelled``, ``expired``, or it is
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from headrace.processors.base import State, StoreSpec
@@ -53,39 +54,55 @@ class Join:
             StoreSpec("done", "log", index=_arrivals),
         )
 
-    def process(self, event_id: Any, time_ms: int, entry: tuple[Any, ...], state: State) -> Early | None:
+    def process(self, event_id: Any, entry: tuple[Any, ...], state: State) -> Early | None:
         """Wait for this event's label; if the label is already here, it is returned and nothing waits.
 
         `entry` is what to keep meanwhile; its first two items are the event's time and offset.
         """
-        early = state["early"]
-        if len(early):
-            found = early.pop(event_id)
-            if found is not None:
-                label = Early(*found)
-                self._remember(event_id, label.y, max(time_ms, label.time_ms), state)
-                return label
-        state["pending"].put(event_id, entry)
-        heapq.heappush(state["pending.index"], (time_ms, entry[1], event_id))
-        return None
+        return self.compile(state)[0](event_id, entry)
 
     def update(self, event_id: Any, label: Early, state: State) -> tuple[str, tuple[Any, ...] | None]:
         """The outcome of this label, and the pending entry when it is ``labelled``."""
-        entry = state["pending"].pop(event_id)
-        if entry is not None:
-            self._remember(event_id, label.y, label.time_ms, state)
-            return "labelled", entry
-        known = state["done"].get(event_id)
-        if known is not None:
-            if known[1] == _EXPIRED:
-                return "late", None
-            return ("duplicate" if known[1] == label.y else "corrected"), None
-        waiting = state["early"].get(event_id)
-        if waiting is not None:
-            return ("duplicate" if Early(*waiting).y == label.y else "corrected"), None
-        state["early"].put(event_id, tuple(label))
-        heapq.heappush(state["early.index"], (label.time_ms, label.offset, event_id))
-        return "early", None
+        return self.compile(state)[1](event_id, label)
+
+    def compile(self, state: State) -> tuple[Callable[..., Early | None], Callable[..., tuple[str, Any]]]:
+        """`process` and `update` on this state, with their look-ups done once."""
+        pending, early, done = state["pending"], state["early"], state["done"]
+        deadlines, early_deadlines, done_times = state["pending.index"], state["early.index"], state["done.index"]
+        put, take, remember, push = pending.put, pending.pop, done.put, heapq.heappush
+
+        def process(event_id: Any, entry: tuple[Any, ...]) -> Early | None:
+            if len(early):
+                found = early.pop(event_id)
+                if found is not None:
+                    label = Early(*found)
+                    time_ms = max(entry[0], label.time_ms)
+                    remember(event_id, (time_ms, label.y))
+                    push(done_times, (time_ms, event_id))
+                    return label
+            put(event_id, entry)
+            push(deadlines, (entry[0], entry[1], event_id))
+            return None
+
+        def update(event_id: Any, label: Early) -> tuple[str, tuple[Any, ...] | None]:
+            entry = take(event_id)
+            if entry is not None:
+                remember(event_id, (label[0], label[3]))
+                push(done_times, (label[0], event_id))
+                return "labelled", entry
+            known = done.get(event_id)
+            if known is not None:
+                if known[1] == _EXPIRED:
+                    return "late", None
+                return ("duplicate" if known[1] == label.y else "corrected"), None
+            waiting = early.get(event_id)
+            if waiting is not None:
+                return ("duplicate" if Early(*waiting).y == label.y else "corrected"), None
+            early.put(event_id, tuple(label))
+            push(early_deadlines, (label.time_ms, label.offset, event_id))
+            return "early", None
+
+        return process, update
 
     def expire(self, stream_time_ms: int, state: State) -> list[tuple[Any, tuple[Any, ...] | Early]]:
         """What stream time has overtaken, oldest first: pending entries, then labels that found no event."""

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from river.base import Classifier
 
 from headrace.processors.base import Rejected
 
-__all__ = ["Predict", "Served", "answerer"]
+__all__ = ["Predict", "Served", "answerer", "plain"]
 
 
-class Served(NamedTuple):
-    """An answer as it is published: a label or number, and how probable."""
+Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
+"""An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
 
-    prediction: bool | int | float | str | None
-    probability: float | None
-    probabilities: dict[str, float] | None
-
-
-NOTHING = Served(None, None, None)
+NOTHING: Served = (None, None, None)
 
 
 def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
@@ -36,11 +31,28 @@ def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
     return model.predict_proba_one  # type: ignore[no-any-return]
 
 
+def plain(answer: Any) -> Any:
+    """Return an answer in Python's own types (a model may answer in NumPy's), to be kept and published.
+
+    None, a label, a finite number, or {label: finite probability}; raises ValueError or TypeError for anything else.
+    """
+    if answer.__class__ is dict:
+        for p in answer.values():
+            if p.__class__ is not float or p - p != 0.0:
+                return {_label(label): _finite(p) for label, p in answer.items()}
+        return answer
+    if answer.__class__ is float:
+        return _finite(answer)
+    if isinstance(answer, Mapping):
+        return {_label(label): _finite(p) for label, p in answer.items()}
+    return None if answer is None else _label(answer)
+
+
 class Predict:
     """Turns a model's answer into what is served.
 
     A model that has learned nothing is not served (River would answer 0.5, or nothing): null with the reason
-    ``untrained``. A NaN or infinite answer is rejected as `predict_error`.
+    ``untrained``. An answer of another type than the task's is rejected as `predict_error`.
     """
 
     def __init__(self, task: str) -> None:
@@ -48,18 +60,25 @@ class Predict:
 
     def process(self, answer: Any) -> Served:
         """The served form of a trained model's answer; None and {} are nothing."""
+        if self.task == "binary" and type(answer) is dict and len(answer) == 2:
+            p, q = answer.get(True), answer.get(False)
+            if p is not None and q is not None and 0.0 <= p <= 1.0 and 0.0 <= q <= 1.0 and p != q:
+                return p > q, float(p), None
+        return self._any(answer)
+
+    def _any(self, answer: Any) -> Served:
         if answer is None or answer == {}:
             return NOTHING
         if self.task == "regression":
-            return Served(_finite(float(answer)), None, None)
+            return _finite(float(answer)), None, None
         if not isinstance(answer, dict):
-            return Served(answer, None, None)
+            return answer, None, None
         for p in answer.values():
             _finite(p)
         best = max(answer, key=answer.__getitem__)
         if self.task == "binary":
-            return Served(best, float(answer.get(True, 0.0)), None)
-        return Served(best, None, {str(label): float(p) for label, p in answer.items()})
+            return best, float(answer.get(True, 0.0)), None
+        return best, None, {str(label): float(p) for label, p in answer.items()}
 
 
 def _finite(value: float) -> float:

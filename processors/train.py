@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.processors.base import State
+from headrace.processors.base import State, described
 
 __all__ = ["Train"]
 
@@ -23,5 +23,5 @@ class Train:
             try:
                 state[name].value.learn_one(x, y)
             except Exception as error:
-                failed[name] = f"{type(error).__name__}: {error}"[:200]
+                failed[name] = described(error)
         return failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from headrace.processors.base import State, StoreSpec
@@ -16,8 +17,8 @@ class Validate:
     Parameters
     ----------
     horizon_ms
-        How long an id is remembered. A second event with the id of one whose time lies less than this behind
-        stream time is a duplicate; after that the id counts as new.
+        How long an id is remembered, counted from stream time at its arrival (so a late event's id is not forgotten
+        before the event's own deadline); after that it counts as new.
     """
 
     def __init__(self, horizon_ms: int) -> None:
@@ -27,22 +28,30 @@ class Validate:
         """Ids seen, in order of arrival."""
         return (StoreSpec("seen", "log", index=_arrivals),)
 
-    def process(self, event_id: Any, time_ms: int, stream_time_ms: int, state: State) -> bool:
+    def process(self, event_id: Any, stream_time_ms: int, state: State) -> bool:
         """Whether this event is new; it is remembered if so."""
-        seen = state["seen"]
-        cutoff = stream_time_ms - self.horizon_ms
-        arrivals: deque[tuple[int, Any]] = state["seen.index"]
-        while arrivals and arrivals[0][0] < cutoff:
-            old_ms, old = arrivals.popleft()
-            if seen.get(old) == old_ms:
-                seen.pop(old)
-        known = seen.get(event_id)
-        if known is not None and known >= cutoff:
-            return False
-        seen.put(event_id, time_ms)
-        arrivals.append((time_ms, event_id))
-        return True
+        return self.compile(state)(event_id, time_ms, stream_time_ms)
+
+    def compile(self, state: State) -> Callable[[Any, int, int], bool]:
+        """`process` on this state, with its look-ups done once."""
+        seen, arrivals, horizon_ms = state["seen"], state["seen.index"], self.horizon_ms
+        known_at, put, append = seen.get, seen.put, arrivals.append
+
+        def is_new(event_id: Any, time_ms: int, stream_time_ms: int) -> bool:
+            cutoff = stream_time_ms - horizon_ms
+            while arrivals and arrivals[0][0] < cutoff:
+                old_ms, old = arrivals.popleft()
+                if known_at(old) == old_ms:
+                    seen.pop(old)
+            known = known_at(event_id)
+            if known is not None and known >= cutoff:
+                return False
+            put(event_id, time_ms)
+            append((time_ms, event_id))
+            return True
+
+        return is_new
 
 
 def _arrivals(seen: Any) -> deque[tuple[int, Any]]:
-    return deque((time_ms, event_id) for event_id, time_ms in seen.items())
+    return deque((arrived_ms, event_id) for event_id, arrived_ms in seen.items())

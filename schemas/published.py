@@ -7,14 +7,18 @@ declared columns and the computed features are nested records, so that equal nam
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.schemas.avro import record_decoder, record_encoder, single_object
+from headrace.schemas.varint import long_bytes
 from headrace.schemas.wire import BadRecord
 
 __all__ = ["ExamplesWire", "FeaturesWire"]
 
+_BOOLEAN = {False: b"\x00", True: b"\x01"}
+_DOUBLE = struct.Struct("<d")
 _LABELS = {"binary": "boolean", "multiclass": "string", "regression": "double"}
 
 
@@ -40,7 +44,7 @@ class FeaturesWire:
             ],
         }
         self._header = single_object(self.schema)
-        self._head = record_encoder(head, "item")
+        self._id = _text if id_field["type"] == "string" else long_bytes
         self._event = record_encoder(list(event), "attr")
         self._features = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
@@ -49,8 +53,17 @@ class FeaturesWire:
         self, event_id: Any, time_ms: int, partition: int, offset: int, event: Any, x: Mapping[str, Any]
     ) -> bytes:
         """The bytes of one record; `event` has the declared columns as attributes."""
-        head = {"event_id": event_id, "time_ms": time_ms, "partition": partition, "offset": offset}
-        return self._header + self._head(head) + self._event(event) + self._features(x)
+        return b"".join(
+            (
+                self._header,
+                self._id(event_id),
+                long_bytes(time_ms),
+                long_bytes(partition),
+                long_bytes(offset),
+                self._event(event),
+                self._features(x),
+            )
+        )
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """What `encode` was given, missing features absent; anything else is a BadRecord."""
@@ -84,24 +97,42 @@ class ExamplesWire:
                 {"name": "features", "type": {"type": "record", "name": "features", "fields": list(features)}},
             ],
         }
-        self._text = label == "string"
         self._header = single_object(self.schema)
-        self._head = record_encoder(head, "item")
+        self._id = _text if id_field["type"] == "string" else long_bytes
+        self._label: Callable[[Any], bytes] = {"boolean": _BOOLEAN.__getitem__, "string": _text, "double": _DOUBLE.pack}[label]
         self._features = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
 
-    def encode(self, head: dict[str, Any], x: Mapping[str, Any]) -> bytes:
-        """The bytes of one record; `head` holds the fields before the features."""
-        if self._text:
-            head["label"] = str(head["label"])
-            head["prediction"] = None if head["prediction"] is None else str(head["prediction"])
-        return self._header + self._head(head) + self._features(x)
+    def encode(self, head: tuple[Any, ...], x: Mapping[str, Any]) -> bytes:
+        """The bytes of one record; `head` holds the values before the features, in the order of the schema."""
+        n, event_id, time_ms, label_time_ms, partition, offset, model, label, prediction, probability = head
+        return b"".join(
+            (
+                self._header,
+                long_bytes(n),
+                self._id(event_id),
+                long_bytes(time_ms),
+                long_bytes(label_time_ms),
+                long_bytes(partition),
+                long_bytes(offset),
+                b"\x00" if model is None else b"\x02" + _text(model),
+                self._label(label),
+                b"\x00" if prediction is None else b"\x02" + self._label(prediction),
+                b"\x00" if probability is None else b"\x02" + _DOUBLE.pack(probability),
+                self._features(x),
+            )
+        )
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """One example as a dict; anything else is a BadRecord."""
         record = _decode(self._header, self._decode, value)
         record["features"] = {name: v for name, v in record["features"].items() if v is not None}
         return record
+
+
+def _text(value: Any) -> bytes:
+    data = str(value).encode()
+    return long_bytes(len(data)) + data
 
 
 def avro_name(name: str) -> str:

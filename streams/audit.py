@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.records import Input
-from headrace.streams.chain import Output
+from headrace.streams.context import Output
 from headrace.streams.errors import Diverged, Lost, SpecChanged
 from headrace.streams.journal import Entry, Epoch, changes
 from headrace.streams.journal import read as read_entry

@@ -98,9 +98,9 @@ def _rows(frame: pd.DataFrame, schema: Any, time: str, key: str) -> Iterator[Out
         except BadRecord:
             value = json.dumps(row, default=str).encode()
         moment = row[time] if at is not None else 0
-        known = moment is not None and moment == moment and not isinstance(moment, str)
+        known = not isinstance(moment, str) and not pd.isna(moment)
         time_ms = _time_ms(moment) if known else 0
-        yield Outgoing(time_ms, None if row_key is None else str(row_key).encode(), value)
+        yield Outgoing(time_ms, None if pd.isna(row_key) else str(row_key).encode(), value)
 
 
 def _time_ms(moment: Any) -> int:

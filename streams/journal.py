@@ -56,10 +56,12 @@ def digest(outputs: Sequence[tuple[str, bytes | None, bytes | None, Any]]) -> by
     parts: list[bytes] = []
     lengths: list[int] = []
     for role, key, value, headers in outputs:
-        key = b"" if key is None else key
-        lengths.append(len(key))
         parts.append(role.encode())
-        parts.append(key)
+        if key is None:
+            lengths.append(-1)
+        else:
+            lengths.append(len(key))
+            parts.append(key)
         if value is None:
             lengths.append(-1)
         else:

@@ -13,7 +13,7 @@ import msgspec
 import pandas as pd
 
 from headrace.streams import data
-from headrace.streams.chain import Output
+from headrace.streams.context import Output
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task

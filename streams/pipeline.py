@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from headrace.processors.drift import Watch
+from headrace.processors.drift import Drift, Watch
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
 from headrace.schemas.contract import Schema, load_schema
@@ -155,7 +156,7 @@ class Pipeline:
         data: Callable[[], Any] | str | Path | None = None,
     ) -> None:
         base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
-        self.name = _legal(name, _NAME.fullmatch(name), "name", "letters, digits, '.', '_' and '-', at most 100")
+        self.name = _legal(name, _named(name), "name", "letters, digits, '.', '_' and '-', at most 100")
         self.task = _legal(task, task in TASKS, "task", ", ".join(TASKS))
         self.events, self.labels = events, labels
         self.event_schema = _schema(events, base, "events")
@@ -168,19 +169,24 @@ class Pipeline:
                 "an id must be remembered at least as long as its label is awaited."
             )
         self.grace_ms = _duration(events.grace, "events.grace")
-        self.on_expiry = None if labels.on_expiry == "drop" else self.legal_label(labels.on_expiry)
+        for what, declared in (("events", events), ("labels", labels)):
+            _duration(declared.far_future, f"{what}.far_future")
+        _declared(self.event_decoder, "events")
+        _declared(self.label_decoder, "labels")
+        self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         self.label_of = self._label_function(labels.y)
         self.classes = frozenset(classes)
         self.features = dict(features)
-        self.featurize = _declared(lambda: self._featurize())
+        self.featurize = _declared(self._featurize, "features")
         self.models = self._models(models)
         self.champion = _legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.drift = self._watches(drift)
+        _legal(columns, not isinstance(columns, str), "columns", "a sequence of fields of the schema")
         self.columns = tuple(_column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = _moment(live_from)
-        self.evaluate_every = _legal(evaluate_every, evaluate_every >= 1, "evaluate_every", "1 or more examples")
-        self.partitions = _legal(partitions, partitions >= 1, "partitions", "1 or more")
-        self.topic_names = dict(topics or {})
+        self.evaluate_every = _whole(evaluate_every, "evaluate_every")
+        self.partitions = _whole(partitions, "partitions")
+        self.topic_names = self._topics(topics or {})
         self.data = data
         self._check_lanes()
 
@@ -238,6 +244,19 @@ class Pipeline:
             "evaluate_every": self.evaluate_every,
         }
 
+    def _expiry(self, y: Any) -> Any:
+        try:
+            return self.legal_label(y)
+        except (ValueError, OverflowError) as error:
+            raise DeclarationError(f"labels.on_expiry is {y!r}; legal: 'drop', or a label: {error}.") from error
+
+    def _topics(self, topics: Mapping[str, str]) -> dict[str, str]:
+        from headrace.streams.topics import ROLES  # which imports this module
+
+        for role in topics:
+            _legal(role, role in ROLES, "topics", ", ".join(ROLES))
+        return dict(topics)
+
     def _featurize(self) -> Featurize:
         columns = {f["name"]: f["type"] for f in self.event_schema.columns()}
         nullable = {f["name"] for f in self.event_schema.columns() if f["nullable"]}
@@ -253,7 +272,7 @@ class Pipeline:
         if not models:
             raise DeclarationError("models is empty: declare at least one River estimator.")
         for name, model in models.items():
-            _legal(name, _NAME.fullmatch(name) and name not in BASELINES, "models", f"a name other than {BASELINES}")
+            _legal(name, _named(name) and name not in BASELINES, "models", f"a name like topics', not of {BASELINES}")
             for method in ("learn_one", "predict_one"):
                 if not callable(getattr(model, method, None)):
                     raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
@@ -272,6 +291,7 @@ class Pipeline:
         for watch in drift:
             if not isinstance(watch, Watch):
                 raise DeclarationError("drift takes watch_error, watch_feature and watch_prediction.")
+            _declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
             if watch.kind == "feature":
                 _legal(
                     watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features)
@@ -296,13 +316,21 @@ def _legal(value: Any, ok: Any, what: str, legal: str) -> Any:
     return value
 
 
-def _declared(make: Callable[[], Any]) -> Any:
+def _named(name: Any) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _whole(value: Any, what: str) -> int:
+    return int(_legal(value, type(value) is int and value >= 1, what, "a whole number, 1 or more"))
+
+
+def _declared(make: Callable[[], Any], what: str) -> Any:
     try:
         return make()
     except DeclarationError:
         raise
     except (ValueError, TypeError) as error:
-        raise DeclarationError(str(error)) from error
+        raise DeclarationError(f"{what}: {error}") from error
 
 
 def _duration(text: str, what: str) -> int:
@@ -321,6 +349,11 @@ def _schema(declared: Events | Labels, base: Path, what: str) -> Schema:
     names = (declared.id, declared.time, *((declared.key,) if isinstance(declared, Events) else ()))
     for name in names:
         _column(schema, name, what)
+    kinds = {f["name"]: (f["type"], f["nullable"]) for f in schema.columns()}
+    kind, nullable = kinds[declared.id]
+    _legal(
+        declared.id, kind in ("string", "int", "long", "enum") and not nullable, f"{what}.id", "a string or integer, not nullable"
+    )
     return schema
 
 
@@ -339,7 +372,7 @@ def _moment(value: str | int | None) -> int | None:
         return value
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DeclarationError(f"live_from is {value!r}; legal: ISO-8601, such as 2013-02-01T00:00:00Z.") from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
@@ -348,23 +381,32 @@ def _clone(model: Any) -> Any:
     return model.clone() if callable(getattr(model, "clone", None)) else copy.deepcopy(model)
 
 
-def _unseeded(model: Any, depth: int = 0) -> str | None:
-    """The name of the first random part without a seed."""
-    if depth > 8:
+def _unseeded(part: Any, name: str = "", depth: int = 0) -> str | None:
+    """The name of the first random part without a seed, however deep in wrappers.
+
+    River gives an inner object's parameters as (class, parameters), a step's under its name; what has no such
+    parameters is walked by its attributes.
+    """
+    if depth > 16:
         return None
-    steps = getattr(model, "steps", None)
-    parts = list(steps.values()) if isinstance(steps, dict) else []
-    params = (
-        model._get_params() if callable(getattr(model, "_get_params", None)) else dict(getattr(model, "__dict__", {}))
-    )
-    if "seed" in params and params["seed"] is None:
-        return type(model).__name__
-    for part in [*parts, *params.values()]:
-        if callable(getattr(part, "learn_one", None)):
-            found = _unseeded(part, depth + 1)
-            if found:
-                return found
-    return None
+    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type) and isinstance(part[1], Mapping):
+        name, part = part[0].__name__, part[1]
+    elif isinstance(part, list | tuple):
+        part = dict(enumerate(part))
+    elif callable(getattr(part, "_get_params", None)):
+        name = type(part).__name__
+        try:
+            part = part._get_params()
+        except AttributeError:  # a parameter that is not kept under its name
+            part = vars(part)
+    elif callable(getattr(part, "learn_one", None)):
+        name, part = type(part).__name__, getattr(part, "__dict__", {})
+    if not isinstance(part, Mapping):
+        return None
+    if "seed" in part and part["seed"] is None:
+        return name
+    found = (_unseeded(inner, str(key), depth + 1) for key, inner in part.items())
+    return next((unseeded for unseeded in found if unseeded), None)
 
 
 def _scrub(text: str) -> str:

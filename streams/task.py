@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from headrace.schemas.records import Input
 from headrace.schemas.wire import BadRecord, guess_format
-from headrace.streams.chain import Chain, Output
+from headrace.streams.chain import Chain
+from headrace.streams.context import Output
 from headrace.streams.errors import Diverged, Lost, WrongFormat
 from headrace.streams.hashing import environment
 from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints

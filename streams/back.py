@@ -1,0 +1,215 @@
+"""The back of a chain: predict, join labels to predictions, evaluate, train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from headrace.processors.base import Rejected
+from headrace.processors.baselines import Baselines
+from headrace.processors.evaluate import Evaluate
+from headrace.processors.join import Early, Join
+from headrace.processors.predict import NOTHING, Predict, answerer
+from headrace.processors.train import Train
+from headrace.schemas.published import ExamplesWire
+from headrace.schemas.records import Input, Prediction
+from headrace.streams.context import Context, Pending
+
+__all__ = ["Back"]
+
+_json = msgspec.json.Encoder().encode
+
+
+class Back:
+    """Predictions out, labels in. `ask` and `learn` are the two functions of the hot path, bound to their stores.
+
+    Parameters
+    ----------
+    context, wire
+        The chain's surroundings, and how examples are written.
+    outcome
+        Takes an outcome into the windows of the front, where there is one.
+    see_features, see_prediction, see_error
+        What the drift stage watches, where it is part of the chain.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        join: Join,
+        evaluate: Evaluate,
+        wire: ExamplesWire,
+        outcome: Callable[..., None] | None,
+        see_features: Callable[..., None] | None,
+        see_prediction: Callable[..., None] | None,
+        see_error: Callable[..., None] | None,
+    ) -> None:
+        self.context, self.wire, self.evaluate = context, wire, evaluate
+        self.outcome = outcome
+        self.see_features, self.see_prediction, self.see_error = see_features, see_prediction, see_error
+        p = context.pipeline
+        self.models = tuple(p.models)
+        self.champion = self.models.index(p.champion)
+        self.baselines = Baselines(p.task)
+        self.train = Train(self.models)
+        self.wait_for, self.answer_to = join.compile(context.states["join"])
+        self.learn = self._learner()
+        self.ask = self._asker()
+
+    # -- predict -------------------------------------------------------------------------------------------------
+
+    def _asker(self) -> Callable[..., None]:
+        context, p = self.context, self.context.pipeline
+        counts, progress, champion = context.counts, context.progress, self.champion
+        models = context.states["models"]
+        answers_of = [answerer(p.task, models[name].value) for name in self.models]
+        serve = Predict(p.task).process
+        prefix = f"{p.champion}/{context.shard}@"
+        live_from = p.live_from_ms
+        see_features, publish = self.see_features, self._publisher()
+        baselines, baseline_state = self.baselines.answer, context.states["baselines"]
+        wait_for, labelled = self.wait_for, self._labelled
+
+        def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], columns: Any) -> None:
+            """Predict, publish the champion's answer, and wait for the label. `columns` are what predictions carry."""
+            time_ms, partition, offset = item[0], item[1], item[2]
+            learned, learned_until_ms = progress
+            try:
+                try:
+                    answers = tuple([answer(x) for answer in answers_of])
+                except Exception:
+                    answers = self._ask_each(answers_of, x)
+                served = serve(answers[champion]) if learned else NOTHING
+            except Rejected as rejected:
+                context.dead("predict", "events", rejected.reason, rejected.detail, item)
+                context.count("refused_pending")
+                entry = (time_ms, offset, partition, key, keys, None, (), None, None, None)
+            else:
+                counts["predictions"] += 1
+                model = prefix + str(learned)
+                if live_from is None or time_ms >= live_from:
+                    publish(event_id, item, key, model, served, learned, learned_until_ms, columns)
+                else:
+                    context.count("history")
+                if see_features is not None:
+                    see_features(x, time_ms, partition, offset)
+                answers += baselines(baseline_state)
+                entry = (time_ms, offset, partition, key, keys, x, answers, served[0], served[1], model)
+            early = wait_for(event_id, entry)
+            if early is not None:
+                labelled(event_id, entry, early)
+
+        return ask
+
+    def _publisher(self) -> Callable[..., None]:
+        publish, see_prediction = self.context.outputs.append, self.see_prediction
+
+        def emit(
+            event_id: Any, item: Input, key: Any, model: str, served: Any, learned: int, until_ms: Any, columns: Any
+        ) -> None:
+            time_ms = item[0]
+            behind_ms = None if until_ms is None else time_ms - until_ms if time_ms > until_ms else 0
+            prediction = Prediction(
+                event_id,
+                time_ms,
+                served[0],
+                served[1],
+                served[2],
+                None if learned else "untrained",
+                model,
+                until_ms,
+                behind_ms,
+                item[1],
+                item[2],
+                columns,
+            )
+            publish(("predictions", key, _json(prediction), None))
+            if see_prediction is not None:
+                see_prediction(prediction)
+
+        return emit
+
+    def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any]) -> tuple[Any, ...]:
+        """All answers when a model raises: a challenger's is nothing, the champion's refuses the event."""
+        answers: list[Any] = []
+        for rank, answer in enumerate(answers_of):
+            try:
+                answers.append(answer(x))
+            except Exception as error:
+                if rank == self.champion:
+                    raise Rejected("predict_error", f"{type(error).__name__}: {error}"[:200]) from error
+                self.context.count(f"model_errors.{self.models[rank]}")
+                answers.append(None)
+        return tuple(answers)
+
+    # -- join ----------------------------------------------------------------------------------------------------
+
+    def on_label(self, item: Input, event_id: Any, label: Early) -> None:
+        """A readable label came; stream time has been advanced to it."""
+        outcome, entry = self.answer_to(event_id, label)
+        if entry is not None:
+            self._labelled(event_id, entry, label)
+            return
+        self.context.count(f"labels.{outcome}")
+        if outcome == "late":
+            self.context.dead("join", "labels", "late_label", f"event {event_id!r} had expired", item)
+
+    def expired(self, event_id: Any, entry: tuple[Any, ...], stream_ms: int) -> None:
+        """No label came within the time to live."""
+        if entry[5] is None:
+            self.context.count("refused_pending", -1)
+        else:
+            self.context.count("expired")
+        y = self.context.pipeline.on_expiry
+        if y is not None:
+            self.learn(event_id, entry, y, stream_ms, None)
+
+    def _labelled(self, event_id: Any, entry: tuple[Any, ...], label: Early) -> None:
+        if entry[5] is None:
+            self.context.count("refused_pending", -1)
+        else:
+            self.context.counts["labelled"] += 1
+        self.learn(event_id, entry, label.y, label.time_ms, label)
+
+    # -- evaluate and train --------------------------------------------------------------------------------------
+
+    def _learner(self) -> Callable[..., None]:
+        context = self.context
+        states, progress, publish = context.states, context.progress, context.outputs.append
+        outcome, see_error, encode = self.outcome, self.see_error, self.wire.encode
+        score, scores = self.evaluate.process, states["evaluate"]
+        update_baselines, baseline_state = self.baselines.update, states["baselines"]
+        learners = [states["models"][name].value.learn_one for name in self.models]
+
+        def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
+            """An outcome: windows over outcomes, the example, evaluation, drift, learning; in this order."""
+            asked_ms, offset, partition, key, keys, x, answers, prediction, probability, model = entry
+            if keys and outcome is not None:
+                outcome(keys, y, time_ms)
+            if x is None:
+                return
+            n = progress[0] = progress[0] + 1
+            if progress[1] is None or time_ms > progress[1]:
+                progress[1] = time_ms
+            head = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability)
+            publish(("examples", key, encode(head, x), None))
+            for evaluation in score(y, answers, n, time_ms, scores):
+                publish(("evaluations", evaluation.model.encode(), _json(evaluation), None))
+            if see_error is not None:
+                see_error(prediction, y, time_ms, partition, offset)
+            update_baselines(y, baseline_state)
+            for rank, learn_one in enumerate(learners):
+                try:
+                    learn_one(x, y)
+                except Exception as error:
+                    self._failed(rank, error, Pending(*entry), n, label)
+
+        return learn
+
+    def _failed(self, rank: int, error: Exception, entry: Pending, n: int, label: Early | None) -> None:
+        """A model raised while learning: a dead letter of the label; the other models go on."""
+        item = label or Early(entry.time_ms, entry.offset, entry.partition, None, entry.key, None)
+        detail = f"{self.models[rank]} at example {n}: {type(error).__name__}: {error}"[:300]
+        self.context.dead("train", "labels" if label else "events", "train_error", detail, item)

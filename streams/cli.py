@@ -1,0 +1,111 @@
+"""The command ``headrace``: every command in one list, and every error as one sentence.
+
+Exit codes: 0 done; 1 the answer is no, or the work failed; 2 wrong use or configuration; 70 an error of our own; 130
+interrupted. A traceback is shown with ``--debug`` only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from headrace import __version__
+from headrace.deploy.broker import BrokerError
+from headrace.streams.commands.audit import audit
+from headrace.streams.commands.backtest import backtest
+from headrace.streams.commands.broker import broker
+from headrace.streams.commands.options import Context, kafka_options
+from headrace.streams.commands.publish import publish
+from headrace.streams.commands.run import run
+from headrace.streams.commands.topics import check, topics
+from headrace.streams.errors import HeadraceError
+from headrace.streams.keys import KeyFileError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: tuple[click.Command, ...] = (
+    broker,
+    check,
+    topics,
+    backtest,
+    publish,
+    run,
+    audit,
+)
+
+_OURS = 70
+_INTERRUPTED = 130
+
+
+class _Root(click.Group):
+    """The group of all commands; it never lets an exception out."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line and exit with its code."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        context = Context()
+        try:
+            code = super().main(args, prog_name or "headrace", complete_var, False, obj=context, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            code = 1
+        except (Exception, KeyboardInterrupt) as error:
+            if context.debug:
+                raise
+            code = _explain(error, context)
+        sys.exit(int(code or 0))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are used."""
+        return [command.name or "" for command in COMMANDS]
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headrace", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, envvar="HEADRACE_DEBUG", help="Show the traceback of an error.")
+@kafka_options
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
+    """Replayable machine learning on Kafka.
+
+    A PIPELINE is named module:object or path.py:object.
+    """
+    ctx.ensure_object(Context).debug = debug
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
+
+
+def _explain(error: BaseException, context: Context) -> int:
+    """Say on stderr in one sentence what is wrong; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        click.echo("Interrupted.", err=True)
+        return _INTERRUPTED
+    if isinstance(error, click.UsageError):
+        where = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
+        text, code = f"{error.format_message().rstrip('.')}.{where}", error.exit_code
+    elif isinstance(error, click.ClickException):
+        text, code = error.format_message(), error.exit_code
+    elif isinstance(error, HeadraceError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, BrokerError | KeyFileError):
+        text, code = str(error), 2
+    else:
+        said = str(error) or "no message"
+        text, code = f"{type(error).__name__}: {said} (an error of Headrace's own; --debug shows where)", _OURS
+    click.echo(f"Error: {context.redacted(text)}", err=True)
+    return code

@@ -1,0 +1,105 @@
+"""``headrace backtest``: the whole pipeline in memory, over a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from headrace.streams import data
+from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option
+from headrace.streams.commands.output import emit, progress, say, show
+from headrace.streams.errors import UsageError
+from headrace.streams.loading import load_pipeline
+from headrace.streams.memory import Backtest
+from headrace.streams.summary import Summary
+
+__all__ = ["backtest", "show_summary", "summary_value"]
+
+_TABLES = ("predictions", "features", "examples")
+
+
+@click.command(cls=Headrace)
+@click.argument("pipeline", metavar="PIPELINE")
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--labels", metavar="FILE", help="Labels from a file of their own.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help=f"Write {', '.join(_TABLES)} there as Parquet.",
+)
+@json_option
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    pipeline: str,
+    file: str | None,
+    labels: str | None,
+    limit: int | None,
+    output: Path | None,
+    json_to: str | None,
+) -> None:
+    """Run a pipeline in memory over FILE (.parquet, .csv, .jsonl), or over the data that it declares. Needs no Kafka.
+
+    Exit 1 when a conservation law is broken.
+    """
+    fixed_hash_seed()
+    loaded = load_pipeline(pipeline)
+    frame = data.load(file, loaded, limit)
+    with progress("backtest", 2 * len(frame)) as advance:
+        result = loaded.backtest(frame, labels=labels, progress=advance)
+    if output is not None:
+        _write(result, output)
+    value = summary_value(result.summary) | {
+        "seconds": round(result.seconds, 3),
+        "events_per_s": round(result.summary.events / result.seconds, 1) if result.seconds else None,
+    }
+    if emit(json_to, value):
+        show_summary(result.summary)
+        say(f"{result.summary.events:,} events in {result.seconds:.2f} s: {value['events_per_s']:,.0f} a second")
+    if not all(result.summary.laws.values()):
+        ctx.exit(1)
+
+
+def summary_value(summary: Summary) -> dict[str, Any]:
+    """The summary as a JSON object."""
+    return summary.plain()
+
+
+def show_summary(summary: Summary) -> None:
+    """Counts, conservation laws, and models beside the baselines, as tables."""
+    plain = summary.plain()
+    scores = [(name, "model", values) for name, values in plain.pop("models").items()]
+    scores += [(name, "baseline", values) for name, values in plain.pop("baselines").items()]
+    laws = plain.pop("laws")
+    metrics = list(dict.fromkeys(metric for _, _, values in scores for metric in values))
+    rows: list[tuple[str, Any]] = []
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            rows += [(f"{name.replace('_', ' ')}: {key}", count) for key, count in value.items()]
+        else:
+            rows.append((name.replace("_", " "), value))
+    show("", ("count", "n"), rows)
+    show("", ("law", "holds"), laws.items())
+    show("", ("", "is", *metrics), [(name, kind, *(values.get(m) for m in metrics)) for name, kind, values in scores])
+
+
+def _write(result: Backtest, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _TABLES:
+            _flat(getattr(result, name)).to_parquet(folder / f"{name}.parquet", index=False)
+    except OSError as error:
+        raise UsageError(f"{folder} (--output) cannot be written: {error.strerror or error}.") from error
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Dicts as columns of their own, `name.key`: Parquet knows no empty or changing record."""
+    for name in [name for name in frame.columns if any(isinstance(value, dict) for value in frame[name])]:
+        inner = pd.DataFrame([value or {} for value in frame[name]], index=frame.index).add_prefix(f"{name}.")
+        frame = pd.concat([frame.drop(columns=name), inner], axis=1)
+    return frame

@@ -1,0 +1,162 @@
+"""What several commands share: the pipeline argument, the options for Kafka, and ``--json``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from headrace.deploy import broker
+from headrace.processors.features import duration
+from headrace.streams.errors import UsageError
+from headrace.streams.kafka import Cluster
+from headrace.streams.loading import load_pipeline
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection
+from headrace.streams.topics import topic_name
+
+__all__ = [
+    "Context",
+    "Duration",
+    "Headrace",
+    "fixed_hash_seed",
+    "json_option",
+    "kafka_options",
+    "names_of",
+    "pipeline_argument",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PIPELINE = re.compile(r"[^=]+:[A-Za-z_][\w.]*")
+
+
+class Context:
+    """What the options before and after the command's name said; made anew for each call of the command line."""
+
+    def __init__(self) -> None:
+        self.debug = False
+        self.bootstrap: str | None = None
+        self.kafka_config: str | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """Where Kafka is: as the options say, else the environment, else the local broker that runs."""
+        if self._connection is None:
+            self._connection = connection(self.bootstrap, self.kafka_config, os.environ, _local)
+        return self._connection
+
+    def cluster(self) -> Cluster:
+        """The cluster, after a broker has answered."""
+        where = self.connection
+        cluster = Cluster(where.bootstrap, where.config)
+        cluster.check()
+        return cluster
+
+    def redacted(self, text: str) -> str:
+        """`text` without secrets."""
+        return text if self._connection is None else self._connection.redacted(text)
+
+
+class Headrace(click.Command):
+    """A command whose ``--json`` never takes the pipeline's name for a file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the implied ``-`` between ``--json`` and a pipeline's name."""
+        out: list[str] = []
+        for i, arg in enumerate(args):
+            out.append(arg)
+            if arg == "--json" and i + 1 < len(args) and _PIPELINE.fullmatch(args[i + 1]):
+                out.append("-")
+        return super().parse_args(ctx, out)
+
+
+class _PipelineType(click.ParamType):
+    name = "pipeline"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, Pipeline) else load_pipeline(value)
+
+
+class Duration(click.ParamType):
+    """A duration such as ``10s``, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return duration(value) / 1000
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def pipeline_argument(command: F) -> F:
+    """Argument ``PIPELINE``: ``module:object`` or ``path.py:object``, loaded."""
+    return click.argument("pipeline", type=_PipelineType(), metavar="PIPELINE")(command)
+
+
+def json_option(command: F) -> F:
+    """Option ``--json [FILE]``: the result as one JSON object, on stdout unless a file is named."""
+    return click.option(
+        "--json",
+        "json_to",
+        metavar="[FILE]",
+        is_flag=False,
+        flag_value="-",
+        default=None,
+        help="Write the result as JSON: alone or with - to stdout, else to FILE.",
+    )(command)
+
+
+def kafka_options(command: F) -> F:
+    """Options ``--bootstrap`` and ``--kafka-config``; the same before the command's name."""
+    command = click.option(
+        "--kafka-config",
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help=f"Properties (key=value) for every Kafka client; also {FILE_VARIABLE} and HEADRACE_KAFKA_*.",
+    )(command)
+    return click.option(
+        "--bootstrap",
+        metavar="HOST:PORT",
+        expose_value=False,
+        callback=_remember,
+        help=f"The Kafka cluster; else {BOOTSTRAP_VARIABLE}, else the local broker.",
+    )(command)
+
+
+def names_of(pipeline: Pipeline) -> Callable[[str], str]:
+    """Role → topic name."""
+    return lambda role: topic_name(pipeline, role)
+
+
+def fixed_hash_seed() -> None:
+    """Go on under hash seed 0: start this very command anew if it was started otherwise.
+
+    Iteration order of sets of strings depends on the seed, and a model that depends on that would not be replayable.
+    """
+    if os.environ.get("PYTHONHASHSEED") == "0":
+        if sys.flags.hash_randomization:
+            raise UsageError("Python was told to ignore PYTHONHASHSEED (-E or -I): leave that option out.")
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None and param.name is not None:
+        setattr(ctx.ensure_object(Context), param.name, value)
+
+
+def _local() -> str | None:
+    return broker.status().bootstrap

@@ -1,0 +1,146 @@
+"""``headrace publish``: a file's rows as events and labels, as any producer would publish them."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from headrace.streams import data
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.output import emit, progress, say
+from headrace.streams.commands.topics import require
+from headrace.streams.data import Outgoing
+from headrace.streams.errors import HeadraceError
+from headrace.streams.kafka import Cluster
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["Publisher", "interleaved", "publish"]
+
+_FLUSH_S = 120.0
+
+
+class Publisher:
+    """An idempotent producer that counts what was acknowledged; keys choose partitions as Java's default does."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.delivered = 0
+        self._failed = 0
+        self._why = ""
+        self._producer = cluster.plain_producer()
+
+    def send(self, topic: str, record: Outgoing) -> None:
+        """Queue a record; waits while the queue is full."""
+        while True:
+            try:
+                self._producer.produce(topic, record.value, record.key, on_delivery=self._seen)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._producer.poll(0)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass while the producer works."""
+        self._producer.poll(seconds)
+
+    def flush(self) -> None:
+        """Return when all is acknowledged; raises when something was not."""
+        left = self._producer.flush(_FLUSH_S)
+        if left or self._failed:
+            why = self._why or f"no answer within {_FLUSH_S:g} s"
+            raise HeadraceError(f"{left + self._failed:,} of the records were not delivered: {why}.")
+
+    def _seen(self, error: Any, message: Any) -> None:
+        if error is None:
+            self.delivered += 1
+        else:
+            self._failed += 1
+            self._why = error.str()
+
+
+@click.command(cls=Headrace)
+@pipeline_argument
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--labels", metavar="FILE", help="Labels from a file of their own.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="EVENTS_PER_S",
+    help="At this pace, events and labels interleaved by time; else at full speed, events first.",
+)
+@click.option("--only", type=click.Choice(["events", "labels"]), help="Only one of the two.")
+@kafka_options
+@json_option
+@click.pass_context
+def publish(
+    ctx: click.Context,
+    pipeline: Pipeline,
+    file: str | None,
+    labels: str | None,
+    limit: int | None,
+    rate: float | None,
+    only: str | None,
+    json_to: str | None,
+) -> None:
+    """Publish FILE (.parquet, .csv, .jsonl), or the data that the pipeline declares, as events and labels."""
+    cluster = ctx.ensure_object(Context).cluster()
+    roles = ("events", "labels") if only is None else (only,)
+    require(cluster, pipeline, roles)
+    frame = data.load(file, pipeline, limit)
+    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
+    streams = {"events": events, "labels": known}
+    streams = {role: streams[role] for role in roles}
+    names = names_of(pipeline)
+    began = time.monotonic()
+    publisher = Publisher(cluster)
+    with progress(f"publish {pipeline.name}", sum(map(len, streams.values()))) as advance:
+        try:
+            _publish(publisher, streams, names, rate, advance)
+        finally:
+            publisher.flush()
+    seconds = time.monotonic() - began
+    counts = {role: len(records) for role, records in streams.items()}
+    if emit(json_to, counts | {"seconds": round(seconds, 3)}):
+        what = " and ".join(f"{count:,} {role}" for role, count in counts.items())
+        say(f"{what} published in {seconds:.2f} s")
+
+
+def interleaved(streams: dict[str, list[Outgoing]]) -> Iterator[tuple[str, Outgoing]]:
+    """All records by time, labels before events at equal times; each stream keeps its own order."""
+    ranked = [(("labels", "events").index(role), role, records) for role, records in streams.items()]
+    tagged = [_tagged(rank, role, records) for rank, role, records in ranked]
+    for *_, role, record in heapq.merge(*tagged, key=lambda item: item[:3]):
+        yield role, record
+
+
+def _tagged(rank: int, role: str, records: list[Outgoing]) -> Iterator[tuple[int, int, int, str, Outgoing]]:
+    latest = -(2**62)
+    for i, record in enumerate(records):
+        latest = max(latest, record.time_ms)
+        yield latest, rank, i, role, record
+
+
+def _publish(
+    publisher: Publisher,
+    streams: dict[str, list[Outgoing]],
+    names: Callable[[str], str],
+    rate: float | None,
+    advance: Callable[[int], None],
+) -> None:
+    every: Iterable[tuple[str, Outgoing]]
+    every = interleaved(streams) if rate else ((role, record) for role in streams for record in streams[role])
+    paced = "events" if "events" in streams else "labels"
+    began, sent, noted = time.monotonic(), 0, 0
+    for count, (role, record) in enumerate(every, 1):
+        if rate and role == paced:
+            while (early := began + sent / rate - time.monotonic()) > 0:
+                publisher.wait(min(early, 0.5))
+            sent += 1
+        publisher.send(names(role), record)
+        if count - noted >= 500 or (rate and rate < 1_000):
+            advance(count - noted)
+            noted = count

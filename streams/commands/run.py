@@ -1,0 +1,131 @@
+"""``headrace run``: a worker."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options, names_of
+from headrace.streams.commands.topics import require
+from headrace.streams.errors import UsageError
+from headrace.streams.health import serve
+from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.loading import load_pipeline
+from headrace.streams.logs import LEVELS, configure
+from headrace.streams.metrics import MetricsObserver
+from headrace.streams.observe import Observer
+from headrace.streams.runtime import Settings, Worker
+from headrace.streams.snapshots import Sealed
+from headrace.streams.topology import STAGES, group_of
+from headrace.streams.watchdog import Watchdog, stop_on_signals
+
+__all__ = ["run"]
+
+_defaults = Settings()
+
+
+@click.command(cls=Headrace)
+@click.argument("pipeline", metavar="PIPELINE")
+@click.option("--stages", metavar="A,B", help=f"Only these stages, chained: {', '.join(STAGES)}.")
+@click.option(
+    "--slot", default="0", show_default=True, metavar="NAME", help="This worker's stable name among those of its group."
+)
+@click.option("--accept-change", is_flag=True, help="Go on from the journal of another specification, as a new epoch.")
+@click.option("--keep-going", is_flag=True, help="Dead-letter even a topic of which nearly every record fails.")
+@click.option("--checkpoint", type=Duration(), default="10s", show_default=True, help="Time between checkpoints.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1_000_000),
+    default=_defaults.batch,
+    show_default=True,
+    help="Most input records in a transaction.",
+)
+@click.option(
+    "--latency",
+    type=click.IntRange(0, 60_000),
+    default=round(_defaults.gather_s * 1000),
+    show_default=True,
+    metavar="MS",
+    help="How long to gather records for a transaction.",
+)
+@click.option("--until-caught-up", is_flag=True, help="End when the inputs are read to their ends.")
+@click.option(
+    "--stop-within",
+    type=Duration(),
+    default="20s",
+    show_default=True,
+    help="Time to stop in; then exit 1 with all stacks.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve /metrics, /healthz and /readyz there (9464 is usual, 0 is any free port); not at all by default.",
+)
+@click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where --metrics-port listens."
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="From which level on.")
+@click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")
+@kafka_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    pipeline: str,
+    stages: str | None,
+    slot: str,
+    accept_change: bool,
+    keep_going: bool,
+    checkpoint: float,
+    batch: int,
+    latency: int,
+    until_caught_up: bool,
+    stop_within: float,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_level: str,
+    log_json: bool,
+) -> None:
+    """Run a worker: all stages chained, or with --stages some of them.
+
+    It never creates a topic (see `headrace topics`). SIGTERM and Ctrl-C end it after a checkpoint with exit 0. It runs
+    under PYTHONHASHSEED=0, and starts itself anew if it was started otherwise.
+    """
+    fixed_hash_seed()
+    configure(log_level, as_json=log_json)
+    loaded = load_pipeline(pipeline)
+    group = group_of(None if stages is None else [stage.strip() for stage in stages.split(",")])
+    cluster = ctx.ensure_object(Context).cluster()
+    require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state"})
+    settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
+    observer = Observer() if metrics_port is None else MetricsObserver(loaded, group)
+    worker = Worker(
+        loaded,
+        group,
+        cluster,
+        topics=names_of(loaded),
+        slot=slot,
+        settings=settings,
+        codec=Sealed(signing_key(), trusted_keys()),
+        observer=observer,
+        accept_change=accept_change,
+        tolerant=keep_going,
+    )
+    undo = stop_on_signals(worker, stop_within)
+    Watchdog(worker, settings.stall_s).start()
+    server = None if metrics_port is None else serve(metrics_host, metrics_port, worker, observer)
+    try:
+        worker.run(worker.caught_up if until_caught_up else lambda: False)
+    finally:
+        undo()
+        if server is not None:
+            server.close()
+
+
+def _stall_s() -> float:
+    text = os.environ.get("HEADRACE_STALL_S")
+    try:
+        return _defaults.stall_s if not text else float(text)
+    except ValueError as error:
+        raise UsageError(f"HEADRACE_STALL_S is {text!r}; legal: a number of seconds.") from error

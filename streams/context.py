@@ -1,0 +1,61 @@
+"""What the segments of a chain share: stores, stream time, counts, and the outputs they add to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.topology import Group
+
+__all__ = ["Context", "Output", "Pending"]
+
+Output = tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]] | None]
+
+
+class Pending(NamedTuple):
+    """What waits for a label. The first two items order its expiry (see `Join`).
+
+    `x` is None when the champion refused the event: its outcome still counts for windows, but nothing learns from it.
+    """
+
+    time_ms: int
+    offset: int
+    partition: int
+    key: bytes | None
+    keys: tuple[Any, ...]
+    x: dict[str, Any] | None
+    answers: tuple[Any, ...]
+    prediction: Any
+    probability: float | None
+    model: str | None
+
+
+class Context:
+    """One chain's surroundings; `states` are the stores by processor, `clock` is [stream time, last time by input]."""
+
+    def __init__(
+        self, pipeline: Pipeline, group: Group, shard: int, topic: Callable[[str], str], states: dict[str, Any]
+    ) -> None:
+        self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
+        self.outputs: list[Output] = []
+        self.clock: list[Any] = states["chain"]["clock"].value
+        self.counts: dict[str, int] = states["chain"]["counts"].value
+        self.progress: list[Any] = states["chain"]["progress"].value
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter."""
+        self.counts[name] = self.counts.get(name, 0) + by
+
+    def dead(self, stage: str, role: str, reason: str, detail: str, item: Any) -> None:
+        """A dead letter for `item` (partition, offset, key, value) of the input with this role."""
+        self.count(f"dead.{stage}.{reason}")
+        headers = [
+            ("reason", reason.encode()),
+            ("detail", detail.encode("utf-8", "backslashreplace")),
+            ("stage", stage.encode()),
+            ("topic", self.topic(role).encode()),
+            ("partition", str(item.partition).encode()),
+            ("offset", str(item.offset).encode()),
+        ]
+        self.outputs.append(("dead-letter", item.key, item.value, headers))

@@ -1,0 +1,69 @@
+"""Sources: how the records of one input become something with a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headrace.processors.features import duration
+from headrace.schemas.published import ExamplesWire, FeaturesWire
+from headrace.schemas.records import Input, Prediction
+from headrace.schemas.wire import BadRecord
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["Source", "source_of"]
+
+
+class Source(NamedTuple):
+    """How one input is read: bytes to record, record to time, and how far ahead of its Kafka time it may be."""
+
+    role: str
+    topic: str
+    decode: Callable[[bytes | None], Any]
+    time_of: Callable[[Any], int]
+    far_future_ms: int | None
+
+    def read(
+        self, last_ms: int, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int
+    ) -> Input:
+        """The record with its time; an unreadable one has the time of the record before it."""
+        try:
+            payload = self.decode(value)
+            time_ms = self.time_of(payload)
+        except BadRecord as unreadable:
+            return Input(last_ms, partition, offset, key, value, at_ms, unreadable)
+        if self.far_future_ms is not None and time_ms > at_ms + self.far_future_ms:
+            bad = BadRecord("far_future", "the event time is too far ahead of the record's own time")
+            return Input(last_ms, partition, offset, key, value, at_ms, bad)
+        return Input(time_ms, partition, offset, key, value, at_ms, payload)
+
+
+def source_of(
+    pipeline: Pipeline, role: str, topic: str, features: FeaturesWire, examples: ExamplesWire
+) -> Source:
+    """The source for an input with this role."""
+    if role == "events":
+        decode, time_of = pipeline.event_decoder()
+        return Source(role, topic, decode, time_of, duration(pipeline.events.far_future))
+    if role == "labels":
+        decode, time_of = pipeline.label_decoder()
+        return Source(role, topic, decode, time_of, duration(pipeline.labels.far_future))
+    if role == "features":
+        return Source(role, topic, features.decode, lambda record: int(record["time_ms"]), None)
+    if role == "examples":
+        return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]), None)
+    return Source(role, topic, _prediction_decoder(), lambda record: int(record.time_ms), None)
+
+
+def _prediction_decoder() -> Callable[[bytes | None], Prediction]:
+    decode = msgspec.json.Decoder(Prediction).decode
+
+    def read(value: bytes | None) -> Prediction:
+        try:
+            return decode(value or b"")
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BadRecord("malformed", "not a prediction") from error
+
+    return read
