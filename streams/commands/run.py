@@ -93,10 +93,11 @@ def run(
     under PYTHONHASHSEED=0, and starts itself anew if it was started otherwise.
     """
     fixed_hash_seed()
-    configure(log_level, as_json=log_json)
     loaded = load_pipeline(pipeline)
     group = group_of(None if stages is None else [stage.strip() for stage in stages.split(",")])
-    cluster = ctx.ensure_object(Context).cluster()
+    context = ctx.ensure_object(Context)
+    configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
+    cluster = context.cluster()
     require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state"})
     settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
     observer = Observer() if metrics_port is None else MetricsObserver(loaded, group)

@@ -31,6 +31,7 @@ THIRD_PARTIES = {
 EXCEPTIONS = {
     "processors/columnar": {"pandas"},  # whole columns at a time
     "streams/cli": {"deploy", "examples", "public"},  # `headrace broker` and `headrace demo`: where everything meets
+    "streams/commands/": {"deploy", "examples", "public"},
 }
 # Third party -> the one place of streams/ that may import it.
 ONE_PLACE = {
