@@ -324,8 +324,8 @@ class MetricsObserver(Observer):
                 if self._counts_here(name):
                     yield name, labels, view.counts.get(count, 0)
             for count, value in view.counts.items():
-                prefix, _, rest = count.partition(".")
-                split = _SPLIT.get(f"{prefix}.")
+                prefix, dot, rest = count.partition(".")
+                split = _SPLIT.get(prefix + dot)
                 if split is not None:
                     yield split[0], (*labels, *rest.split(".", split[1] - 1)), value
             for law, holds in self._laws(view).items():
