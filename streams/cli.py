@@ -18,9 +18,14 @@ from headrace.deploy.broker import BrokerError
 from headrace.streams.commands.audit import audit
 from headrace.streams.commands.backtest import backtest
 from headrace.streams.commands.broker import broker
+from headrace.streams.commands.dead_letter import dead_letter
+from headrace.streams.commands.demo import demo
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.publish import publish
+from headrace.streams.commands.reset import reset
 from headrace.streams.commands.run import run
+from headrace.streams.commands.status import status
+from headrace.streams.commands.tail import tail
 from headrace.streams.commands.topics import check, topics
 from headrace.streams.errors import HeadraceError
 from headrace.streams.keys import KeyFileError
@@ -28,13 +33,18 @@ from headrace.streams.keys import KeyFileError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: tuple[click.Command, ...] = (
+    demo,
     broker,
     check,
     topics,
     backtest,
     publish,
     run,
+    status,
+    tail,
     audit,
+    dead_letter,
+    reset,
 )
 
 _OURS = 70
@@ -97,7 +107,8 @@ def _explain(error: BaseException, context: Context) -> int:
         return _INTERRUPTED
     if isinstance(error, click.UsageError):
         where = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
-        text, code = f"{error.format_message().rstrip('.')}.{where}", error.exit_code
+        said = error.format_message()
+        text, code = f"{said}{'' if said.endswith(('.', '?')) else '.'}{where}", error.exit_code
     elif isinstance(error, click.ClickException):
         text, code = error.format_message(), error.exit_code
     elif isinstance(error, HeadraceError):

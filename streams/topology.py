@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import UsageError
 
-__all__ = ["STAGES", "Group", "group_of"]
+__all__ = ["STAGES", "Group", "group_of", "groups"]
 
 STAGES = ("validate", "featurize", "predict", "join", "train", "evaluate", "drift")
 _SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
@@ -82,10 +82,15 @@ def group_of(stages: Iterable[str] | None = None) -> Group:
     unknown = wanted - set(STAGES)
     if unknown:
         raise UsageError(f"No stage is called {', '.join(sorted(unknown))}; the stages are {', '.join(STAGES)}.")
-    for first in range(len(_SEGMENTS)):
-        for last in range(first, len(_SEGMENTS)):
-            group = tuple(stage for segment in _SEGMENTS[first : last + 1] for stage in segment)
-            if set(group) == wanted:
-                return Group(group)
+    for group in groups():
+        if set(group.stages) == wanted:
+            return group
     legal = " | ".join(",".join(segment) for segment in _SEGMENTS)
     raise UsageError(f"These stages do not form a group; cut the chain at a bar only: {legal}.")
+
+
+def groups() -> list[Group]:
+    """Every group there can be: the segments between cuts, and what is made of neighbours; the lane first."""
+    count = len(_SEGMENTS)
+    spans = sorted(((first, last) for first in range(count) for last in range(first, count)), key=lambda s: s[0] - s[1])
+    return [Group(tuple(s for segment in _SEGMENTS[first : last + 1] for s in segment)) for first, last in spans]

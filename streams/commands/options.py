@@ -51,6 +51,11 @@ class Context:
             self._connection = connection(self.bootstrap, self.kafka_config, os.environ, _local)
         return self._connection
 
+    @property
+    def named(self) -> bool:
+        """Whether somebody named a cluster, so that nothing local is to be started."""
+        return bool(self.bootstrap or os.environ.get(BOOTSTRAP_VARIABLE))
+
     def cluster(self) -> Cluster:
         """The cluster, after a broker has answered."""
         where = self.connection

@@ -1,0 +1,154 @@
+"""``headrace dead-letter``: what was refused, why, and once more."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import click
+
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.output import emit, escaped, say, show, warn
+from headrace.streams.commands.publish import Publisher
+from headrace.streams.commands.records import every
+from headrace.streams.commands.topics import require
+from headrace.streams.data import Outgoing
+from headrace.streams.errors import UsageError
+from headrace.streams.log import Record
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["dead_letter"]
+
+_SAMPLES = 10
+
+
+class _Letter(NamedTuple):
+    """A dead letter: the record, and what its headers say."""
+
+    record: Record
+    headers: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """Its place in the dead-letter topic."""
+        return f"{self.record.partition}:{self.record.offset}"
+
+
+class _Place(click.ParamType):
+    name = "offset"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        partition, colon, offset = str(value).rpartition(":")
+        if not offset.isdigit() or (colon and not partition.isdigit()):
+            self.fail(f"{value!r} is no OFFSET or PARTITION:OFFSET", param, ctx)
+        return int(partition or 0), int(offset)
+
+
+@click.group(name="dead-letter")
+def dead_letter() -> None:
+    """Records that were refused: count them, look at them, publish them again."""
+
+
+@dead_letter.command(name="list", cls=Headrace)
+@pipeline_argument
+@kafka_options
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
+    """Count them by topic, stage and reason, each with the place of the first and the last."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for letter in _letters(ctx, pipeline):
+        key = (letter.headers.get("topic", "?"), letter.headers.get("stage", "?"), letter.headers.get("reason", "?"))
+        entry = found.setdefault(key, {"n": 0, "first": letter.place})
+        entry["n"] += 1
+        entry["last"] = letter.place
+    rows = [{"topic": t, "stage": s, "reason": r, **entry} for (t, s, r), entry in sorted(found.items())]
+    if emit(json_to, {"dead_letters": rows, "n": sum(row["n"] for row in rows)}):
+        columns = ("topic", "stage", "reason", "n", "first", "last")
+        show("", columns, [[row[name] for name in columns] for row in rows])
+
+
+@dead_letter.command(name="show", cls=Headrace)
+@pipeline_argument
+@click.option("--reason", metavar="R", help="Only those with this reason.")
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), default=_SAMPLES, show_default=True, metavar="N", help="How many."
+)
+@kafka_options
+@json_option
+@click.pass_context
+def show_(ctx: click.Context, pipeline: Pipeline, reason: str | None, count: int, json_to: str | None) -> None:
+    """Show the newest of them, with what was wrong; payloads are escaped and shortened."""
+    letters = [letter for letter in _letters(ctx, pipeline) if reason in (None, letter.headers.get("reason"))]
+    newest = letters[-count:]
+    rows = [
+        {
+            "place": letter.place,
+            "source": "/".join(letter.headers.get(name, "?") for name in ("topic", "partition", "offset")),
+            "stage": letter.headers.get("stage", "?"),
+            "reason": letter.headers.get("reason", "?"),
+            "detail": letter.headers.get("detail", ""),
+            "key": None if letter.record.key is None else escaped(letter.record.key),
+            "value": escaped(letter.record.value),
+        }
+        for letter in newest
+    ]
+    if emit(json_to, {"dead_letters": rows}):
+        show("", tuple(rows[0]) if rows else ("dead letters",), [list(row.values()) for row in rows])
+
+
+@dead_letter.command(cls=Headrace)
+@pipeline_argument
+@click.argument("offsets", nargs=-1, required=True, type=_Place(), metavar="OFFSET...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@kafka_options
+@json_option
+@click.pass_context
+def retry(
+    ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...], yes: bool, json_to: str | None
+) -> None:
+    """Publish the original key and bytes of these dead letters to the input topic that they came from.
+
+    OFFSET is as `show` prints it: PARTITION:OFFSET, or the offset alone in partition 0. An event that was refused by a
+    feature or a model was accepted under its id: within `duplicates_within` it counts as a duplicate.
+    """
+    chosen = _chosen(ctx, pipeline, offsets)
+    inputs = {names_of(pipeline)(role) for role in ("events", "labels")}
+    for letter in chosen:
+        if letter.headers.get("topic") not in inputs:
+            raise UsageError(
+                f"{letter.place} came from {letter.headers.get('topic', '?')}, which is no input: only events and "
+                "labels can be published again."
+            )
+    late = [letter.place for letter in chosen if letter.headers.get("stage") in ("featurize", "predict")]
+    if late:
+        warn(f"Accepted before, so they may count as duplicates: {', '.join(late)}.")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("Nobody can be asked here: pass --yes to publish them again.")
+        click.confirm(f"Publish {len(chosen)} records again?", abort=True, err=True)
+    publisher = Publisher(ctx.ensure_object(Context).cluster())
+    for letter in chosen:
+        publisher.send(letter.headers["topic"], Outgoing(0, letter.record.key, letter.record.value))
+    publisher.flush()
+    if emit(json_to, {"retried": [letter.place for letter in chosen]}):
+        say(f"{len(chosen)} records published again")
+
+
+def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...]) -> list[_Letter]:
+    found = {(letter.record.partition, letter.record.offset): letter for letter in _letters(ctx, pipeline)}
+    missing = [f"{partition}:{offset}" for partition, offset in offsets if (partition, offset) not in found]
+    if missing:
+        raise UsageError(f"No dead letter is at {', '.join(missing)}; `headrace dead-letter show` prints their places.")
+    return [found[place] for place in dict.fromkeys(offsets)]
+
+
+def _letters(ctx: click.Context, pipeline: Pipeline) -> Iterator[_Letter]:
+    cluster = ctx.ensure_object(Context).cluster()
+    require(cluster, pipeline, ["dead-letter"])
+    with contextlib.closing(cluster.reader()) as reader:
+        for record in every(reader, names_of(pipeline)("dead-letter"), pipeline.partitions):
+            headers = {name: escaped(text, 300) for name, text in record.headers or []}
+            yield _Letter(record, headers)

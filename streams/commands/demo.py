@@ -1,0 +1,141 @@
+"""``headrace demo``: everything once, on this machine, in a minute."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from headrace.deploy import broker as local
+from headrace.streams.commands.backtest import show_summary
+from headrace.streams.commands.options import Context, Headrace, json_option
+from headrace.streams.commands.output import console, emit, say, show
+from headrace.streams.demo.session import Session
+from headrace.streams.errors import HeadraceError
+from headrace.streams.kafka import Cluster
+from headrace.streams.loading import load_pipeline
+
+__all__ = ["demo"]
+
+REFERENCE = "headrace.examples.flights:flights"
+_INSTANCE = "demo"
+
+
+@click.command(cls=Headrace)
+@click.option("--events", type=click.IntRange(min=100), default=60_000, show_default=True, help="How many flights.")
+@click.option("--all", "everything", is_flag=True, help="All 336,776 flights of 2013.")
+@click.option("--live", type=click.IntRange(min=0), default=10_000, show_default=True, help="How many of them live.")
+@click.option("--rate", type=click.FloatRange(min=1), default=1_000.0, show_default=True, help="Live events a second.")
+@click.option("--keep", is_flag=True, help="Leave the broker and its topics for a look.")
+@json_option
+@click.pass_context
+def demo(
+    ctx: click.Context, events: int, everything: bool, live: int, rate: float, keep: bool, json_to: str | None
+) -> None:
+    """Publish real flights to a real Kafka, predict, label and learn from them, and show what came of it.
+
+    The history is published at full speed, the last part live at a rate. A few records are bad on purpose. Everything
+    that was started is stopped. Exit 1 when a conservation law is broken.
+    """
+    pipeline = load_pipeline(REFERENCE)
+    limit = None if everything else events
+    began = time.monotonic()
+    with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as (cluster, config):
+        with Session(pipeline, REFERENCE, cluster, config) as session:
+            session.create_topics()
+            session.start(limit, min(live, limit or live), rate)
+            with _bars(session, limit):
+                pass
+            session.stop_worker()
+            summary = session.summary()
+            value = summary.plain() | session.figures() | {"seconds": round(time.monotonic() - began, 1)}
+        if emit(json_to, value):
+            show_summary(summary)
+            _figures(value)
+        _further(cluster.bootstrap, keep)
+    if not all(summary.laws.values()):
+        ctx.exit(1)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does: by way of everybody's clean-up."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _cluster(context: Context, keep: bool) -> Iterator[tuple[Cluster, dict[str, str]]]:
+    """The cluster that was named, or a broker of the demo's own with empty data."""
+    if context.named:
+        where = context.connection
+        yield context.cluster(), dict(where.config)
+        return
+    local.stop(instance=_INSTANCE)
+    try:
+        status = local.start(instance=_INSTANCE, fresh=True)
+        if status.bootstrap is None:
+            raise HeadraceError("The local broker did not say where it listens: see `headrace broker status`.")
+        say(f"Kafka {status.version} at {status.bootstrap}")
+        yield Cluster(status.bootstrap), {}
+    except BaseException:
+        local.stop(instance=_INSTANCE)
+        raise
+    if not keep:
+        local.stop(instance=_INSTANCE)
+
+
+@contextlib.contextmanager
+def _bars(session: Session, limit: int | None) -> Iterator[None]:
+    """Both phases under two progress bars."""
+    terminal = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bars:
+        publisher = bars.add_task("published", total=None)
+        worker = bars.add_task("predicted", total=limit)
+
+        def show_progress() -> None:
+            bars.update(publisher, completed=session.published, total=session.total)
+            bars.update(worker, completed=session.watcher.predictions)
+
+        session.history_done(show_progress)
+        session.live_done(show_progress)
+        yield
+
+
+def _figures(value: dict[str, Any]) -> None:
+    latency = value["latency_ms"]
+    rows = [
+        ("events a second while catching up", value["events_per_s"]),
+        ("event to readable prediction, live, p50 (ms)", latency["p50"]),
+        ("event to readable prediction, live, p99 (ms)", latency["p99"]),
+        ("seconds in all", value["seconds"]),
+    ]
+    show("", ("figure", "value"), rows)
+
+
+def _further(bootstrap: str, keep: bool) -> None:
+    if not keep:
+        say("Look further: `headrace demo --keep` leaves the broker and its topics.")
+        return
+    say("The broker is left running. Look further:")
+    for line in (
+        f"  headrace --bootstrap {bootstrap} tail {REFERENCE} predictions --from-beginning -n 3",
+        f"  headrace --bootstrap {bootstrap} dead-letter list {REFERENCE}",
+        f"  headrace --bootstrap {bootstrap} audit {REFERENCE}",
+        f"  kcat -b {bootstrap} -X isolation.level=read_committed -t flights.predictions -C -c 3",
+        "  headrace broker stop --instance demo",
+    ):
+        say(line)
