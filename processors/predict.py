@@ -8,15 +8,15 @@ from typing import Any
 
 from river.base import Classifier
 
-from headrace.processors.base import Rejected
+from headrace.processors.base import DETAIL_CHARACTERS, Rejected
 
 __all__ = ["Predict", "Served", "answerer", "plain"]
-
 
 Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
 
 NOTHING: Served = (None, None, None)
+_PLAIN = frozenset((bool, int, str))
 
 
 def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
@@ -37,8 +37,8 @@ def plain(answer: Any) -> Any:
     None, a label, a finite number, or {label: finite probability}; raises ValueError or TypeError for anything else.
     """
     if answer.__class__ is dict:
-        for p in answer.values():
-            if p.__class__ is not float or p - p != 0.0:
+        for label, p in answer.items():
+            if p.__class__ is not float or p - p != 0.0 or label.__class__ not in _PLAIN:
                 return {_label(label): _finite(p) for label, p in answer.items()}
         return answer
     if answer.__class__ is float:
@@ -59,29 +59,48 @@ class Predict:
         self.task = task
 
     def process(self, answer: Any) -> Served:
-        """The served form of a trained model's answer; None and {} are nothing."""
+        """The served form of a trained model's `plain` answer; None and {} are nothing."""
         if self.task == "binary" and type(answer) is dict and len(answer) == 2:
             p, q = answer.get(True), answer.get(False)
-            if p is not None and q is not None and 0.0 <= p <= 1.0 and 0.0 <= q <= 1.0 and p != q:
-                return p > q, float(p), None
+            if p is not None and q is not None and p != q:
+                return p > q, p, None
         return self._any(answer)
 
     def _any(self, answer: Any) -> Served:
         if answer is None or answer == {}:
             return NOTHING
+        graded = answer.__class__ is dict
+        best = max(answer, key=answer.__getitem__) if graded else answer
+        types, called = _SERVED[self.task]
+        if not isinstance(best, types) or (graded and self.task == "regression"):
+            raise Rejected(
+                "predict_error", f"the champion answered {answer!r}, which is no {called}"[:DETAIL_CHARACTERS]
+            )
         if self.task == "regression":
-            return _finite(float(answer)), None, None
-        if not isinstance(answer, dict):
-            return answer, None, None
-        for p in answer.values():
-            _finite(p)
-        best = max(answer, key=answer.__getitem__)
+            return float(best), None, None
+        if not graded:
+            return best, None, None
         if self.task == "binary":
-            return best, float(answer.get(True, 0.0)), None
-        return best, None, {str(label): float(p) for label, p in answer.items()}
+            return best, answer.get(True, 0.0), None
+        return best, None, {str(label): p for label, p in answer.items()}
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise Rejected("predict_error", f"the champion answered {value}")
-    return value
+_SERVED: dict[str, tuple[Any, str]] = {
+    "binary": (bool, "bool"),
+    "multiclass": (str | int, "str or int"),
+    "regression": (int | float, "number"),
+}
+
+
+def _label(value: Any) -> Any:
+    own = value.item() if callable(getattr(value, "item", None)) else value
+    if own.__class__ in _PLAIN:
+        return own
+    return str(own) if isinstance(own, str) else _finite(own)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"the model answered {number}")
+    return number

@@ -30,14 +30,14 @@ class Validate:
 
     def process(self, event_id: Any, stream_time_ms: int, state: State) -> bool:
         """Whether this event is new; it is remembered if so."""
-        return self.compile(state)(event_id, time_ms, stream_time_ms)
+        return self.compile(state)(event_id, stream_time_ms)
 
-    def compile(self, state: State) -> Callable[[Any, int, int], bool]:
+    def compile(self, state: State) -> Callable[[Any, int], bool]:
         """`process` on this state, with its look-ups done once."""
         seen, arrivals, horizon_ms = state["seen"], state["seen.index"], self.horizon_ms
         known_at, put, append = seen.get, seen.put, arrivals.append
 
-        def is_new(event_id: Any, time_ms: int, stream_time_ms: int) -> bool:
+        def is_new(event_id: Any, stream_time_ms: int) -> bool:
             cutoff = stream_time_ms - horizon_ms
             while arrivals and arrivals[0][0] < cutoff:
                 old_ms, old = arrivals.popleft()
@@ -46,8 +46,8 @@ class Validate:
             known = known_at(event_id)
             if known is not None and known >= cutoff:
                 return False
-            put(event_id, time_ms)
-            append((time_ms, event_id))
+            put(event_id, stream_time_ms)
+            append((stream_time_ms, event_id))
             return True
 
         return is_new

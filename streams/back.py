@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from headrace.processors.base import Rejected
+from headrace.processors.base import Rejected, described
 from headrace.processors.baselines import Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
-from headrace.processors.predict import NOTHING, Predict, answerer
+from headrace.processors.predict import NOTHING, Predict, answerer, plain
 from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Input, Prediction
@@ -78,9 +78,9 @@ class Back:
             learned, learned_until_ms = progress
             try:
                 try:
-                    answers = tuple([answer(x) for answer in answers_of])
+                    answers = tuple([plain(answer(x)) for answer in answers_of])
                 except Exception:
-                    answers = self._ask_each(answers_of, x)
+                    answers = self._ask_each(answers_of, x, learned)
                 served = serve(answers[champion]) if learned else NOTHING
             except Rejected as rejected:
                 context.dead("predict", "events", rejected.reason, rejected.detail, item)
@@ -131,15 +131,15 @@ class Back:
 
         return emit
 
-    def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any]) -> tuple[Any, ...]:
-        """All answers when a model raises: a challenger's is nothing, the champion's refuses the event."""
+    def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any], learned: int) -> tuple[Any, ...]:
+        """All answers when a model fails: its own is None; a champion that has learned refuses the event instead."""
         answers: list[Any] = []
         for rank, answer in enumerate(answers_of):
             try:
-                answers.append(answer(x))
+                answers.append(plain(answer(x)))
             except Exception as error:
-                if rank == self.champion:
-                    raise Rejected("predict_error", f"{type(error).__name__}: {error}"[:200]) from error
+                if rank == self.champion and learned:
+                    raise Rejected("predict_error", described(error)) from error
                 self.context.count(f"model_errors.{self.models[rank]}")
                 answers.append(None)
         return tuple(answers)
@@ -169,6 +169,7 @@ class Back:
     def _labelled(self, event_id: Any, entry: tuple[Any, ...], label: Early) -> None:
         if entry[5] is None:
             self.context.count("refused_pending", -1)
+            self.context.count("labels.refused")
         else:
             self.context.counts["labelled"] += 1
         self.learn(event_id, entry, label.y, label.time_ms, label)
@@ -211,5 +212,5 @@ class Back:
     def _failed(self, rank: int, error: Exception, entry: Pending, n: int, label: Early | None) -> None:
         """A model raised while learning: a dead letter of the label; the other models go on."""
         item = label or Early(entry.time_ms, entry.offset, entry.partition, None, entry.key, None)
-        detail = f"{self.models[rank]} at example {n}: {type(error).__name__}: {error}"[:300]
+        detail = f"{self.models[rank]} at example {n}: {described(error)}"
         self.context.dead("train", "labels" if label else "events", "train_error", detail, item)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from headrace.processors.base import StoreSpec
+from headrace.processors.base import StoreSpec, described
 from headrace.processors.baselines import Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
@@ -204,7 +204,7 @@ class Chain:
             try:
                 y = self.pipeline.legal_label(self.pipeline.label_of(record))
             except Exception as error:
-                bad = BadRecord("bad_label", f"{type(error).__name__}: {error}"[:200])
+                bad = BadRecord("bad_label", described(error))
         if bad is not None:
             if back is not None:
                 self.context.dead("join", "labels", bad.reason, bad.detail, item)

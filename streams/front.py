@@ -42,7 +42,7 @@ def front(
             advance(time_ms)
         stream_ms = clock[0]
         event_id = id_of(event)
-        if not is_new(event_id, time_ms, stream_ms):
+        if not is_new(event_id, stream_ms):
             counts["duplicates"] += 1
             return
         try:

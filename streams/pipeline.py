@@ -122,7 +122,7 @@ class Pipeline:
     columns
         Event columns that predictions carry along.
     live_from
-        Events before this time (ISO-8601, or milliseconds) train and are evaluated, but their predictions are not published.
+        Events before this time (ISO-8601, or milliseconds) train and are evaluated; their predictions are not published.
     evaluate_every
         Examples in an evaluation window.
     partitions
@@ -276,11 +276,14 @@ class Pipeline:
             for method in ("learn_one", "predict_one"):
                 if not callable(getattr(model, method, None)):
                     raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
-            refused = forbidden_globals(model, self.classes)
+            try:
+                refused = forbidden_globals(model, self.classes)
+            except Exception as error:
+                raise DeclarationError(f"models[{name!r}] cannot be written in snapshots: {error}") from error
             if refused:
                 raise DeclarationError(
-                    f"models[{name!r}] needs {', '.join(refused)}, which snapshots do not admit: declare them in classes=, "
-                    "or use River's own."
+                    f"models[{name!r}] needs {', '.join(refused)}, which snapshots do not admit: declare them in "
+                    "classes=, or use River's own."
                 )
             unseeded = _unseeded(model)
             if unseeded:
@@ -305,8 +308,8 @@ class Pipeline:
             by = getattr(feature, "by", self.events.key)
             if by not in (self.events.key, (self.events.key,)):
                 raise DeclarationError(
-                    f"features[{name!r}] is by {by!r}, but with {self.partitions} partitions every window must be by the "
-                    f"entity key {self.events.key!r}: use partitions=1, or make {by!r} the key."
+                    f"features[{name!r}] is by {by!r}, but with {self.partitions} partitions every window must be by "
+                    f"the entity key {self.events.key!r}: use partitions=1, or make {by!r} the key."
                 )
 
 
@@ -351,9 +354,8 @@ def _schema(declared: Events | Labels, base: Path, what: str) -> Schema:
         _column(schema, name, what)
     kinds = {f["name"]: (f["type"], f["nullable"]) for f in schema.columns()}
     kind, nullable = kinds[declared.id]
-    _legal(
-        declared.id, kind in ("string", "int", "long", "enum") and not nullable, f"{what}.id", "a string or integer, not nullable"
-    )
+    usable = kind in ("string", "int", "long", "enum") and not nullable
+    _legal(declared.id, usable, f"{what}.id", "a string or integer, not nullable")
     return schema
 
 

@@ -188,7 +188,7 @@ class Loop:
         if event_id in self.seen and self.now_ms - self.seen[event_id] <= self.spec.horizon_ms:
             self.counts["duplicates"] += 1
             return
-        self.seen[event_id] = time_ms
+        self.seen[event_id] = self.now_ms
         x = self.features.describe(event)
         answers = {name: model.predict_proba_one(x) for name, model in self.models.items()}
         self.features.add_event(event)

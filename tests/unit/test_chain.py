@@ -1,0 +1,404 @@
+"""The chain over bad and unusual input: every record has one outcome, and what is refused keeps its key and bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace import between, field, label, max_length, mean
+from headrace.schemas.records import REASONS
+from headrace.streams.errors import WrongFormat
+from headrace.streams.memory import Backtest
+from tests.small import CLASSES, DAY_MS, HOUR_MS, NOW_MS, Scripted, event, known, play, small
+
+
+def letters(result: Backtest) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
+    """The dead letters: key, value, and headers as text."""
+    return [
+        (key, value, {name: text.decode() for name, text in headers or []})
+        for _, key, value, headers in result.outputs.get("dead-letter", [])
+    ]
+
+
+def predicted(result: Backtest) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(value or b"") for _, _, value, _ in result.outputs.get("predictions", [])]
+
+
+def lawful(result: Backtest) -> bool:
+    """Whether the conservation laws hold, and every label has one outcome."""
+    summary, counts = result.summary, result.task.chain.counts
+    waiting = len(result.task.chain.stores.states["join"]["early"])
+    refused = sum(counts.get(f"dead.join.{reason}", 0) for reason in REASONS if reason not in ("orphan", "late_label"))
+    met = summary.labelled + counts.get("labels.refused", 0)
+    others = sum(summary.labels.get(name, 0) for name in ("duplicate", "corrected", "late", "orphan"))
+    return all(summary.laws.values()) and counts.get("labels", 0) == met + others + refused + waiting
+
+
+DOCUMENT = json.loads(event("x")[1])
+
+
+def document(**changed: Any) -> bytes:
+    return json.dumps(DOCUMENT | changed).encode()
+
+
+BAD = {
+    "null": (None, "null"),
+    "empty": (b"", "malformed"),
+    "truncated": (event("x")[1][:-5], "malformed"),
+    "two documents": (event("x")[1] * 2, "malformed"),
+    "no JSON": (b"id=x;spent=1", "malformed"),
+    "a list": (b"[1, 2]", "wrong_type"),
+    "JSON null": (b"null", "wrong_type"),
+    "no UTF-8": (event("x")[1].replace(b'"a"', b'"\xff\xfe"'), "not_utf8"),
+    "a lone surrogate": (document(note="\ud800"), "malformed"),
+    "deeply nested": (b'{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too_deep"),
+    "oversized": (document(note="x" * 2_000_000), "too_large"),
+    "a field is absent": (b'{"id": "x", "shop": "a", "at": 0}', "missing_field"),
+    "a field is null": (document(shop=None), "wrong_type"),
+    "another type": (document(spent="1.0"), "wrong_type"),
+    "a bool is no number": (document(spent=True), "wrong_type"),
+    "NaN": (document(spent=math.nan), "non_finite"),
+    "Infinity": (document(spent=math.inf), "non_finite"),
+    "1e400": (event("x")[1].replace(b"1.0", b"1e400"), "non_finite"),
+    "an integer of 400 digits": (event("x")[1].replace(b"1.0", b"1" * 400), "non_finite"),
+    "a time of 70 bits": (document(at=2**70), "out_of_range"),
+    "out of range": (document(spent=1e9), "out_of_range"),
+    "too long": (document(note="x" * 51), "not_allowed"),
+    "far future": (document(at=NOW_MS + DAY_MS + 1), "far_future"),
+    "Avro": (b"\xc3\x01" + bytes(20), "not_utf8"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_an_unreadable_event_is_a_dead_letter_with_its_bytes_and_coordinates(kind: str) -> None:
+    """Original key and value; reason, detail, stage, topic, partition and offset; its neighbours are processed."""
+    value, reason = BAD[kind]
+    expect = {"spent": between(-100, 1e6), "note": max_length(50)}
+    result = play(small(events={"expect": expect}), [event("1"), (b"k\xff", value), event("2", 1)])
+    ((key, kept, headers),) = letters(result)
+    assert (key, kept) == (b"k\xff", value)
+    assert list(headers) == ["reason", "detail", "stage", "topic", "partition", "offset"]
+    assert headers | {"detail": ""} == {
+        "reason": headers["reason"], "detail": "", "stage": "validate", "topic": "small.events", "partition": "0",
+        "offset": "1",
+    }  # fmt: skip
+    assert headers["reason"] in ({reason, "too_long", "out_of_range"} if kind == "too long" else {reason})
+    assert headers["reason"] in REASONS
+    assert headers["detail"]
+    assert [row["event_id"] for row in predicted(result)] == ["1", "2"]
+    assert lawful(result)
+
+
+@pytest.mark.parametrize("kind", ["null", "truncated", "no UTF-8", "deeply nested", "another type", "far future"])
+def test_an_unreadable_label_is_a_dead_letter_of_the_labels_topic(kind: str) -> None:
+    """Stage join, original key and bytes; the event goes on waiting."""
+    value = {"another type": known("1", 1, y="yes")[1], "far future": known("1", 5_000)[1]}.get(kind, BAD[kind][0])
+    result = play(small(), [event("1")], [(None, value)])
+    ((key, kept, headers),) = letters(result)
+    assert (key, kept, headers["stage"], headers["topic"]) == (None, value, "join", "small.labels")
+    assert (headers["reason"], headers["offset"]) == (BAD[kind][1], "0")
+    assert (result.summary.pending, result.summary.label_dead_letters) == (1, 1)
+    assert lawful(result)
+
+
+def test_what_is_unreadable_or_far_in_the_future_does_not_move_stream_time() -> None:
+    """Nobody's label expires because of one producer's clock."""
+    far = event("far", 24 * 90 + 24 * 12)
+    result = play(small(), [event("1"), far, (b"a", b"{"), event("2", 1)], [])
+    assert result.task.chain.stream_time_ms == HOUR_MS
+    assert result.summary.pending == 2
+
+
+def test_a_time_before_any_calendar_is_a_time_like_others() -> None:
+    """The least and other far past times of 64 bits are processed without a crash."""
+    result = play(small(), [(b"a", document(id=str(i), at=at)) for i, at in enumerate([-(2**63), -(2**62), 0])])
+    assert result.summary.predictions == 3
+    assert lawful(result)
+
+
+# -- features --------------------------------------------------------------------------------------
+
+
+def fragile(event: Any) -> float:
+    if event.spent == -1:
+        raise LookupError(f"{object()} of \ud800")
+    if event.spent == -2:
+        return math.nan
+    if event.spent == -3:
+        return "much"  # type: ignore[return-value]
+    return float(event.spent)
+
+
+@pytest.mark.parametrize(("spent", "reason"), [(-1, "feature_error"), (-2, "feature_nan"), (-3, "feature_type")])
+def test_a_feature_that_fails_refuses_the_event(spent: float, reason: str) -> None:
+    """Stage featurize; its label finds no event; the detail has no address in memory."""
+    bad = event("bad", 1, spent=spent)
+    result = play(
+        small(features={"fragile": fragile}), [event("1"), bad, event("2", 60)], [known("bad", 2), known("1", 3)]
+    )
+    letter, orphan = letters(result)
+    assert (letter[:2], letter[2]["stage"], letter[2]["reason"]) == (bad, "featurize", reason)
+    assert "fragile" in letter[2]["detail"]
+    assert " at 0x" not in letter[2]["detail"]
+    assert (orphan[:2], orphan[2]["reason"]) == (known("bad", 2), "orphan")
+    assert lawful(result)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def models(**misbehaving: Scripted) -> Any:
+    return small(
+        features={"spent": field("spent")},
+        models={"good": Scripted(), **misbehaving},
+        champion=next((name for name in misbehaving if name == "champion"), "good"),
+        classes=CLASSES,
+    )
+
+
+UNUSABLE = [
+    "raises", "NaN", "NaN probability", "infinite", "a list", "an array", "text for a bool", "text for a probability",
+    "a number for a bool",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_an_unusable_answer_of_the_champion_refuses_the_event(kind: str) -> None:
+    """Dead letter predict_error with the event's bytes; it is not learned from; its label is no orphan."""
+    bad = event("bad", 2, spent=-1)
+    result = play(
+        models(champion=Scripted(kind)),
+        [event("1"), bad, event("2", 3)],
+        [known("1", 1), known("bad", 4), known("2", 5)],
+    )
+    ((key, value, headers),) = letters(result)
+    assert (key, value) == bad
+    assert (headers["stage"], headers["reason"], headers["topic"]) == ("predict", "predict_error", "small.events")
+    assert [row["event_id"] for row in predicted(result)] == ["1", "2"]
+    assert result.task.chain.stores.states["models"]["good"].value.learned == 2
+    assert lawful(result)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in UNUSABLE if "for a bool" not in kind])
+def test_an_unusable_answer_of_a_challenger_is_counted_and_not_scored(kind: str) -> None:
+    """The champion's prediction is published; the challenger has one answer less; its state can be written."""
+    result = play(
+        models(challenger=Scripted(kind)),
+        [event("1"), event("odd", 2, spent=-1), event("2", 3)],
+        [known("1", 1), known("2", 5)],
+    )
+    assert letters(result) == []
+    assert len(predicted(result)) == 3
+    assert result.task.chain.counts["model_errors.challenger"] == 1
+    pending = dict(result.task.chain.stores.states["join"]["pending"].items())
+    assert pending["odd"][6][:2] == ({True: 0.75, False: 0.25}, None)
+
+
+def test_an_untrained_champion_that_cannot_answer_can_still_learn() -> None:
+    """Before its first example its failure is only counted: refusing the event would keep it untrained for ever."""
+
+    result = play(models(champion=Scripted("raises")), [event("1", spent=-1)], [known("1", 1)])
+    assert [(row["prediction"], row["reason"]) for row in predicted(result)] == [(None, "untrained")]
+    assert result.task.chain.stores.states["models"]["champion"].value.learned == 1
+    assert lawful(result)
+
+
+NUMPY = {
+    "numpy probabilities": (False, 0.25),
+    "numpy keys": (False, 0.25),
+    "single precision": (False, 0.25),
+    "a numpy label": (True, None),
+    "integers": (True, 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", NUMPY)
+def test_answers_in_numpy_s_types_are_published_and_kept_as_plain_ones(kind: str) -> None:
+    """The prediction has its bytes, and the pending entry can be written at a checkpoint."""
+    result = play(models(champion=Scripted(kind)), [event("1"), event("2", 2, spent=-1)], [known("1", 1)])
+    assert (predicted(result)[1]["prediction"], predicted(result)[1]["probability"]) == NUMPY[kind]
+    store = result.task.chain.stores.states["join"]["pending"]
+    assert [data is not None for _, data in store.freeze()] == [True]
+
+
+def test_a_model_that_raises_on_learning_is_a_dead_letter_and_the_others_learn() -> None:
+    """Stage train with the label's bytes, naming model and example; the label counts as labelled."""
+    result = play(models(challenger=Scripted(fails=True)), [event("1", spent=-1)], [known("1", 1)])
+    ((key, value, headers),) = letters(result)
+    assert (key, value) == known("1", 1)
+    assert (headers["stage"], headers["reason"], headers["topic"]) == ("train", "train_error", "small.labels")
+    assert headers["detail"].startswith("challenger at example 1: ValueError")
+    assert " at 0x" not in headers["detail"]
+    learned = result.task.chain.stores.states["models"]
+    assert [learned[name].value.learned for name in ("good", "challenger")] == [1, 1]
+    assert (result.summary.labelled, result.summary.label_dead_letters) == (1, 1)
+    assert lawful(result)
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+
+def raising(record: Any) -> bool:
+    raise ArithmeticError(object())
+
+
+@pytest.mark.parametrize("y", [raising, lambda record: 1, lambda record: None, lambda record: "yes", lambda r: r.z])
+def test_a_label_function_that_fails_or_gives_no_label_is_a_dead_letter(y: Any) -> None:
+    """Reason bad_label, without addresses; the event goes on waiting."""
+    result = play(small(labels={"y": y}), [event("1")], [known("1", 1)])
+    ((key, value, headers),) = letters(result)
+    assert (key, value) == known("1", 1)
+    assert (headers["stage"], headers["reason"]) == ("join", "bad_label")
+    assert " at 0x" not in headers["detail"]
+    assert result.summary.pending == 1
+    assert lawful(result)
+
+
+def test_a_number_no_float_can_hold_is_a_bad_label() -> None:
+    """The label function answers 10**400 in a regression."""
+    result = play(small(task="regression", labels={"y": lambda record: 10**400}), [event("1")], [known("1", 1)])
+    assert [headers["reason"] for _, _, headers in letters(result)] == ["bad_label"]
+    assert lawful(result)
+
+
+def test_a_label_without_an_event_is_an_orphan_after_the_time_to_live() -> None:
+    """It waits for `ttl`, at exactly that time too; then it is a dead letter with its own bytes and offset."""
+    waiting = play(small(), [event("1"), event("2", 50)], [known("nobody", 2)])
+    assert letters(waiting) == []
+    assert lawful(waiting)
+    result = play(small(), [event("1"), event("2", 51)], [known("nobody", 2)])
+    ((key, value, headers),) = letters(result)
+    assert (key, value, headers["reason"], headers["offset"]) == (*known("nobody", 2), "orphan", "0")
+    assert lawful(result)
+
+
+def test_a_label_after_expiry_is_late() -> None:
+    """At exactly the time to live it is in time; later it is a dead letter, and the event has expired."""
+    intime = play(small(), [event("1")], [known("1", 48)])
+    assert (intime.summary.labelled, letters(intime)) == (1, [])
+    result = play(small(), [event("1")], [known("1", 48.01)])
+    ((key, value, headers),) = letters(result)
+    assert (key, value, headers["reason"]) == (*known("1", 48.01), "late_label")
+    assert (result.summary.labelled, result.summary.expired) == (0, 1)
+    assert lawful(result)
+
+
+def test_of_several_labels_the_first_trains_and_the_others_are_counted() -> None:
+    """The same again is a duplicate, another one corrected; before the event came as well as after."""
+    labels = [known("1", 0), known("1", 0), known("1", 0, False), known("1", 2), known("1", 3, False)]
+    result = play(small(), [event("1", 1)], labels)
+    assert result.summary.labels == {"corrected": 2, "duplicate": 2, "early": 1}
+    assert list(result.examples["label"]) == [True]
+    assert letters(result) == []
+    assert lawful(result)
+
+
+def test_a_label_before_its_event_trains_when_the_event_comes() -> None:
+    """Predicted first, then learned; stream time never goes back."""
+    result = play(small(), [event("1", 1), event("2", 2)], [known("1", 0)])
+    assert [row["reason"] for row in predicted(result)] == ["untrained", None]
+    assert predicted(result)[1]["learned_until_ms"] == 0
+    assert lawful(result)
+
+
+def test_at_equal_times_the_label_comes_before_the_event() -> None:
+    """So the event at the moment of a label is predicted by the model that learned it."""
+    result = play(small(), [event("1", 0), event("2", 1)], [known("1", 1)])
+    assert [row["model"] for row in predicted(result)] == ["logreg/0@0", "logreg/0@1"]
+
+
+@pytest.mark.parametrize("on_expiry", [False, True])
+def test_an_expired_event_counts_as_the_declared_label(on_expiry: bool) -> None:
+    """It trains with it, at the stream time that overtook it; it is expired, not labelled."""
+    result = play(small(labels={"on_expiry": on_expiry}), [event("1"), event("2", 49)])
+    assert result.examples[["event_id", "label", "label_time_ms"]].values.tolist() == [["1", on_expiry, 49 * HOUR_MS]]
+    assert (result.summary.expired, result.summary.labelled) == (1, 0)
+    assert lawful(result)
+
+
+# -- duplicates and lateness -----------------------------------------------------------------------
+
+
+def test_a_repeated_event_is_counted_and_changes_nothing() -> None:
+    """Within the horizon in stream time, at its end too; afterwards the id is new."""
+    events = [event("1"), event("1", 48), event("1", 48.01)]
+    result = play(small(), events)
+    assert (result.summary.duplicates, result.summary.predictions) == (1, 2)
+    assert lawful(result)
+
+
+def test_a_repeated_event_that_is_older_than_the_horizon_is_still_a_duplicate() -> None:
+    """Its id is remembered from its arrival on: else the second would replace the first, which would vanish."""
+    events = [event("new", 24 * 10), event("old", 24), event("old", 24), event("next", 24 * 10 + 1)]
+    result = play(small(), events)
+    assert (result.summary.duplicates, result.summary.predictions, result.summary.expired) == (1, 3, 1)
+    assert lawful(result)
+
+
+def test_an_event_without_a_key_is_published_under_its_entity() -> None:
+    """Kafka's key may be null; the declared one is in the payload."""
+    result = play(small(), [(None, event("1", shop="b")[1])])
+    assert [output[:2] for output in result.outputs["features"]] == [("features", b"b")]
+
+
+def test_history_trains_but_reaches_no_consumer() -> None:
+    """Events before `live_from` are learned from and evaluated; no prediction of theirs is published."""
+    pipeline = small(live_from=2 * HOUR_MS)
+    result = play(pipeline, [event("1"), event("2", 2), event("3", 3)], [known("1", 1)])
+    assert [row["event_id"] for row in predicted(result)] == ["2", "3"]
+    assert predicted(result)[0]["model"] == "logreg/0@1"
+    assert (result.summary.predictions, result.summary.history) == (3, 1)
+    assert lawful(result)
+
+
+# -- formats ---------------------------------------------------------------------------------------
+
+OTHERS = {
+    "CSV": [f"{i},a,2013-01-01,1.5".encode() for i in range(300)],
+    "Avro": [b"\x00\x00\x00\x00\x01" + bytes([i % 256]) * 9 for i in range(300)],
+    "another JSON": [json.dumps({"payload": i}).encode() for i in range(300)],
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_format_nobody_declared_stops_the_worker(kind: str) -> None:
+    """After 200 records, naming topic, trouble and the likely format."""
+    with pytest.raises(WrongFormat, match=r"200 of the first 20[0-3] records of small\.events"):
+        play(small(), [event("1"), *((b"a", value) for value in OTHERS[kind])])
+
+
+def test_a_tolerant_worker_dead_letters_them_all() -> None:
+    """`--keep-going` is for those who know."""
+    result = play(small(), [(b"a", value) for value in OTHERS["CSV"]], tolerant=True)
+    assert result.summary.dead_letters == {"malformed": 300}
+    assert lawful(result)
+
+
+def test_many_bad_records_among_good_ones_do_not_stop_it() -> None:
+    """A third of the topic is bad: that is data, not a format."""
+    records = [event(str(i), i / 60) if i % 3 else (b"a", b"{") for i in range(900)]
+    result = play(small(), records)
+    assert result.summary.dead_letters == {"malformed": 300}
+    assert lawful(result)
+
+
+def test_two_runs_over_the_same_records_are_the_same_bytes() -> None:
+    """Bad ones, failing models and all."""
+    pipeline = models(challenger=Scripted("raises", fails=True))
+    records = [event("1", spent=-1), (None, b"\xff"), event("2", 1, spent=-1)]
+    first, second = (play(pipeline, records, [known("1", 1), known("0", 1, y=3)]) for _ in range(2))
+    assert first.outputs == second.outputs
+    assert "dead-letter" in first.outputs
+
+
+def test_windows_over_outcomes_see_labels_of_events_the_champion_refused() -> None:
+    """What turned out is a fact, whoever predicted it."""
+    features = {"spent": field("spent"), "rate": mean(label(), by="shop", over="3h", default=0.0)}
+    pipeline = small(features=features, models={"champion": Scripted("NaN")}, champion="champion", classes=CLASSES)
+    events = [event("1"), event("bad", 1, spent=-1), event("2", 2)]
+    result = play(pipeline, events, [known("1", 0.5, False), known("bad", 1.5, True)])
+    assert list(result.features["rate"]) == [0.0, 0.0, 0.5]

@@ -1,0 +1,259 @@
+"""Declarations: what is wrong is refused when the file is loaded, naming the field and the legal values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from river import compose, drift, ensemble, forest, linear_model, multiclass, neighbors, optim, preprocessing, tree
+
+from headrace import (
+    DeclarationError,
+    between,
+    count,
+    field,
+    label,
+    mean,
+    watch_error,
+    watch_feature,
+    watch_prediction,
+)
+from tests.small import CLASSES, EVENT, LABEL, Scripted, small
+
+
+class Mute:
+    """Has no predict_one."""
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        """Learn nothing."""
+
+
+def changed_field(schema: dict[str, Any], name: str, type_: Any) -> dict[str, Any]:
+    fields = [{"name": name, "type": type_} if f["name"] == name else f for f in schema["fields"]]
+    return schema | {"fields": fields}
+
+
+def scaled(model: Any) -> Any:
+    return preprocessing.StandardScaler() | model
+
+
+WRONG = {
+    "name: illegal characters": ({"name": "a b"}, ["name", "'a b'", "letters, digits"]),
+    "name: not text": ({"name": 3}, ["name", "letters, digits"]),
+    "name: too long": ({"name": "x" * 101}, ["name", "at most 100"]),
+    "task": ({"task": "ranking"}, ["task", "binary, multiclass, regression"]),
+    "events.schema: no such file": ({"events": {"schema": "nowhere.avsc"}}, ["events.schema", "nowhere.avsc"]),
+    "events.schema: no record": ({"events": {"schema": '"string"'}}, ["events.schema", "record"]),
+    "events.schema: nested": (
+        {"events": {"schema": changed_field(EVENT, "spent", {"type": "array", "items": "int"})}},
+        ["events.schema", "'spent'", "double"],
+    ),
+    "events.id": ({"events": {"id": "uid"}}, ["events", "'uid'", "id, shop, at, spent, note"]),
+    "events.id: nullable": ({"events": {"id": "note"}}, ["events.id", "'note'", "not nullable"]),
+    "events.id: no id": ({"events": {"id": "spent"}}, ["events.id", "'spent'", "string or integer"]),
+    "events.key": ({"events": {"key": "store"}}, ["events", "'store'", "id, shop, at, spent, note"]),
+    "events.time": ({"events": {"time": "when"}}, ["events", "'when'", "id, shop, at, spent, note"]),
+    "events.time: no time": ({"events": {"time": "spent"}}, ["events", "'spent'", "timestamp-millis"]),
+    "events.time: nullable": ({"events": {"time": "note"}}, ["events", "'note'", "nullable"]),
+    "events.format": ({"events": {"format": "xml"}}, ["events.format", "'xml'", "json, avro"]),
+    "events.expect: unknown field": ({"events": {"expect": {"price": between(0, 1)}}}, ["events.schema", "'price'"]),
+    "events.expect: other type": ({"events": {"expect": {"shop": between(0, 1)}}}, ["events.schema", "'shop'"]),
+    "events.duplicates_within": ({"events": {"duplicates_within": "2 days"}}, ["events.duplicates_within", "15m"]),
+    "events.duplicates_within: short": (
+        {"events": {"duplicates_within": "1d"}},
+        ["events.duplicates_within", "1d", "labels.ttl 2d"],
+    ),
+    "events.grace": ({"events": {"grace": "-5m"}}, ["events.grace", "15m"]),
+    "events.far_future": ({"events": {"far_future": "soon"}}, ["events.far_future", "15m"]),
+    "events.max_bytes": ({"events": {"max_bytes": 0}}, ["events", "max_bytes", "at least 1"]),
+    "events.schemas": ({"events": {"schemas": {1: EVENT}}}, ["events", "schemas", "avro only"]),
+    "labels.schema": ({"labels": {"schema": 7}}, ["labels.schema", "path"]),
+    "labels.id": ({"labels": {"id": "uid"}}, ["labels", "'uid'", "id, at, y"]),
+    "labels.time": ({"labels": {"time": "y"}}, ["labels", "'y'", "timestamp-millis"]),
+    "labels.y": ({"labels": {"y": "outcome"}}, ["labels.y", "'outcome'", "id, at, y"]),
+    "labels.ttl": ({"labels": {"ttl": "forever"}}, ["labels.ttl", "15m"]),
+    "labels.format": ({"labels": {"format": "csv"}}, ["labels.format", "json, avro"]),
+    "labels.far_future": ({"labels": {"far_future": ""}}, ["labels.far_future", "15m"]),
+    "labels.on_expiry: other task": ({"labels": {"on_expiry": 0}}, ["labels.on_expiry", "0", "bool"]),
+    "labels.on_expiry: infinite": (
+        {"task": "regression", "labels": {"on_expiry": 10**400}},
+        ["labels.on_expiry"],
+    ),
+    "features: unknown column": ({"features": {"f": field("price")}}, ["features", "'price'", "id, shop, at, spent"]),
+    "features: unknown key": ({"features": {"f": count(by="city", over="1h")}}, ["features", "'city'"]),
+    "features: no feature": ({"features": {"f": 3}}, ["features", "'f'"]),
+    "features: no type": ({"features": {"f": len}}, ["features", "'f'", "float, int, str or bool"]),
+    "features: illegal name": ({"features": {"a-b": field("spent")}}, ["features", "'a-b'"]),
+    "features: class of a binary label": (
+        {"features": {"f": mean(label(of="x"), by="shop", over="1h")}},
+        ["features", "'f'"],
+    ),
+    "models: none": ({"models": {}}, ["models", "at least one"]),
+    "models: a baseline's name": ({"models": {"prior": scaled(tree.HoeffdingTreeClassifier())}}, ["models", "'prior'"]),
+    "models: illegal name": ({"models": {"a/b": tree.HoeffdingTreeClassifier()}}, ["models", "'a/b'"]),
+    "models: a method is missing": ({"models": {"logreg": Mute()}}, ["'logreg'", "predict_one"]),
+    "models: cannot be pickled": ({"models": {"logreg": Scripted(lambda x: 1)}}, ["'logreg'", "snapshot", "pickle"]),
+    "models: a class of one's own": ({"models": {"logreg": Scripted()}}, ["'logreg'", "Scripted", "classes="]),
+    "champion": ({"champion": "hat"}, ["champion", "'hat'", "logreg"]),
+    "drift: a bare detector": ({"drift": [drift.ADWIN()]}, ["drift", "watch_error, watch_feature"]),
+    "drift: unknown feature": ({"drift": [watch_feature("price", drift.ADWIN())]}, ["drift", "'price'", "visits"]),
+    "drift: bits in a regression": (
+        {"task": "regression", "drift": [watch_error(drift.binary.DDM())]},
+        ["drift", "DDM", "ADWIN"],
+    ),
+    "columns": ({"columns": ["shop", "price"]}, ["columns", "'price'", "id, shop, at, spent, note"]),
+    "columns: a bare name": ({"columns": "shop"}, ["columns", "'shop'", "sequence"]),
+    "live_from": ({"live_from": "yesterday"}, ["live_from", "'yesterday'", "ISO-8601"]),
+    "live_from: no time": ({"live_from": 1.5}, ["live_from", "1.5", "ISO-8601"]),
+    "evaluate_every": ({"evaluate_every": 0}, ["evaluate_every", "1 or more"]),
+    "evaluate_every: no number": ({"evaluate_every": "100"}, ["evaluate_every", "whole number"]),
+    "partitions": ({"partitions": 0}, ["partitions", "1 or more"]),
+    "partitions: windows by another key": (
+        {"partitions": 2, "features": {"f": count(by="note", over="1h")}},
+        ["'f'", "2 partitions", "'shop'", "partitions=1"],
+    ),
+    "partitions: windows over all": (
+        {"partitions": 2, "features": {"f": count(by=None, over="1h")}},
+        ["'f'", "2 partitions", "'shop'"],
+    ),
+    "topics": ({"topics": {"event": "raw"}}, ["topics", "'event'", "events, labels"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_declaration_names_the_field_and_what_is_legal(case: str) -> None:
+    """It is a DeclarationError, which is a ValueError, in one sentence with these words."""
+    changed, words = WRONG[case]
+    with pytest.raises(DeclarationError) as error:
+        small(**changed)
+    assert [word for word in words if word not in str(error.value)] == []
+    assert "\n" not in str(error.value)
+
+
+RANDOM = {
+    "itself": lambda: (forest.ARFClassifier(), "ARFClassifier"),
+    "the last step": lambda: (scaled(forest.AMFClassifier()), "AMFClassifier"),
+    "in a wrapper": lambda: (
+        ensemble.ADWINBaggingClassifier(tree.HoeffdingAdaptiveTreeClassifier(), seed=1),
+        "HoeffdingAdaptiveTreeClassifier",
+    ),
+    "a pipeline in a wrapper": lambda: (
+        multiclass.OneVsRestClassifier(scaled(forest.AMFClassifier())),
+        "AMFClassifier",
+    ),
+    "in a list": lambda: (
+        ensemble.VotingClassifier([tree.HoeffdingTreeClassifier(), tree.HoeffdingAdaptiveTreeClassifier()]),
+        "HoeffdingAdaptiveTreeClassifier",
+    ),
+    "a search engine": lambda: (neighbors.KNNClassifier(), "SWINN"),
+    "an initializer": lambda: (linear_model.LogisticRegression(initializer=optim.initializers.Normal()), "Normal"),
+    "in a union": lambda: (
+        (preprocessing.StandardScaler() + preprocessing.GaussianRandomProjector()) | linear_model.LogisticRegression(),
+        "GaussianRandomProjector",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", RANDOM)
+def test_an_unseeded_random_model_is_refused_wherever_it_hides(where: str) -> None:
+    """The part without a seed is named, with the remedy."""
+    model, part = RANDOM[where]()
+    with pytest.raises(DeclarationError, match=rf"models\['logreg'\]: {part} is random .*seed=1"):
+        small(models={"logreg": model})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        forest.ARFClassifier(seed=1),
+        neighbors.KNNClassifier(engine=neighbors.LazySearch()),
+        ensemble.ADWINBaggingClassifier(tree.HoeffdingAdaptiveTreeClassifier(seed=1), seed=2),
+        compose.SelectType(float) | tree.HoeffdingTreeClassifier(),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_seeded_and_plain_models_are_accepted(model: Any) -> None:
+    """Nothing random is left in them."""
+    assert list(small(models={"logreg": model}).fresh_models()) == ["logreg"]
+
+
+def test_models_are_cloned() -> None:
+    """What the author goes on doing with the model does not reach the pipeline."""
+    mine = linear_model.LogisticRegression()
+    pipeline = small(models={"logreg": mine})
+    mine.learn_one({"spent": 1.0}, True)
+    assert pipeline.fresh_models()["logreg"].weights == {}
+
+
+def test_the_models_of_two_runs_are_not_the_same() -> None:
+    """A second run starts untrained."""
+    pipeline = small()
+    first = pipeline.fresh_models()["logreg"]
+    first.learn_one({"spent": 1.0}, True)
+    assert pipeline.fresh_models()["logreg"]["LogisticRegression"].weights == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "legal", "illegal"),
+    [
+        ("binary", [True, False], [1, 0.0, "yes", None]),
+        ("multiclass", ["a", 3, True], [1.5, None, ("a",)]),
+        ("regression", [1, 2.5, -0.0], [True, "1", None, float("nan"), float("inf")]),
+    ],
+)
+def test_each_task_has_its_labels(task: str, legal: list[Any], illegal: list[Any]) -> None:
+    """Legal labels come back (a regression's as floats), others are a ValueError."""
+    pipeline = small(task=task)
+    assert [pipeline.legal_label(y) for y in legal] == legal
+    for y in illegal:
+        with pytest.raises(ValueError, match="label is"):
+            pipeline.legal_label(y)
+
+
+@pytest.mark.parametrize(
+    ("given", "ms"),
+    [
+        (None, None),
+        (1_000, 1_000),
+        ("1970-01-02", 86_400_000),
+        ("1970-01-01T00:00:01Z", 1_000),
+        ("1970-01-01T01:00:00+01:00", 0),
+    ],
+)
+def test_live_from_is_read_as_utc_unless_it_says_otherwise(given: Any, ms: int | None) -> None:
+    """Milliseconds, a date, or a time with or without an offset."""
+    assert small(live_from=given).live_from_ms == ms
+
+
+DECIDES = {
+    "task": {"task": "multiclass", "labels": {"y": lambda r: str(r.y)}},
+    "a feature": {"features": {"spent": field("spent")}},
+    "a feature's window": {"features": {"spent": field("spent"), "visits": count(by="shop", over="6h")}},
+    "the label": {"labels": {"y": lambda r: not r.y}},
+    "the ttl": {"labels": {"ttl": "1d"}},
+    "an expectation": {"events": {"expect": {"spent": between(0, 10)}}},
+    "a model's parameter": {"models": {"logreg": scaled(linear_model.LogisticRegression(l2=0.1))}},
+    "the watches": {"drift": [watch_prediction(drift.ADWIN())]},
+    "a detector": {"drift": [watch_prediction(drift.ADWIN(delta=0.1))]},
+    "columns": {"columns": ["shop"]},
+    "live_from": {"live_from": 5},
+    "evaluate_every": {"evaluate_every": 10},
+    "another schema": {"labels": {"schema": LABEL | {"doc": "of goods"}}},
+}
+
+
+def test_whatever_decides_outputs_is_in_the_specification() -> None:
+    """Each of these changes makes a specification of its own, as plain values for the journal."""
+    specs = [json.dumps(small(**changed).spec(), sort_keys=True) for changed in [{}, *DECIDES.values()]]
+    assert len(set(specs)) == len(DECIDES) + 1
+
+
+def test_the_same_declaration_has_the_same_specification() -> None:
+    """Declared twice, functions and models included."""
+    assert small(labels={"y": lambda r: r.y}).spec() == small(labels={"y": lambda r: r.y}).spec()
+
+
+def test_a_class_of_one_s_own_is_accepted_once_declared() -> None:
+    """`classes` names what snapshots may hold."""
+    assert "logreg" in small(models={"logreg": Scripted()}, classes=CLASSES).models
