@@ -28,7 +28,7 @@ from headrace.examples.flights_data import flights as all_flights
 from headrace.examples.flights_data import hour_of, weekday_of
 
 
-def is_late(arrival) -> bool:  # type: ignore[no-untyped-def]
+def is_late(arrival) -> bool:
     """Whether the flight arrived more than 15 minutes late."""
     return bool(arrival.arr_delay > 15)
 

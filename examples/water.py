@@ -13,7 +13,7 @@ from headrace import Events, Labels, Pipeline, between, field, label, last, mean
 from headrace.examples.water_data import frame
 
 
-def hour_of(reading) -> int:  # type: ignore[no-untyped-def]
+def hour_of(reading) -> int:
     """Hour of the day, in UTC."""
     return int(reading.measured_at // 3_600_000 % 24)
 

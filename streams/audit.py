@@ -121,7 +121,7 @@ def _open_epoch(task: Task, epoch: Epoch, version: Version) -> None:
         )
     if epoch.seq != task.seq:
         raise Lost(
-            f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: audit reaches no further back."
+            f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: that is as far as audit reaches."
         )
     task.seq, task.epoch = epoch.seq + 1, epoch.epoch
 

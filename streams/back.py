@@ -85,7 +85,7 @@ class Back:
             except Rejected as rejected:
                 context.dead("predict", "events", rejected.reason, rejected.detail, item)
                 context.count("refused_pending")
-                entry = (time_ms, offset, partition, key, keys, None, (), None, None, None)
+                entry: tuple[Any, ...] = (time_ms, offset, partition, key, keys, None, (), None, None, None)
             else:
                 counts["predictions"] += 1
                 model = prefix + str(learned)

@@ -87,7 +87,8 @@ class Chain:
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)
             self._back = Back(context, self.join, self.evaluate, self.examples_wire, self._on_outcome, *sees)
         else:
-            self._wait_for, self._answer_to = self.join.compile(context.states["join"]) if group.front else (None, None)
+            compiled: tuple[Any, Any] = self.join.compile(context.states["join"]) if group.front else (None, None)
+            self._wait_for, self._answer_to = compiled
         handlers = {
             "events": on_event,
             "labels": self._on_label,
@@ -235,9 +236,10 @@ class Chain:
         if self._back is not None:
             self._back.ask(record["event_id"], event, item.key, (), record["features"], columns)
 
-    def _watch(self, watching: Watching, role: str, item: Input) -> None:
+    def _watch(self, watching: Watching | None, role: str, item: Input) -> None:
         """A record of a topic that only the drift stage reads."""
         record = item.payload
+        assert watching is not None
         if type(record) is BadRecord:
             self.context.dead("drift", role, record.reason, record.detail, item)
         elif role == "features" and watching.features is not None:

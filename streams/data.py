@@ -35,7 +35,8 @@ def load(source: Any, pipeline: Pipeline | None = None, limit: int | None = None
         source = source()
     if not isinstance(source, pd.DataFrame):
         source = _file(Path(source))
-    return source if limit is None else source.head(limit)
+    frame: pd.DataFrame = source if limit is None else source.head(limit)
+    return frame
 
 
 def _file(path: Path) -> pd.DataFrame:
@@ -50,7 +51,8 @@ def _file(path: Path) -> pd.DataFrame:
     if reader is None:
         raise UsageError(f"{path.name} is not a kind of file that can be read; legal: {', '.join(readers)}, also .gz.")
     try:
-        return reader(path)  # type: ignore[no-any-return]
+        frame: pd.DataFrame = reader(path)
+        return frame
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}.") from error
     except (ValueError, OSError) as error:

@@ -22,7 +22,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by the stubs' rules
     AdminClient,
     ConfigResource,
     NewTopic,
@@ -35,6 +35,9 @@ from headrace.streams.log import END, Record
 __all__ = ["Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
 
 log = logging.getLogger("headrace.kafka")
+
+SLOW_S = 5.0
+"""A commit that takes longer may have been sent again."""
 
 _FENCED = {
     KafkaError._FENCED,
@@ -58,7 +61,7 @@ class Cluster:
 
     def __init__(self, bootstrap: str, config: Mapping[str, str] | None = None) -> None:
         self.bootstrap = bootstrap
-        self.config = {**_COMMON, "bootstrap.servers": bootstrap, **(config or {})}
+        self.config: dict[str, Any] = {**_COMMON, "bootstrap.servers": bootstrap, **(config or {})}
         self._admin: AdminClient | None = None
 
     def check(self, timeout_s: float = 10.0) -> None:
@@ -218,14 +221,16 @@ class GroupConsumer:
         except KafkaException as error:
             raise _translated(error) from error
         out = []
-        for m in messages:
-            error = m.error()
-            if error is None:
-                out.append(Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.timestamp()[1]))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                out.append(Record(m.topic(), m.partition(), m.offset(), None, END, 0))
+        message: Any
+        for message in messages:
+            problem = message.error()
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if problem is None:
+                out.append(Record(topic, partition, offset, message.key(), message.value(), message.timestamp()[1]))
+            elif problem.code() == KafkaError._PARTITION_EOF:
+                out.append(Record(topic, partition, offset, None, END, 0))
             else:
-                self._raise(error, m)
+                self._raise(problem, message)
         return out
 
     def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
@@ -288,6 +293,9 @@ class TransactionalProducer:
 
     Aborting is not offered: an abort soon after a begin is fatal now and then, and a new producer with the same id
     aborts the old transaction all the same.
+
+    `suspicious` says that a commit may have been sent twice (a connection broke, or it was slow): the late copy would end
+    the next transaction, so that one needs a new producer.
     """
 
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
@@ -332,7 +340,10 @@ class TransactionalProducer:
 
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""
+        began = time.monotonic()
         self._call(self._producer.commit_transaction)
+        if time.monotonic() - began > SLOW_S:
+            self.suspicious = True
 
     def poll(self) -> None:
         """Serve callbacks while idle."""
@@ -358,7 +369,7 @@ class TransactionalProducer:
 
 
 class Reader:
-    """Reads ranges of committed records, to the end that the log has at the time, past any writer's open transaction."""
+    """Reads ranges of committed records, to the end that the log has at the time, past writers' open transactions."""
 
     def __init__(self, cluster: Cluster, stall_s: float = 60.0) -> None:
         config = {
@@ -398,6 +409,7 @@ class Reader:
             return
         self._consumer.assign([TopicPartition(topic, partition, start)])
         deadline = time.monotonic() + self._stall_s
+        m: Any
         while True:
             for m in self._consumer.consume(5_000, 0.1):
                 error = m.error()
@@ -415,6 +427,19 @@ class Reader:
                 deadline = time.monotonic() + self._stall_s
             if time.monotonic() > deadline:
                 raise Stalled(f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}")
+
+    def follow(self, starts: Mapping[tuple[str, int], int]) -> None:
+        """Read several partitions from these offsets on, by `poll`."""
+        self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in starts.items()])
+
+    def poll(self, limit: int, timeout_s: float) -> list[Record]:
+        """The next committed records of what is followed, if any came in time."""
+        messages: list[Any] = self._consumer.consume(limit, timeout_s)
+        return [
+            Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.timestamp()[1], m.headers())
+            for m in messages
+            if m.error() is None
+        ]
 
     def close(self) -> None:
         """Release both consumers."""

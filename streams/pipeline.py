@@ -122,7 +122,7 @@ class Pipeline:
     columns
         Event columns that predictions carry along.
     live_from
-        Events before this time (ISO-8601, or milliseconds) train and are evaluated; their predictions are not published.
+        Events before this time (ISO-8601, or milliseconds) train and are evaluated, but predictions are not published.
     evaluate_every
         Examples in an evaluation window.
     partitions

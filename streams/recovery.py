@@ -24,10 +24,13 @@ from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Lost, SpecChanged
 from headrace.streams.journal import Entry, Epoch, changes
 from headrace.streams.journal import read as read_entry
+from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import SnapshotError
+from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
+from headrace.streams.topology import group_of
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["Recovered", "recover", "restored"]
 
 log = logging.getLogger("headrace.recovery")
 
@@ -93,6 +96,19 @@ def recover(
     yield found
 
 
+def restored(
+    pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec, shard: int = 0
+) -> Task:
+    """The task of the whole chain as its last checkpoint has it, to be looked at."""
+    task = Task(pipeline, group_of(), shard, topics=topics, codec=codec)
+    reader = cluster.reader()
+    try:
+        _restore(task, reader, topics("state"), Version.of(pipeline))
+    finally:
+        reader.close()
+    return task
+
+
 def _restore(task: Task, reader: Any, topic: str, version: Version) -> dict[str, Any] | None:
     records = ((record.key, record.value) for record in reader.read(topic, task.shard))
     entries, marker = fold(records, task.group.name)
@@ -115,7 +131,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> b
     if not accept_change:
         raise SpecChanged(
             f"The journal was written by another specification: {', '.join(what[:8])} changed. Go on with "
-            "--accept-change (a new epoch: the state is kept), start anew with `headrace reset`, or restore the old one."
+            "--accept-change (a new epoch, the state is kept), start anew with `headrace reset`, or restore the old."
         )
     return True
 
@@ -125,8 +141,8 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
     for rank, source in enumerate(task.chain.sources):
         if committed.get(source.topic) is not None:
             raise Lost(
-                f"The group has committed offset {committed[source.topic]} of {source.topic}/{task.shard}, but the journal that "
-                "led there is gone: `headrace reset` starts anew."
+                f"The group has committed offset {committed[source.topic]} of {source.topic}/{task.shard}, but the "
+                "journal that led there is gone: `headrace reset` starts anew."
             )
         task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
 

@@ -142,6 +142,7 @@ class Worker:
         self._clock, self._wall_ms = clock, wall_ms
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
         self._parked: dict[int, _Lane] = {}
+        self._held: list[int] | None = None
         self._assigned: list[int] | None = None
         self._recovering: Iterator[None] | None = None
         self._upstream_checked = 0.0
@@ -319,7 +320,7 @@ class Worker:
     def _commit(self, done: list[tuple[int, Processed]]) -> None:
         """Steps 3 to 7: all of these batches take effect, or none."""
         began = self._clock()
-        self.producer.begin()
+        self._begin()
         offsets: dict[tuple[str, int], int] = {}
         for shard, processed in done:
             self._publish(shard, processed)
@@ -330,6 +331,12 @@ class Worker:
         self.progress += 1
         seconds = self._clock() - began
         self.observer.committed([(self.lanes[shard].task, p) for shard, p in done], seconds, self._wall_ms())
+
+    def _begin(self) -> None:
+        """Open the cycle's transaction."""
+        if _doubtful(self.producer):
+            self.producer = self.cluster.producer(self.id)
+        self.producer.begin()
 
     def _publish(self, shard: int, processed: Processed) -> None:
         send = self.producer.send
@@ -354,6 +361,8 @@ class Worker:
 
     def _begin_checkpoint(self, lane: _Lane) -> None:
         hint = max(lane.journal_offset, self.reader.stable(self.topics("journal"), lane.task.shard) - 1)
+        if _doubtful(lane.side):
+            lane.side = self._side(lane.task.shard)
         lane.checkpoint_began = self._clock()
         lane.checkpointed_seq = lane.task.seq
         lane.journal_offset = max(0, hint)
@@ -381,13 +390,13 @@ class Worker:
     # -- assignment and recovery ---------------------------------------------------------------------------------
 
     def _on_assign(self, partitions: list[tuple[str, int]]) -> None:
-        self._assigned = sorted({shard for _, shard in partitions})
+        self._held = self._assigned = sorted({shard for _, shard in partitions})
         self._recovering = None
 
     def _on_revoke(self, partitions: list[tuple[str, int]]) -> None:
         """What is in memory may come back untouched; meanwhile a checkpoint spares the next owner a replay."""
         self.ready = False
-        self._recovering = None
+        self._held = self._assigned = self._recovering = None
         for shard, lane in self.lanes.items():
             try:
                 self._checkpoint_now(lane)
@@ -405,13 +414,11 @@ class Worker:
         self.observer.aborted(reason)
         self.ready = False
         self.producer.drop()
-        shards = sorted(self.lanes)
         for lane in self.lanes.values():
             lane.side.drop()
         self.lanes = {}
         self.producer = self.cluster.producer(self.id)
-        if self._assigned is None and self._recovering is None:
-            self._assigned = shards
+        self._assigned, self._recovering = self._held, None
 
     def _recover_step(self) -> None:
         if self._assigned is not None:
@@ -443,7 +450,7 @@ class Worker:
                 lanes[shard] = self._anew(kept)
                 continue
             task = Task(self.pipeline, self.group, shard, topics=self.topics, codec=self.codec, tolerant=self._tolerant)
-            found = Recovered()
+            result = Recovered()
             steps = recover(
                 task,
                 self.reader,
@@ -453,9 +460,9 @@ class Worker:
                 accept_change=self._accept_change,
                 new_reader=self.cluster.reader,
             )
-            for found in steps:
+            for result in steps:  # noqa: B007 - the last one is the result
                 yield
-            lanes[shard] = self._recovered(task, found, sides[shard])
+            lanes[shard] = self._recovered(task, result, sides[shard])
         self._resume(lanes)
 
     def _recovered(self, task: Task, found: Recovered, side: Any) -> _Lane:
@@ -497,7 +504,7 @@ class Worker:
         due = {shard: lane for shard, lane in self.lanes.items() if lane.epoch_due}
         if not due:
             return
-        self.producer.begin()
+        self._begin()
         offsets = {}
         for shard, lane in due.items():
             epoch = lane.task.open_epoch(self.version, first=lane.task.seq == 0)
@@ -508,6 +515,18 @@ class Worker:
         self.producer.commit()
         for lane in due.values():
             lane.epoch_due = False
+
+
+def _doubtful(producer: Any) -> bool:
+    """Whether its last commit may have been sent twice; it is dropped then.
+
+    The client has no KIP-890: a late copy would end the transaction that is open when it arrives. A new producer under
+    the same id has a new epoch, which fences the copy.
+    """
+    producer.poll()
+    if producer.suspicious:
+        producer.drop()
+    return bool(producer.suspicious)
 
 
 def topic_lag(stable: int, committed: int | None) -> int:

@@ -7,6 +7,7 @@ published with the journal entry that lets anybody make it again; `replay` does 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from headrace.schemas.records import Input
@@ -72,8 +73,8 @@ class Intake:
         self._bad.append(item.value or b"")
         if len(self._bad) >= _SAMPLE and self._good * 50 < len(self._bad):
             raise WrongFormat(
-                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot be read "
-                f"({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare "
+                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot be "
+                f"read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare "
                 "that format, or pass --keep-going to dead-letter them."
             )
         del self._bad[_SAMPLE * 4 :]
@@ -97,7 +98,7 @@ class Task:
         tolerant: bool = False,
     ) -> None:
         self.group, self.shard = group, shard
-        self._new_chain = lambda: Chain(pipeline, group, shard, topics=topics, codec=codec)
+        self._new_chain: Callable[[], Chain] = partial(Chain, pipeline, group, shard, topics=topics, codec=codec)
         self._tolerant = tolerant
         self.reset()
 

@@ -57,7 +57,7 @@ class Watching:
     def _see_error(self, prediction: Any, y: Any, time_ms: int, partition: int, offset: int) -> None:
         if prediction is None:
             return
-        error = error_of(self._task, prediction, y)  # type: ignore[arg-type]
+        error = error_of(self._task, prediction, y)
         for _, drift, state in self._errors:
             self._alert(drift.process(error, time_ms, partition, offset, state))
 

@@ -1,0 +1,185 @@
+"""One run of the demo: broker, topics, publisher and worker as processes of their own; all of it ended afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headrace.streams.demo.watcher import Watcher, percentile
+from headrace.streams.errors import Stalled, UsageError
+from headrace.streams.kafka import Cluster
+from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.recovery import restored
+from headrace.streams.snapshots import Sealed
+from headrace.streams.summary import Summary, summary_of
+from headrace.streams.topics import topic_name, topic_specs
+
+__all__ = ["Session"]
+
+_STALL_S = 120.0
+
+
+class Session:
+    """The demo's processes. Use as a context: whatever it started is ended on the way out, however that is."""
+
+    def __init__(self, pipeline: Pipeline, reference: str, cluster: Cluster, config: dict[str, str]) -> None:
+        self.pipeline, self.reference, self.cluster, self.config = pipeline, reference, cluster, config
+        self.published = 0
+        self.total: int | None = None
+        self.history: dict[str, int] = {}
+        self.finished = False
+        self._said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(25)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def create_topics(self) -> None:
+        """All topics; on a cluster that has them already the demo would mix with what is there."""
+        specs = topic_specs(self.pipeline)
+        existing = self.cluster.describe(spec.name for spec in specs)
+        if existing:
+            raise UsageError(
+                f"{next(iter(existing))} exists on this cluster already: remove it with "
+                f"`headrace reset {self.reference} --yes`, or let the demo start a broker of its own."
+            )
+        self.cluster.create((spec.name, spec.partitions, spec.config) for spec in specs)
+
+    def start(self, limit: int | None, live: int, rate: float) -> None:
+        """The publisher and the worker."""
+        bootstrap = self.cluster.bootstrap
+        publisher = [sys.executable, "-m", "headrace.streams.demo.publisher", self.reference, bootstrap]
+        self._publisher = self._spawn([*publisher, str(limit or 0), str(live), str(rate), json.dumps(self.config)])
+        threading.Thread(target=self._listen, daemon=True).start()
+        worker = [sys.executable, "-m", "headrace", "--bootstrap", bootstrap, "run", self.reference]
+        self._worker = self._spawn([*worker, "--checkpoint", "5s", "--log-level", "warning"])
+        self.watcher = Watcher(
+            self.cluster, topic_name(self.pipeline, "events"), topic_name(self.pipeline, "predictions")
+        )
+
+    def history_done(self, show: Callable[[], None]) -> None:
+        """Wait until the worker has caught up with the history."""
+        self._until(lambda: bool(self.history) and self._caught_up(), show)
+        first, last = self.watcher.first_s, self.watcher.last_s
+        self.caught_up_per_s = self.watcher.predictions / max(1e-9, (last or 0.0) - (first or 0.0))
+
+    def live_done(self, show: Callable[[], None]) -> None:
+        """Let the publisher go live, and wait until all is published and processed."""
+        reader = self.cluster.reader()
+        self.watcher.live_from_offset = reader.watermarks(topic_name(self.pipeline, "events"), 0)[1]
+        reader.close()
+        assert self._publisher.stdin is not None
+        self._publisher.stdin.write("live\n")
+        self._publisher.stdin.flush()
+        self._until(lambda: self.finished and self._caught_up(), show)
+
+    def stop_worker(self) -> None:
+        """SIGTERM: the worker checkpoints and exits 0."""
+        self._worker.send_signal(signal.SIGTERM)
+        code = self._worker.wait(60)
+        if code:
+            raise Stalled(f"the worker ended with exit code {code}; its log is above")
+        self.watcher.close()
+
+    def summary(self) -> Summary:
+        """What the state topic says after the last checkpoint."""
+        task = restored(
+            self.pipeline,
+            self.cluster,
+            lambda role: topic_name(self.pipeline, role),
+            Sealed(signing_key(), trusted_keys(), self.pipeline.classes),
+        )
+        return summary_of(task.chain)
+
+    def figures(self) -> dict[str, Any]:
+        """Throughput while catching up, and latency while live."""
+        latencies = self.watcher.latencies_ms
+        return {
+            "events_per_s": round(self.caught_up_per_s, 1),
+            "latency_ms": {"p50": percentile(latencies, 0.5), "p99": percentile(latencies, 0.99)},
+        }
+
+    # -- private -------------------------------------------------------------------------------------------------
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        environment |= {"HEADRACE_KAFKA_" + k.upper().replace(".", "_"): v for k, v in self.config.items()}
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def _listen(self) -> None:
+        for line in self._publisher.stdout or ():
+            with contextlib.suppress(json.JSONDecodeError):
+                self._said.put(json.loads(line))
+
+    def _heard(self) -> Iterator[dict[str, Any]]:
+        while True:
+            try:
+                yield self._said.get_nowait()
+            except queue.Empty:
+                return
+
+    def _caught_up(self) -> bool:
+        committed = self.cluster.committed(self.pipeline.name)
+        reader = self.cluster.reader()
+        try:
+            for role in ("events", "labels"):
+                topic = topic_name(self.pipeline, role)
+                if committed.get((topic, 0), 0) < reader.stable(topic, 0):
+                    return False
+        finally:
+            reader.close()
+        return True
+
+    def _until(self, done: Callable[[], bool], show: Callable[[], None]) -> None:
+        progressed, seen, checked = time.monotonic(), (-1, -1), 0.0
+        while True:
+            for said in self._heard():
+                self.total = said.get("total", self.total)
+                self.published = said.get("done", self.published)
+                self.finished = said.get("finished", self.finished)
+                if "history" in said:
+                    self.history = said
+            show()
+            now = time.monotonic()
+            if (self.published, self.watcher.predictions) != seen:
+                seen, progressed = (self.published, self.watcher.predictions), now
+            elif now - checked > 0.3:
+                checked = now
+                if done():
+                    return
+            for process in self._processes:
+                if process.poll() not in (None, 0):
+                    raise Stalled("a process of the demo ended with an error; its log is above")
+            if now - progressed > _STALL_S:
+                raise Stalled(f"no progress for {_STALL_S:.0f} s")
+            time.sleep(0.05)
