@@ -30,7 +30,7 @@ def frame(limit: int | None = None) -> pd.DataFrame:
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit is {limit}; it must be None or at least 0")
-    flow_at = {int(x["Time"].timestamp() * 1000): float(y) for x, y in WaterFlow()}  # type: ignore[no-untyped-call]
+    flow_at = {int(x["Time"].timestamp() * 1000): float(y) for x, y in WaterFlow()}
     rows = [_row(time_ms, flow_at) for time_ms in sorted(flow_at)[:limit]]
     columns = dict.fromkeys(EVENT_COLUMNS + LABEL_COLUMNS)
     return pd.DataFrame(rows, columns=list(columns)).astype({"measured_at": "int64", "known_at": "Int64"})

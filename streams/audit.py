@@ -19,19 +19,20 @@ from headrace.streams.journal import Entry, Epoch, changes
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.savepoints import savepoints
+from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
 from headrace.streams.topology import STAGES, Group, group_of
 
 __all__ = ["Audit", "audit"]
-
-SINGLE = ("alerts",)
 
 
 class Audit(msgspec.Struct):
     """What was compared, and what was found to differ.
 
     `ranges` names, for each task, the input offsets that were covered. `journal_batches` counts transactions;
-    `live_batches` those that read from one input only while others were in use (a sign of live traffic).
+    `live_batches` those that read from one input only (a sign of live traffic). `ended` says where an audit
+    ended before the journal did: at an epoch of another specification, which only that one can recompute.
     """
 
     compared: int = 0
@@ -41,6 +42,7 @@ class Audit(msgspec.Struct):
     journal_batches: int = 0
     live_batches: int = 0
     first: list[str] = []
+    ended: dict[str, str] = {}
 
     def differ(self, topic: str, what: str) -> None:
         """Note one difference; the first twenty are kept with their place."""
@@ -55,6 +57,7 @@ def audit(
     new_reader: Callable[[], Any],
     topics: Callable[[str], str],
     *,
+    codec: ObjectCodec | None = None,
     observe: Callable[[Task], None] = lambda task: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Audit:
@@ -63,8 +66,9 @@ def audit(
     version = Version.of(pipeline)
     for shard in range(pipeline.partitions):
         for group in _groups(new_reader, topics, shard):
-            task = Task(pipeline, group, shard, topics=topics, tolerant=True)
-            comparing = _Comparison(task, new_reader, topics, result)
+            task = Task(pipeline, group, shard, topics=topics, codec=codec, tolerant=True)
+            starts = _begin(task, new_reader, topics, version)
+            comparing = _Comparison(task, new_reader, topics, result, starts)
             for outputs in _replay(task, new_reader, topics, version, result):
                 comparing.see(outputs)
                 progress(len(outputs))
@@ -95,11 +99,18 @@ def _replay(
             if record.key != task.group.name.encode():
                 continue
             entry = read_entry(record.value)
+            if entry.seq < task.seq:
+                continue
             if isinstance(entry, Epoch):
+                if task.seq and entry.spec_hash != version.hash:
+                    result.ended[f"{task.group.name}/{task.shard}"] = f"epoch {entry.epoch} is of another specification"
+                    return
                 _open_epoch(task, entry, version)
                 continue
             if not inputs:
-                _first(task, entry)
+                if entry.seq != task.seq:
+                    _gone(task, entry)
+                task.positions = list(entry.starts)
                 readers = [new_reader() for _ in entry.starts]
                 inputs = [_input(task, rank, reader, entry.starts[rank]) for rank, reader in enumerate(readers)]
             _note(task, entry, result)
@@ -121,13 +132,60 @@ def _open_epoch(task: Task, epoch: Epoch, version: Version) -> None:
         )
     if epoch.seq != task.seq:
         raise Lost(
-            f"The journal of {task.group.name}/{task.shard} begins at record {epoch.seq}: that is as far as audit reaches."
+            f"The journal of {task.group.name}/{task.shard} begins at {epoch.seq}: audit reaches no further back."
         )
     task.seq, task.epoch = epoch.seq + 1, epoch.epoch
 
 
-def _first(task: Task, entry: Entry) -> None:
-    task.positions = list(entry.starts)
+def _begin(
+    task: Task, new_reader: Callable[[], Any], topics: Callable[[str], str], version: Version
+) -> dict[str, int] | None:
+    """Start where the log still allows: at the very beginning, else at the oldest savepoint that everything follows.
+
+    Returns where the output topics stood then; None means at their beginning.
+    """
+    reader = new_reader()
+    try:
+        lows = [reader.watermarks(source.topic, task.shard)[0] for source in task.chain.sources]
+        entries = _entries(task, reader, topics)
+        first = next(entries, None)
+        batch = first if isinstance(first, Entry) else next((e for e in entries if isinstance(e, Entry)), None)
+        if first is None or batch is None:
+            return None
+        ours = isinstance(first, Epoch) and first.seq == 0 and first.spec_hash == version.hash
+        if ours and _reach(batch.starts, lows):
+            return None
+        for savepoint in savepoints(task.group.name, task.shard, topics, reader):
+            marker = savepoint.marker
+            follows = _reach(marker["positions"], lows) and first.seq <= marker["seq"]
+            if follows and marker["spec_hash"] == version.hash:
+                task.restore(savepoint.entries, marker)
+                task.start()
+                return dict(marker["outputs"])
+        if isinstance(first, Epoch) and first.spec_hash != version.hash:
+            _open_epoch(task, first, version)
+        raise Lost(
+            f"Audit of {task.group.name}/{task.shard} has nowhere to start: the first records of its inputs or journal "
+            "are gone, and no savepoint is as young as what is left."
+        )
+    finally:
+        reader.close()
+
+
+def _reach(positions: list[int] | tuple[int, ...], lows: list[int]) -> bool:
+    return all(low <= position for low, position in zip(lows, positions, strict=True))
+
+
+def _entries(task: Task, reader: Any, topics: Callable[[str], str]) -> Iterator[Entry | Epoch]:
+    for record in reader.read(topics("journal"), task.shard):
+        if record.key == task.group.name.encode():
+            yield read_entry(record.value)
+
+
+def _gone(task: Task, entry: Entry) -> None:
+    raise Lost(
+        f"journal record {task.seq} of {task.group.name}/{task.shard} is gone; the next one left is {entry.seq}."
+    )
 
 
 def _input(task: Task, rank: int, reader: Any, start: int) -> Iterator[Input]:
@@ -149,15 +207,21 @@ def _note(task: Task, entry: Entry, result: Audit) -> None:
 class _Comparison:
     """Published records of one task, beside those that the replay makes."""
 
-    def __init__(self, task: Task, new_reader: Callable[[], Any], topics: Callable[[str], str], result: Audit) -> None:
-        self._result = result
+    def __init__(
+        self,
+        task: Task,
+        new_reader: Callable[[], Any],
+        topics: Callable[[str], str],
+        result: Audit,
+        starts: dict[str, int] | None,
+    ) -> None:
+        self._task, self._result = task, result
         self._readers: list[Any] = []
         self._published: dict[str, Iterator[Record]] = {}
         for role in task.group.outputs:
             reader = new_reader()
             self._readers.append(reader)
-            partition = 0 if role in SINGLE else task.shard
-            published = reader.read(topics(role), partition)
+            published = reader.read(topics(role), task.shard, None if starts is None else starts[role])
             self._published[role] = filter(_made_by(task), published) if role == "dead-letter" else published
             result.by_topic.setdefault(role, {"compared": 0, "different": 0})
 
@@ -168,7 +232,8 @@ class _Comparison:
 
     def finish(self) -> None:
         """Nothing more may have been published."""
-        for role, published in self._published.items():
+        ended = f"{self._task.group.name}/{self._task.shard}" in self._result.ended
+        for role, published in self._published.items() if not ended else ():
             for extra, _ in zip_longest(published, ()):
                 self._compare(role, None, extra)
         for reader in self._readers:

@@ -32,7 +32,15 @@ class _Producer(Protocol):
 class Checkpoint:
     """One checkpoint under way."""
 
-    def __init__(self, task: Task, version: Version, journal_offset: int, topic: str, producer: _Producer) -> None:
+    def __init__(
+        self,
+        task: Task,
+        version: Version,
+        journal_offset: int,
+        topic: str,
+        producer: _Producer,
+        outputs: dict[str, int] | None = None,
+    ) -> None:
         self._group, self._shard = task.group.name, task.shard
         self._topic, self._producer = topic, producer
         self._entries: Iterator[tuple[Any, bytes | None]] = task.chain.stores.freeze()
@@ -42,6 +50,8 @@ class Checkpoint:
             "spec": version.spec,
             "environment": version.environment,
         }
+        if outputs is not None:
+            self._marker["outputs"] = outputs
         self.written = 0
         self.bytes = 0
         self._producer.begin()

@@ -17,18 +17,21 @@ producer is dropped and the tasks are rebuilt from the log (`recovery.py`), as a
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from headrace.streams.checkpoint import Checkpoint
-from headrace.streams.errors import Aborted, Fault
+from headrace.streams.errors import Aborted, Fault, HeadraceError
 from headrace.streams.journal import write
 from headrace.streams.log import END
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered, recover
+from headrace.streams.savepoints import copy as copy_checkpoint
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Processed, Task, Version
 from headrace.streams.topology import Group
@@ -52,6 +55,8 @@ class Settings:
         Most records waiting in a task's buffers for one input; beyond, the partition that runs ahead is paused.
     checkpoint_s
         Seconds between checkpoints.
+    savepoint_s
+        Seconds between savepoints: how far audit must go back at most, once the inputs before are gone.
     checkpoint_entries
         State entries written per cycle while a checkpoint is under way.
     stall_s
@@ -65,6 +70,7 @@ class Settings:
     buffer: int = 50_000
     checkpoint_s: float = 10.0
     checkpoint_entries: int = 2_000
+    savepoint_s: float = 3_600.0
     stall_s: float = 120.0
     upstream_wait_s: float = 30.0
 
@@ -89,11 +95,17 @@ class _Lane:
         self.checkpoint_began = 0.0
         self.checkpointed_at = 0.0
         self.checkpointed_seq = found.checkpoint_seq or 0
+        self.savepoint_due_at = float("-inf")
+        self.savepoint_follows = False
         self.epoch_due = found.epoch_due
         self.journal_offset = found.journal_offset
         self.paused: set[int] = set()
         self.end_offsets: dict[int, int] = {}
         self.waiting_since: float | None = None
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="headrace-aside", daemon=True).start()
 
 
 class Worker:
@@ -109,6 +121,8 @@ class Worker:
         How models are sealed in checkpoints.
     clock
         Seconds, monotonic; injected so that simulations can turn it.
+    aside
+        Runs what the cycle need not wait for (savepoints): in a thread, unless a simulation runs it at once.
     """
 
     def __init__(
@@ -126,6 +140,7 @@ class Worker:
         tolerant: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        aside: Callable[[Callable[[], None]], None] = _in_thread,
     ) -> None:
         self.pipeline, self.group, self.cluster = pipeline, group, cluster
         self.topics, self.codec = topics, codec
@@ -139,7 +154,7 @@ class Worker:
         self.progress = 0
         self.ticks = 0
         self._accept_change, self._tolerant = accept_change, tolerant
-        self._clock, self._wall_ms = clock, wall_ms
+        self._clock, self._wall_ms, self._aside = clock, wall_ms, aside
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
         self._parked: dict[int, _Lane] = {}
         self._held: list[int] | None = None
@@ -341,9 +356,8 @@ class Worker:
     def _publish(self, shard: int, processed: Processed) -> None:
         send = self.producer.send
         names = {role: self.topics(role) for role in self.group.outputs}
-        single = {"alerts"}
         for role, key, value, headers in processed.outputs:
-            send(names[role], 0 if role in single else shard, key, value, headers)
+            send(names[role], shard, key, value, headers)
         send(self.topics("journal"), shard, self.group.name.encode(), write(processed.entry))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
@@ -366,7 +380,15 @@ class Worker:
         lane.checkpoint_began = self._clock()
         lane.checkpointed_seq = lane.task.seq
         lane.journal_offset = max(0, hint)
-        lane.checkpoint = Checkpoint(lane.task, self.version, lane.journal_offset, self.topics("state"), lane.side)
+        lane.savepoint_follows = self._clock() >= lane.savepoint_due_at
+        lane.checkpoint = Checkpoint(
+            lane.task,
+            self.version,
+            lane.journal_offset,
+            self.topics("state"),
+            lane.side,
+            outputs=self._output_ends(lane.task.shard) if lane.savepoint_follows else None,
+        )
 
     def _end_checkpoint(self, lane: _Lane) -> None:
         done, lane.checkpoint = lane.checkpoint, None
@@ -375,6 +397,26 @@ class Worker:
             self.observer.checkpointed(
                 lane.task, done.written, done.bytes, lane.checkpointed_at - lane.checkpoint_began
             )
+
+        if lane.savepoint_follows:
+            lane.savepoint_due_at = lane.checkpointed_at + self.settings.savepoint_s
+            self._aside(partial(self._savepoint, lane.task.shard))
+
+    def _output_ends(self, shard: int) -> dict[str, int]:
+        """Where the output topics stand: nothing of ours is in flight, so what comes next is beyond."""
+        return {role: self.reader.watermarks(self.topics(role), shard)[1] for role in self.group.outputs}
+
+    def _savepoint(self, shard: int) -> None:
+        """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported."""
+        reader = self.cluster.reader()
+        try:
+            producer = self.cluster.producer(f"{self.group_name}.savepoint.{shard}", timeout_ms=60_000)
+            copy_checkpoint(self.group.name, shard, self.topics, reader, producer)
+            producer.drop()
+        except HeadraceError as error:
+            log.warning("no savepoint of %s/%s: %s", self.group.name, shard, error)
+        finally:
+            reader.close()
 
     def _checkpoint_now(self, lane: _Lane) -> None:
         """Finish the checkpoint under way, then write one of the present state."""

@@ -73,9 +73,9 @@ class Intake:
         self._bad.append(item.value or b"")
         if len(self._bad) >= _SAMPLE and self._good * 50 < len(self._bad):
             raise WrongFormat(
-                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot be "
-                f"read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. Declare "
-                "that format, or pass --keep-going to dead-letter them."
+                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot "
+                f"be read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. "
+                "Declare that format, or pass --keep-going to dead-letter them."
             )
         del self._bad[_SAMPLE * 4 :]
 

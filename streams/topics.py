@@ -17,6 +17,7 @@ _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "segment.bytes": str(64 << 20)}
+_STATE = {**_COMPACT, "min.compaction.lag.ms": "120000"}
 
 ROLES: dict[str, Mapping[str, str]] = {
     "events": _DELETE,
@@ -31,7 +32,7 @@ ROLES: dict[str, Mapping[str, str]] = {
     "registry": _FOREVER,
     "dead-letter": _DELETE,
     "journal": _DELETE,
-    "state": _COMPACT,
+    "state": _STATE,
     "savepoints": _DELETE,
 }
 """Role → the settings that matter. All carry LogAppendTime: retention would take event times for old age."""
@@ -64,7 +65,7 @@ def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
         TopicSpec(
             role,
             topic_name(pipeline, role),
-            1 if role in ("registry", "alerts") else pipeline.partitions,
+            1 if role == "registry" else pipeline.partitions,
             dict(config) | {"message.timestamp.type": "LogAppendTime"},
         )
         for role, config in ROLES.items()

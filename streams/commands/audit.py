@@ -9,12 +9,14 @@ from headrace.streams.audit import audit as recompute
 from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
+from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
+from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import ROLES
 
 __all__ = ["audit"]
 
-_UNREAD = ("shadow", "models", "registry", "savepoints", "state")
+_UNREAD = ("shadow", "models", "registry", "state")
 
 
 @click.command(cls=Headrace)
@@ -28,8 +30,9 @@ def audit(ctx: click.Context, pipeline: str, json_to: str | None) -> None:
     loaded = load_pipeline(pipeline)
     cluster = ctx.ensure_object(Context).cluster()
     require(cluster, loaded, set(ROLES) - set(_UNREAD))
+    codec = Sealed(signing_key(), trusted_keys(), loaded.classes)
     with progress("audit", None) as advance:
-        result = recompute(loaded, cluster.reader, names_of(loaded), progress=advance)
+        result = recompute(loaded, cluster.reader, names_of(loaded), codec=codec, progress=advance)
     if emit(json_to, msgspec.to_builtins(result)):
         rows = [(role, counts["compared"], counts["different"]) for role, counts in result.by_topic.items()]
         show("", ("topic", "compared", "different"), rows)

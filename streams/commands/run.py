@@ -108,7 +108,7 @@ def run(
         topics=names_of(loaded),
         slot=slot,
         settings=settings,
-        codec=Sealed(signing_key(), trusted_keys()),
+        codec=Sealed(signing_key(), trusted_keys(), loaded.classes),
         observer=observer,
         accept_change=accept_change,
         tolerant=keep_going,

@@ -1,0 +1,71 @@
+"""Savepoints: whole states now and then, so that audit reaches as far back as the inputs do.
+
+A savepoint is a copy of a checkpoint: what the state topic folds to, written to `P.savepoints` in one transaction with
+its marker last. Copying does not touch the live state, so it costs the worker nothing but the reading. The state topic
+is compacted no sooner than `min.compaction.lag.ms` after a value was replaced; a copy that took longer is discarded.
+
+The marker also says where each output topic stood, so that what was published since can be compared record by record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from headrace.streams.checkpoint import MARKER, fold
+from headrace.streams.errors import Stalled
+from headrace.streams.state import pack, unpack
+
+__all__ = ["LONGEST_COPY_S", "Savepoint", "copy", "savepoints"]
+
+LONGEST_COPY_S = 60.0
+
+
+class Savepoint(NamedTuple):
+    """A whole state, and the marker that says where in the journal and the topics it stands."""
+
+    marker: dict[str, Any]
+    entries: dict[tuple[str, str, Any], bytes]
+
+
+def copy(
+    group: str,
+    shard: int,
+    topics: Callable[[str], str],
+    reader: Any,
+    producer: Any,
+    clock: Callable[[], float] = time.monotonic,
+) -> int | None:
+    """Copy the last checkpoint to the savepoints topic; returns its journal number, or None if there is none."""
+    began = clock()
+    records = ((record.key, record.value) for record in reader.read(topics("state"), shard))
+    entries, marker = fold(records, group)
+    if marker is None or "outputs" not in marker:
+        return None
+    topic, seq = topics("savepoints"), marker["seq"]
+    producer.begin()
+    for key, value in entries.items():
+        producer.send(topic, shard, pack((group, seq, *key)), value)
+    producer.send(topic, shard, pack((group, seq, MARKER)), pack(marker))
+    if clock() - began > LONGEST_COPY_S:
+        raise Stalled(f"copying the checkpoint took longer than {LONGEST_COPY_S:.0f} s: it may mix two of them")
+    producer.commit()
+    return int(seq)
+
+
+def savepoints(group: str, shard: int, topics: Callable[[str], str], reader: Any) -> Iterator[Savepoint]:
+    """All complete savepoints of a group, oldest first."""
+    building: dict[tuple[str, str, Any], bytes] = {}
+    current: int | None = None
+    for record in reader.read(topics("savepoints"), shard):
+        owner, seq, *name = unpack(record.key)
+        if owner != group:
+            continue
+        if seq != current:
+            building, current = {}, seq
+        if name == [MARKER]:
+            yield Savepoint(unpack(record.value), building)
+            building, current = {}, None
+        else:
+            building[name[0], name[1], name[2]] = record.value
