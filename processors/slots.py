@@ -6,26 +6,39 @@ do the same operations in the same order. A spread is Welford's within a tile, C
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
-__all__ = ["KINDS", "Part", "define", "indent", "listed", "parts_of"]
+__all__ = ["FOLDING", "KINDS", "Part", "define", "indent", "listed", "parts_of"]
 
 
 class _Kind(NamedTuple):
-    """A kind of slots: `zero` of each; the source that adds a value `v` at `t`, that merges a later tile b into a."""
+    """A kind of slots: `zero` of each; the source that adds a value `v` at `t`, that merges a later tile b into a.
+
+    `fold` gives each slot over all tiles in one expression, to the same bits as merging them one after the other; a
+    slot's values over the tiles, oldest first, are {s0}, {s1} and so on. It is for tiles that each have a value.
+    """
 
     zero: tuple[str, ...]
     add: str
     merge: str
+    fold: tuple[str, ...] = ()
 
 
 KINDS = {
-    "n": _Kind(("0",), "{a0} += 1", "{a0} += {b0}"),
-    "sum": _Kind(("0.0",), "{a0} += {v}", "{a0} += {b0}"),
-    "min": _Kind(("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}"),
-    "max": _Kind(("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}"),
+    "n": _Kind(("0",), "{a0} += 1", "{a0} += {b0}", ("total({s0})",)),
+    # not total(): from Python 3.12 on it compensates for rounding, and gives other doubles
+    "sum": _Kind(("0.0",), "{a0} += {v}", "{a0} += {b0}", ("reduce(plus, {s0}, 0.0)",)),
+    "min": _Kind(
+        ("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}", ("least({s0}, default=inf)",)
+    ),
+    "max": _Kind(
+        ("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}", ("most({s0}, default=-inf)",)
+    ),
     "spread": _Kind(
         ("0", "0.0", "0.0"),
         "{a0} += 1\nd = {v} - {a1}\n{a1} += d / {a0}\n{a2} += d * ({v} - {a1})",
@@ -38,9 +51,16 @@ KINDS = {
         ("None", "None"),
         "if {a0} is None or t >= {a0}: {a0} = t; {a1} = {v}",
         "if {b0} is not None: {a0} = {b0}; {a1} = {b1}",
+        ("({s0} or NONE)[-1]", "({s1} or NONE)[-1]"),
     ),
-    "seen": _Kind(("None",), "if {a0} is None or t > {a0}: {a0} = t", "if {b0} is not None: {a0} = {b0}"),
+    "seen": _Kind(("None",), "if {a0} is None or t > {a0}: {a0} = t", "if {b0} is not None: {a0} = {b0}", ("({s0} or NONE)[-1]",)),
 }
+
+
+FOLDING = {
+    "total": sum, "least": min, "most": max, "reduce": reduce, "plus": add, "NONE": (None,), "bisect": bisect_left
+}  # fmt: skip
+"""What the source of a fold refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,14 @@ class Part:
         names = _names("a", prefix, self.at, self.width) | _names("b", other, self.at, self.width)
         return KINDS[self.kind].merge.format(**names)
 
+    def fold(self, slot: str) -> list[str] | None:
+        """Source of the slots over all tiles (`slot`, formatted with a slot's place, is its values); None if none."""
+        fold = KINDS[self.kind].fold
+        if not fold or (self.missing and self.kind in ("last", "seen")):
+            return None
+        names = {f"s{i}": slot.format(self.at + i) for i in range(self.width)}
+        return [source.format(**names) for source in fold]
+
 
 def parts_of(wanted: Iterable[tuple[str, int | None, bool]]) -> tuple[Part, ...]:
     """Lay out one part after the other, for each (kind, value, missing)."""
@@ -90,7 +118,7 @@ def listed(names: list[str]) -> str:
 
 def define(source: str, name: str, **names: Any) -> Any:
     """Run `source`, which sees `names`, and answer what it calls `name`."""
-    scope: dict[str, Any] = {"inf": float("inf"), **names}
+    scope: dict[str, Any] = {"inf": float("inf"), **FOLDING, **names}
     exec(compile(source, f"<headrace {name}>", "exec"), scope)
     return scope[name]
 

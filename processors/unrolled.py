@@ -13,7 +13,7 @@ from typing import Any
 from headrace.processors.base import State
 from headrace.processors.binding import Asked, Bound, Plan, Reader, outcome
 from headrace.processors.features import coerce, failed
-from headrace.processors.slots import define, indent
+from headrace.processors.slots import FOLDING, define, indent
 from headrace.processors.windows import Group, since
 
 __all__ = ["process", "update"]
@@ -79,21 +79,27 @@ SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     """Answer what the source may refer to."""
     groups = [fed.group for fed in plan.groups]
-    names: dict[str, Any] = {"coerce": coerce, "failed": failed, "since": since, "checked": plan.bound}
+    names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "since": since, "checked": plan.bound}
     for i, group in enumerate(groups):
         store, idle = state[group.name], state[group.name + ".index"]
         names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get, f"put{i}": store.put}
         names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
-        names |= {f"enter{i}": idle.enter, f"move{i}": idle.move}
+        names |= {f"begun{i}": idle.tiles}
+
+    alike: dict[int, list[Group]] = {}
+    for group in groups:
+        alike.setdefault(group.tile_ms, []).append(group)
+    dues = dict.fromkeys(alike, float("-inf"))
 
     def sweep(stream_time_ms: int) -> float:
         """Evict, and answer the stream time from which there may be more to evict."""
-        due = float("inf")
-        for group in groups:
-            floor = (stream_time_ms - grace_ms) // group.tile_ms
-            group.sweep(state[group.name], state[group.name + ".index"], floor)
-            due = min(due, (floor + 1) * group.tile_ms + grace_ms)
-        return due
+        for tile_ms, due in dues.items():
+            if stream_time_ms >= due:
+                floor = (stream_time_ms - grace_ms) // tile_ms
+                for group in alike[tile_ms]:
+                    group.sweep(state[group.name], state[group.name + ".index"], floor)
+                dues[tile_ms] = (floor + 1) * tile_ms + grace_ms
+        return min(dues.values(), default=float("inf"))
 
     return names | {"sweep": sweep, "due": float("-inf")}
 
@@ -149,10 +155,21 @@ def _query(i: int, group: Group, spans: list[int], nullable: bool) -> list[str]:
     for span, slots in asked:
         lines.append(f"    {', '.join(slots)}, = {', '.join(_slots(i, group, f'closed{span}_'))},")
         lines.append(indent(group.merges(f"q{span}_{i}_", f"a{i}_")))
-    lines += ["else:", f"    high = {tile} if {tile} >= {floor} else {floor}"]
-    lines += [f"    tiles{i} = w{i}[-1] + w{i}[:{group.width + 1}]"]
-    lines += [f"    {', '.join(slots)}, = fold{i}(tiles{i}, high - {span - 1}, {tile})" for span, slots in asked]
+    high = f"({tile} if {tile} >= {floor} else {floor})"
+    whole = f"tiles{i} = w{i}[-1] + w{i}[:{group.width + 1}]"
+    if group.loopless:
+        lines += [f"elif w{i}[0] < {tile}:", f"    {whole}"]
+        lines += [indent("\n".join(_folded(i, group, span, f"{high} - {span - 1}"))) for span, _ in asked]
+    lines += ["else:", f"    {whole}"]
+    lines += [f"    {', '.join(slots)}, = fold{i}(tiles{i}, {high} - {span - 1}, {tile})" for span, slots in asked]
     return lines
+
+
+def _folded(i: int, group: Group, span: int, low: str) -> list[str]:
+    """q<span> = the merged slots of tiles<i> from `low` on, without a loop."""
+    folded = group.folded(f"tiles{i}", _slots(i, group, f"q{span}_"))
+    assert folded is not None
+    return [f"at = bisect(tiles{i}[::{group.width + 1}], {low}) * {group.width + 1}", *folded]
 
 
 def _read(target: str, name: str, reader: Reader, names: dict[str, Any]) -> list[str]:
@@ -204,36 +221,38 @@ def _answer(i: int, bound: Bound, plan: Plan) -> list[str]:
 
 
 def _change(i: int, group: Group, values: list[str], *, known: bool) -> list[str]:
-    """Add one row to what the key holds; `known`: the query has taken it apart where it is in its newest tile."""
+    """Add one row to what the key holds; `known`: the query has taken it apart already."""
     tile, floor, held = f"tile_{group.tile_ms}", f"floor_{group.tile_ms}", ", ".join(_held(i, group))
-    lines = [f"if w{i} is not None and w{i}[0] == {tile}:"]
-    if not known:
-        lines.append(f"    {held} = w{i}")
     adds = "\n".join(part.add(f"a{i}_", f"v{i}_") for part in group.parts)
     lines = [f"v{i}_{j} = {value}" for j, value in enumerate(values) if f"v{i}_{j}" in adds]
     lines.append(f"if w{i} is not None and w{i}[0] == {tile}:")
     if not known:
         lines.append(f"    {held} = w{i}")
     lines += [indent(adds), f"    put{i}(key{i}, ({held}))"]
-    if known:
-        lines += [f"elif w{i} is None or w{i}[0] < {tile}:", indent("\n".join(_advance(i, group, adds)))]
+    if known or group.loopless:
+        lines += [f"elif w{i} is None or w{i}[0] < {tile}:", indent("\n".join(_advance(i, group, adds, known=known)))]
     arguments = ", ".join([f"w{i}", tile, "t", f"{floor} - {group.span - 1}", *values])
     return [*lines, "else:", f"    keep{i}(store{i}, idle{i}, key{i}, w{i}, add{i}({arguments}))"]
 
 
-def _advance(i: int, group: Group, adds: str) -> list[str]:
-    """Begin a newer tile, knowing what the windows that end in it saw: that is their closed slots."""
-    tile, keep = f"tile_{group.tile_ms}", f"floor_{group.tile_ms} - {group.span - 1}"
+def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
+    """Begin a newer tile. What the windows that end in it saw before is its closed slots: `known` from the query."""
+    tile, keep, step = f"tile_{group.tile_ms}", f"floor_{group.tile_ms} - {group.span - 1}", group.width + 1
     closed = [name for span in group.spans for name in _slots(i, group, f"q{span}_")]
     held = ", ".join([tile, *_slots(i, group, "a"), *closed, f"tiles{i}"])
+    lines = [f"if w{i} is None:", f"    tiles{i} = ()"]
+    if not known:
+        lines += [f"    {group.clear(f'q{span}_{i}_')}" for span in group.spans]
+    lines.append("else:")
+    if not known:
+        lines.append(f"    tiles{i} = w{i}[-1] + w{i}[:{step}]")
+        for span in group.spans:
+            lines.append(indent("\n".join(_folded(i, group, span, f"{tile} - {span - 1}"))))
     return [
-        f"if w{i} is None:",
-        f"    tiles{i} = ()",
-        f"    enter{i}(key{i}, {tile})",
-        "else:",
+        *lines,
         f"    if tiles{i}[0] < {keep}:",
-        f"        tiles{i} = since(tiles{i}, {keep}, {group.width + 1})",
-        f"    move{i}(key{i}, w{i}[0], {tile})",
+        f"        tiles{i} = since(tiles{i}, {keep}, {step})",
+        f"begun{i}[{tile}].append(key{i})",
         group.clear(f"a{i}_"),
         adds,
         f"put{i}(key{i}, ({held}))",

@@ -17,6 +17,8 @@ result is the same double whether it comes from `closed` or from the tiles, befo
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,18 +78,39 @@ class Group:
         """Source that makes the slots named with `prefix` those of an empty tile."""
         return "; ".join(f"{name} = {zero}" for name, zero in zip(self.slots(prefix), self.zeros, strict=True))
 
+    def folded(self, tiles: str, names: list[str]) -> list[str] | None:
+        """Source that sets `names` to the merged slots of `tiles` from place ``at`` on; None where it takes a loop."""
+        parts = [part.fold(f"{tiles}[at + 1 + {{}}::{self.width + 1}]") for part in self.parts]
+        slots = [source for part in parts for source in part or ()]
+        if None in parts:
+            return None
+        return [f"{name} = {source}" for name, source in zip(names, slots, strict=True)]
+
+    @cached_property
+    def loopless(self) -> bool:
+        """Whether `folded` has an answer."""
+        return self.folded("", self.slots("")) is not None
+
     @cached_property
     def fold(self) -> Callable[[tuple[Any, ...], int, int], tuple[Any, ...]]:
         """``fold(tiles, low, high)``: the merged slots of the tiles within [low, high], in the order given."""
-        step = self.width + 1
-        source = f"""
-def fold(tiles, low, high):
+        step, slots = self.width + 1, self.slots("a")
+        folded = self.folded("tiles", slots)
+        loop = f"""
     {self.clear("a")}
     each = iter(tiles)
     for i, {listed(self.slots("b"))[1:-1]} in zip({"each, " * step}):
         if low <= i <= high:
-{indent(self.merges("a", "b"), 3)}
-    return {listed(self.slots("a"))}
+{indent(self.merges("a", "b"), 3)}"""
+        slices = f"""
+    indexes = tiles[::{step}]
+    tiles = tiles[:bisect(indexes, high + 1) * {step}]
+    at = bisect(indexes, low) * {step}
+{indent(chr(10).join(folded or ()))}"""
+        source = f"""
+def fold(tiles, low, high):
+{loop if folded is None else slices}
+    return {listed(slots)}
 """
         fold: Callable[[tuple[Any, ...], int, int], tuple[Any, ...]] = define(source, "fold")
         return fold
@@ -147,49 +170,42 @@ def add(held, tile, t, keep{values}):
     def keep(self, store: Keyed, idle: Idle, key: Any, old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> None:
         """Store what `key` holds now, and note its newest tile."""
         store.put(key, new)
-        if old is None:
-            idle.enter(key, new[0])
-        elif old[0] != new[0]:
-            idle.move(key, old[0], new[0])
+        if old is None or old[0] != new[0]:
+            idle.tiles[new[0]].append(key)
 
     def sweep(self, store: Keyed, idle: Idle, floor: int) -> None:
         """Evict every key that no window can see any more, all at once: what remains depends on `floor` alone."""
-        for key in idle.before(floor - self.span + 1):
+        for key in idle.before(floor - self.span + 1, store):
             store.pop(key)
 
 
 class Idle:
-    """Keys by their newest tile: which have been idle for how long. Derived from a group's store, never written.
+    """Keys by the tiles that were their newest: which have been idle for how long. Derived from a store, never written.
 
-    All keys before a tile are evicted together, so no order among them can matter.
+    A key is noted under every tile that it begins, and not taken from the one before: that one's turn comes, and then
+    the store says that the key has moved on. All keys before a tile are evicted together, so no order among them can
+    matter.
     """
 
     __slots__ = ("tiles",)
 
     def __init__(self, store: Any = None) -> None:
-        self.tiles: dict[int, set[Any]] = {}
+        self.tiles: defaultdict[int, list[Any]] = defaultdict(list)
         for key, held in () if store is None else store.items():
-            self.enter(key, held[0])
+            self.tiles[held[0]].append(key)
 
-    def enter(self, key: Any, tile: int) -> None:
-        """Note that `tile` is the newest of `key`."""
-        keys = self.tiles.get(tile)
-        if keys is None:
-            self.tiles[tile] = {key}
-        else:
-            keys.add(key)
-
-    def move(self, key: Any, old: int, tile: int) -> None:
-        """Note that `tile` is now the newest of `key`, no longer `old`."""
-        keys = self.tiles[old]
-        keys.remove(key)
-        if not keys:
-            del self.tiles[old]
-        self.enter(key, tile)
-
-    def before(self, tile: int) -> list[Any]:
+    def before(self, tile: int, store: Keyed) -> list[Any]:
         """Take out the keys whose newest tile is before `tile`."""
-        return [key for old in sorted(i for i in self.tiles if i < tile) for key in self.tiles.pop(old)]
+        tiles = self.tiles
+        if not tiles or min(tiles) >= tile:
+            return []
+        out: dict[Any, None] = {}
+        for old in sorted(i for i in tiles if i < tile):
+            for key in tiles.pop(old):
+                held = store.get(key)
+                if held is not None and held[0] == old:
+                    out[key] = None
+        return list(out)
 
 
 def duration(text: str) -> int:
@@ -227,15 +243,10 @@ def check_tile(over_ms: int, tile_ms: int) -> None:
 
 def since(tiles: tuple[Any, ...], keep: int, step: int) -> tuple[Any, ...]:
     """Answer the tiles from `keep` on."""
-    at = 0
-    while at < len(tiles) and tiles[at] < keep:
-        at += step
-    return tiles[at:]
+    return tiles[bisect_left(tiles[::step], keep) * step :]
 
 
 def _place(tiles: tuple[Any, ...], tile: int, step: int) -> tuple[int, int]:
     """Answer where `tile` begins and ends; where it belongs, twice, if it is not there."""
-    at = 0
-    while at < len(tiles) and tiles[at] < tile:
-        at += step
+    at = bisect_left(tiles[::step], tile) * step
     return at, at + step if at < len(tiles) and tiles[at] == tile else at
