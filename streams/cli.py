@@ -6,6 +6,7 @@ interrupted. A traceback is shown with ``--debug`` only.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -94,6 +95,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     A PIPELINE is named module:object or path.py:object.
     """
     ctx.ensure_object(Context).debug = debug
+    logging.getLogger("headrace").addHandler(logging.NullHandler())  # only a worker logs; others say it in one sentence
 
 
 for _command in COMMANDS:

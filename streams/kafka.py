@@ -29,7 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
 )
 
-from headrace.streams.errors import Aborted, Fenced, Lost, Stalled, TopicError, Unreachable
+from headrace.streams.errors import Aborted, Fenced, Lost, Stalled, TopicError, Unreachable, UsageError
 from headrace.streams.log import END, Record
 
 __all__ = ["Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
@@ -65,14 +65,22 @@ class Cluster:
         self._admin: AdminClient | None = None
 
     def check(self, timeout_s: float = 10.0) -> None:
-        """Raise `Unreachable` unless a broker answers."""
+        """Raise `Unreachable` unless a broker answers, `UsageError` when the client refuses its configuration."""
+        said: list[str] = []
         try:
-            self.admin.list_topics(timeout=timeout_s)
+            client = AdminClient({**self.config, "error_cb": lambda error: said.append(error.str())}, logger=log)
         except KafkaException as error:
+            raise UsageError(f"The Kafka client refuses its configuration: {error.args[0].str()}.") from error
+        try:
+            client.list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            client.poll(0)
+            why = f" ({said[0].partition(' (after ')[0]})" if said else ""
             raise Unreachable(
-                f"No Kafka broker answers at {self.bootstrap}: start one with `headrace broker start`, "
+                f"No Kafka broker answers at {self.bootstrap}{why}: start one with `headrace broker start`, "
                 "or name yours with --bootstrap or HEADRACE_BOOTSTRAP."
             ) from error
+        self._admin = self._admin or client
 
     @property
     def admin(self) -> AdminClient:
@@ -164,8 +172,8 @@ class Cluster:
         """What a group has committed, by topic and partition."""
         try:
             request = [ConsumerGroupTopicPartitions(group)]
-            found = self.admin.list_consumer_group_offsets(request)[group].result(timeout=15)
-        except KafkaException:
+            found = self.admin.list_consumer_group_offsets(request, request_timeout=3)[group].result(timeout=15)
+        except (KafkaException, TimeoutError):  # a cluster's first request of this kind finds no coordinator yet
             return {}
         return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}
 

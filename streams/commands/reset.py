@@ -74,8 +74,8 @@ def _refuse_while_active(cluster: Cluster, pipeline: Pipeline, wait: float) -> N
     while active := active_members(cluster, pipeline):
         if time.monotonic() >= deadline:
             raise UsageError(
-                f"Workers are still members of {', '.join(active)}: stop them first (a stopped one counts for 10 s more: "
-                "--wait 15)."
+                f"Workers are still members of {', '.join(active)}: stop them first (a stopped one counts for 10 s "
+                "more: --wait 15)."
             )
         time.sleep(0.2)
 

@@ -96,9 +96,9 @@ def run(
     loaded = load_pipeline(pipeline)
     group = group_of(None if stages is None else [stage.strip() for stage in stages.split(",")])
     context = ctx.ensure_object(Context)
-    configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
     cluster = context.cluster()
     require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state"})
+    configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
     settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
     observer = Observer() if metrics_port is None else MetricsObserver(loaded, group)
     worker = Worker(
