@@ -6,11 +6,16 @@ no output offset and no wall clock. Times are milliseconds since 1970-01-01T00:0
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 __all__ = ["REASONS", "Alert", "Evaluation", "Input", "Prediction"]
+
+
+def _says(description: str) -> msgspec.Meta:
+    """What a field means: it is in the JSON Schema, and in docs/topics.md."""
+    return msgspec.Meta(description=description)
 
 
 class Input(NamedTuple):
@@ -28,54 +33,60 @@ class Input(NamedTuple):
 class Prediction(msgspec.Struct, frozen=True, gc=False):
     """One answer of the champion (or, on the shadow topic, of a challenger)."""
 
-    event_id: str | int
-    time_ms: int
-    prediction: bool | int | float | str | None
-    probability: float | None
-    probabilities: dict[str, float] | None
-    reason: str | None
-    model: str
-    learned_until_ms: int | None
-    behind_ms: int | None
-    partition: int
-    offset: int
-    columns: dict[str, Any]
+    event_id: Annotated[str | int, _says("the event's id")]
+    time_ms: Annotated[int, _says("event time")]
+    prediction: Annotated[
+        bool | int | float | str | None,
+        _says("a bool (binary), a label (multiclass) or a number (regression); null without an answer"),
+    ]
+    probability: Annotated[float | None, _says("of true (binary); null otherwise")]
+    probabilities: Annotated[dict[str, float] | None, _says("by label (multiclass); null otherwise")]
+    reason: Annotated[str | None, _says("why there is no answer: `untrained`; null otherwise")]
+    model: Annotated[str, _says("the version that answered: name/shard@n, n being the examples it had learned")]
+    learned_until_ms: Annotated[int | None, _says("the latest label time that it had learned; null if none")]
+    behind_ms: Annotated[int | None, _says("how far the event's time is ahead of that; null if it had learned nothing")]
+    partition: Annotated[int, _says("of the event in the events topic")]
+    offset: Annotated[int, _says("of the event in its partition")]
+    columns: Annotated[dict[str, Any], _says("the event's columns that the pipeline passes on, by name")]
 
 
 class Evaluation(msgspec.Struct, frozen=True):
     """Progressive metrics of one model or baseline, overall or in a window of examples."""
 
-    model: str
-    role: str
-    shard: int
-    segment: str | None
-    window: str
-    n: int
-    scored: int
-    first_n: int
-    last_n: int
-    first_time_ms: int
-    last_time_ms: int
-    metrics: dict[str, float | None]
+    model: Annotated[str, _says("name of the model or baseline")]
+    role: Annotated[str, _says("champion, challenger or baseline")]
+    shard: Annotated[int, _says("the model's shard: the partition that trained it")]
+    segment: Annotated[str | None, _says("the part of the events that is evaluated; null: all")]
+    window: Annotated[str, _says("`overall`, or `last-N`: a window of N examples")]
+    n: Annotated[int, _says("examples in the window")]
+    scored: Annotated[int, _says("of these, how many the model had answered")]
+    first_n: Annotated[int, _says("running number of its first example")]
+    last_n: Annotated[int, _says("running number of its last example")]
+    first_time_ms: Annotated[int, _says("label time of its first example")]
+    last_time_ms: Annotated[int, _says("label time of its last example")]
+    metrics: Annotated[dict[str, float | None], _says("name to value; null where a metric is not defined yet")]
 
 
 class Alert(msgspec.Struct, frozen=True):
     """Something an operator may want to know, with its evidence."""
 
-    alert_id: str
-    kind: str
-    signal: str
-    severity: str
-    status: str
-    message: str
-    detector: str
-    statistic: dict[str, float]
-    n: int
-    topic: str
-    partition: int
-    first_offset: int
-    last_offset: int
-    time_ms: int
+    alert_id: Annotated[str, _says("hash of the evidence: the same finding has the same id")]
+    kind: Annotated[str, _says("what happened: error_drift, feature_drift or prediction_drift")]
+    signal: Annotated[str, _says("what was watched: error, prediction or feature:NAME")]
+    severity: Annotated[str, _says("info, warning or critical")]
+    status: Annotated[str, _says("open")]
+    message: Annotated[str, _says("one sentence for people")]
+    detector: Annotated[str, _says("the detector with its parameters")]
+    statistic: Annotated[
+        dict[str, float],
+        _says("its evidence: means before and after, over how many values, p-value; what is unknown is absent"),
+    ]
+    n: Annotated[int, _says("values since the last alert of this signal")]
+    topic: Annotated[str, _says("the topic that the offsets refer to")]
+    partition: Annotated[int, _says("of that topic")]
+    first_offset: Annotated[int, _says("of the first of those values")]
+    last_offset: Annotated[int, _says("of the value on which the detector fired")]
+    time_ms: Annotated[int, _says("event time (errors: label time) of that value")]
 
 
 REASONS: dict[str, str] = {
