@@ -121,7 +121,7 @@ class Plan:
                 asked[name] = self._draft(name, feature, drafts)
         order = list(drafts.values())
         for draft in order:
-            draft.group = draft.make()
+            draft.group = draft.make(ones=draft.outcomes and self.task != "regression")
             self.groups.append(Fed(draft.group, draft.outcomes, tuple(draft.feeds)))
         for name, feature in features.items():
             if isinstance(feature, Window):
@@ -225,13 +225,16 @@ class _Draft:
         self.feeds.setdefault(source, f"{called}/{source}" if called == "label" else called)
         return list(self.feeds).index(source)
 
-    def make(self) -> Group:
-        """Answer the group. Its name changes with its layout: tuples of another layout are never misread."""
+    def make(self, *, ones: bool) -> Group:
+        """Answer the group; `ones` says that its values are all 0.0 or 1.0.
+
+        Its name changes with its layout: tuples of another layout are never misread.
+        """
         spans, parts = tuple(sorted(self.spans)), parts_of(self.parts)
         layout = repr((spans, [(p.kind, p.value, p.missing) for p in parts], list(self.feeds.values())))
         kind = "outcomes" if self.outcomes else "events"
         name = f"{kind}-{'+'.join(self.by or ('all',))}-{self.tile_ms // 1000}s-{zlib.crc32(layout.encode()):08x}"
-        return Group(name, self.by, self.tile_ms, spans, parts, len(self.feeds))
+        return Group(name, self.by, self.tile_ms, spans, parts, len(self.feeds), ones)
 
 
 def key_of(by: tuple[str, ...] | None, event: Any) -> Any:

@@ -33,12 +33,8 @@ KINDS = {
     "n": _Kind(("0",), "{a0} += 1", "{a0} += {b0}", ("total({s0})",)),
     # not total(): from Python 3.12 on it compensates for rounding, and gives other doubles
     "sum": _Kind(("0.0",), "{a0} += {v}", "{a0} += {b0}", ("reduce(plus, {s0}, 0.0)",)),
-    "min": _Kind(
-        ("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}", ("least({s0}, default=inf)",)
-    ),
-    "max": _Kind(
-        ("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}", ("most({s0}, default=-inf)",)
-    ),
+    "min": _Kind(("inf",), "if {v} < {a0}: {a0} = {v}", "if {b0} < {a0}: {a0} = {b0}", ("least({s0}, default=inf)",)),
+    "max": _Kind(("-inf",), "if {v} > {a0}: {a0} = {v}", "if {b0} > {a0}: {a0} = {b0}", ("most({s0}, default=-inf)",)),
     "spread": _Kind(
         ("0", "0.0", "0.0"),
         "{a0} += 1\nd = {v} - {a1}\n{a1} += d / {a0}\n{a2} += d * ({v} - {a1})",
@@ -53,7 +49,12 @@ KINDS = {
         "if {b0} is not None: {a0} = {b0}; {a1} = {b1}",
         ("({s0} or NONE)[-1]", "({s1} or NONE)[-1]"),
     ),
-    "seen": _Kind(("None",), "if {a0} is None or t > {a0}: {a0} = t", "if {b0} is not None: {a0} = {b0}", ("({s0} or NONE)[-1]",)),
+    "seen": _Kind(
+        ("None",),
+        "if {a0} is None or t > {a0}: {a0} = t",
+        "if {b0} is not None: {a0} = {b0}",
+        ("({s0} or NONE)[-1]",),
+    ),
 }
 
 
@@ -88,12 +89,17 @@ class Part:
         names = _names("a", prefix, self.at, self.width) | _names("b", other, self.at, self.width)
         return KINDS[self.kind].merge.format(**names)
 
-    def fold(self, slot: str) -> list[str] | None:
-        """Source of the slots over all tiles (`slot`, formatted with a slot's place, is its values); None if none."""
+    def fold(self, slot: str, *, exact: bool) -> list[str] | None:
+        """Source of the slots over all tiles, None if it takes a loop.
+
+        `slot`, formatted with the place of a slot in a tile, is its values; `exact`: sums are of zeros and ones.
+        """
         fold = KINDS[self.kind].fold
         if not fold or (self.missing and self.kind in ("last", "seen")):
             return None
-        names = {f"s{i}": slot.format(self.at + i) for i in range(self.width)}
+        if exact and self.kind == "sum":
+            fold = ("total({s0}, 0.0)",)
+        names = {f"s{i}": slot.format(self.at + i + 1) for i in range(self.width)}
         return [source.format(**names) for source in fold]
 
 

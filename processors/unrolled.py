@@ -166,10 +166,18 @@ def _query(i: int, group: Group, spans: list[int], nullable: bool) -> list[str]:
 
 
 def _folded(i: int, group: Group, span: int, low: str) -> list[str]:
-    """q<span> = the merged slots of tiles<i> from `low` on, without a loop."""
-    folded = group.folded(f"tiles{i}", _slots(i, group, f"q{span}_"))
-    assert folded is not None
-    return [f"at = bisect(tiles{i}[::{group.width + 1}], {low}) * {group.width + 1}", *folded]
+    """q<span> = the merged slots of tiles<i>, whose newest is w<i>[0], from `low` on."""
+    names = _slots(i, group, f"q{span}_")
+    return [
+        f"low = {low}",
+        f"if w{i}[0] < low:",
+        f"    {group.clear(f'q{span}_{i}_')}",
+        "else:",
+        "    at = 0",
+        f"    while tiles{i}[at] < low:",
+        f"        at += {group.width + 1}",
+        indent("\n".join(group.folded(f"tiles{i}", names) or ())),
+    ]
 
 
 def _read(target: str, name: str, reader: Reader, names: dict[str, Any]) -> list[str]:

@@ -37,7 +37,8 @@ UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 class Group:
     """All aggregates over one source, key and tile: the functions that fold and change what one key holds.
 
-    `spans` are the window lengths in tiles, `parts` the slots, `values` how many values a row brings.
+    `spans` are the window lengths in tiles, `parts` the slots, `values` how many values a row brings, `ones` whether
+    they are all 0.0 or 1.0.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Group:
     spans: tuple[int, ...]
     parts: tuple[Part, ...]
     values: int
+    ones: bool = False
 
     @property
     def width(self) -> int:
@@ -80,7 +82,7 @@ class Group:
 
     def folded(self, tiles: str, names: list[str]) -> list[str] | None:
         """Source that sets `names` to the merged slots of `tiles` from place ``at`` on; None where it takes a loop."""
-        parts = [part.fold(f"{tiles}[at + 1 + {{}}::{self.width + 1}]") for part in self.parts]
+        parts = [part.fold(f"{tiles}[at + {{}}::{self.width + 1}]", exact=self.ones) for part in self.parts]
         slots = [source for part in parts for source in part or ()]
         if None in parts:
             return None

@@ -54,30 +54,36 @@ Entry = tuple[Any, bytes | None]
 class KeyedStore:
     """A value per key. Values are immutable: change one by `put`."""
 
-    __slots__ = ("_frozen", "_saved", "data", "dirty", "get")
+    __slots__ = ("_frozen", "_saved", "data", "dirty", "get", "put")
 
     def __init__(self) -> None:
         self.data: dict[Any, Any] = {}
         self.dirty: set[Any] = set()
         self.get: Callable[..., Any] = self.data.get
-        self._frozen: set[Any] | None = None
+        self._frozen: set[Any] = set()
         self._saved: dict[Any, Any] = {}
+        self.put = self._putter()
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def put(self, key: Any, value: Any) -> None:
-        """Replace the value of `key`."""
-        if self._frozen is not None and key in self._frozen:
-            self._saved.setdefault(key, self.data.get(key, _MISSING))
-        self.data[key] = value
-        self.dirty.add(key)
+    def _putter(self) -> Callable[[Any, Any], None]:
+        """What replaces a key's value: a function over these very containers, which are emptied, never replaced."""
+        data, dirty, frozen, saved = self.data, self.dirty.add, self._frozen, self._saved
+
+        def put(key: Any, value: Any) -> None:
+            if frozen and key in frozen and key not in saved:
+                saved[key] = data.get(key, _MISSING)
+            data[key] = value
+            dirty(key)
+
+        return put
 
     def pop(self, key: Any, default: Any = None) -> Any:
         """Remove `key` and return its value."""
         if key not in self.data:
             return default
-        if self._frozen is not None and key in self._frozen:
+        if key in self._frozen:
             self._saved.setdefault(key, self.data[key])
         self.dirty.add(key)
         return self.data.pop(key)
@@ -88,16 +94,18 @@ class KeyedStore:
 
     def freeze(self) -> Iterator[Entry]:
         """The entries changed since the last freeze, as they are now, whatever is put while iterating."""
-        frozen, self.dirty, self._saved = self.dirty, set(), {}
-        self._frozen = frozen
-        return self._write(frozen)
+        self._saved.clear()
+        self._frozen.clear()
+        self._frozen |= self.dirty
+        self.dirty.clear()
+        return self._write()
 
-    def _write(self, frozen: set[Any]) -> Iterator[Entry]:
+    def _write(self) -> Iterator[Entry]:
+        frozen, saved, data = self._frozen, self._saved, self.data
         while frozen:
             key = frozen.pop()
-            value = self._saved.pop(key, _MISSING) if key in self._saved else self.data.get(key, _MISSING)
+            value = saved.pop(key) if key in saved else data.get(key, _MISSING)
             yield key, None if value is _MISSING else pack(value)
-        self._frozen = None
 
     def load(self, key: Any, data: bytes) -> None:
         """Put back one entry of a checkpoint."""
@@ -116,13 +124,14 @@ class LogStore:
     twice the living, everything is written anew.
     """
 
-    __slots__ = ("_added", "_chunks", "_next", "_removed", "_rewrite_above", "_written", "data", "get")
+    __slots__ = ("_added", "_chunks", "_next", "_removed", "_rewrite_above", "_written", "data", "get", "pop", "put")
 
     def __init__(self) -> None:
         self.data: dict[Any, Any] = {}
         self.get: Callable[..., Any] = self.data.get
         self._added: dict[Any, Any] = {}
         self._removed: list[Any] = []
+        self.put, self.pop = self._changers()
         self._chunks: deque[tuple[int, deque[Any]]] = deque()
         self._next = 0
         self._written = 0
@@ -131,21 +140,28 @@ class LogStore:
     def __len__(self) -> int:
         return len(self.data)
 
-    def put(self, key: Any, value: Any) -> None:
-        """Append an entry; a key that is there already moves to the end."""
-        if key in self.data:
-            self.pop(key)
-        self.data[key] = value
-        self._added[key] = value
+    def _changers(self) -> tuple[Callable[[Any, Any], None], Callable[..., Any]]:
+        """`put` appends an entry (a key that is there moves to the end), `pop` removes a key and returns its value.
 
-    def pop(self, key: Any, default: Any = None) -> Any:
-        """Remove `key` and return its value."""
-        value = self.data.pop(key, _MISSING)
-        if value is _MISSING:
-            return default
-        if self._added.pop(key, _MISSING) is _MISSING:
-            self._removed.append(key)
-        return value
+        Both are functions over these very containers, which are emptied, never replaced.
+        """
+        data, added, removed = self.data, self._added, self._removed
+        take, forget, note = data.pop, added.pop, removed.append
+
+        def put(key: Any, value: Any) -> None:
+            if key in data:
+                pop(key)
+            data[key] = added[key] = value
+
+        def pop(key: Any, default: Any = None) -> Any:
+            value = take(key, _MISSING)
+            if value is _MISSING:
+                return default
+            if forget(key, _MISSING) is _MISSING:
+                note(key)
+            return value
+
+        return put, pop
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """All entries, oldest first."""
@@ -160,8 +176,9 @@ class LogStore:
             removed, added = [], list(self.data.items())
         else:
             dead = self._dead_chunks()
-            removed, added = self._removed, list(self._added.items())
-        self._removed, self._added = [], {}
+            removed, added = list(self._removed), list(self._added.items())
+        self._removed.clear()
+        self._added.clear()
         return self._write(dead, removed, added)
 
     def _dead_chunks(self) -> list[int]:
