@@ -57,7 +57,7 @@ def audit(
     new_reader: Callable[[], Any],
     topics: Callable[[str], str],
     *,
-    codec: ObjectCodec | None = None,
+    codec: ObjectCodec,
     observe: Callable[[Task], None] = lambda task: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Audit:

@@ -8,6 +8,7 @@ HeadraceError
 │   ├── SpecChanged       the journal was written by another specification, code or environment
 │   ├── Lost              records that recovery or audit needs are gone
 │   └── WrongFormat       nearly all records fail: a format that nobody declared
+├── SnapshotError         a snapshot cannot be made or used (`snapshots`): rebuild by replay
 └── Fault                 the world broke: recover in place, or crash and be restarted
     ├── Aborted           a transaction did not happen: recover from the journal
     ├── Fenced            another worker holds this slot: end at once

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 
 from headrace.streams.deepstack import on_deep_stack
+from headrace.streams.errors import HeadraceError
 from headrace.streams.keys import SigningKey, VerifyKey
 from headrace.streams.pickling import Extra, ForbiddenGlobal, dumps, loads
 
@@ -50,7 +51,7 @@ _LARGEST_PAYLOAD: Final = 4 * 1024**3
 _COMPRESS_FROM: Final = 16_384
 
 
-class SnapshotError(Exception):
+class SnapshotError(HeadraceError):
     """A snapshot cannot be made or used; `reason` is one of `Reason`."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
