@@ -1,0 +1,437 @@
+"""The command line without a broker: what is printed, where, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from headrace.deploy import broker
+from headrace.deploy.broker import BrokerError, Status
+from headrace.streams import cli
+from headrace.streams.commands import output
+from headrace.streams.commands.publish import interleaved
+from headrace.streams.commands.records import last
+from headrace.streams.commands.topics import require
+from headrace.streams.data import Outgoing
+from headrace.streams.errors import Diverged, HeadraceError, TopicError
+from headrace.streams.keys import KeyFileError
+from headrace.streams.log import Record
+from headrace.streams.topics import topic_specs
+from headrace.streams.topology import STAGES, group_of, groups
+from headrace.streams.watchdog import STALLED, Watchdog, stop_on_signals
+from tests.small import small
+
+PIPELINE = "headrace.examples.flights:flights"
+
+
+@pytest.fixture(autouse=True)
+def _no_broker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """No local broker is found, and no variable names one."""
+    monkeypatch.setenv("HEADRACE_DATA_DIR", str(tmp_path / "data"))
+    for name in [
+        name for name in os.environ if name.startswith(("HEADRACE_BOOTSTRAP", "HEADRACE_KAFKA", "HEADRACE_DEBUG"))
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+
+
+def headrace(*args: str, **options: Any) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(cli.main, args, prog_name="headrace", **options)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make `headrace broker status` raise this error."""
+
+    def status(**_: Any) -> Status:
+        raise error
+
+    monkeypatch.setattr(broker, "status", status)
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["--nonsense"], "No such option"),
+        (["run"], "Missing argument 'PIPELINE'"),
+        (["check", "nowhere.py:flights"], "There is no file nowhere.py"),
+        (["check", "nowhere_at_all:flights"], "There is no module nowhere_at_all"),
+        (["check", "headrace.examples.flights:other"], "its pipelines: flights"),
+        (["run", PIPELINE, "--stages", "guess"], "No stage is called guess"),
+        (["run", PIPELINE, "--stages", "validate,train"], "cut the chain at a bar only"),
+        (["run", PIPELINE, "--checkpoint", "soon"], "--checkpoint"),
+        (["run", PIPELINE, "--batch", "0"], "--batch"),
+        (["run", PIPELINE], "No Kafka broker is named and no local one runs"),
+        (["--kafka-config", "/nowhere", "topics", PIPELINE], "There is no file /nowhere"),
+        (["topics", PIPELINE, "--kafka-config", "/nowhere"], "There is no file /nowhere"),
+        (["backtest", PIPELINE, "flights.xls"], "flights.xls is not a kind of file that can be read"),
+        (["backtest", PIPELINE, "nowhere.csv"], "There is no file nowhere.csv"),
+        (["broker", "status", "--instance", "../x"], "--instance: instance must be"),
+        (["tail", PIPELINE, "guesses"], "'guesses' is not one of"),
+        (["dead-letter", "retry", PIPELINE, "x"], "no OFFSET or PARTITION:OFFSET"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_sentence_and_exit_2(args: list[str], said: str):
+    """Nothing on stdout, one line on stderr that names what is wrong, never a traceback."""
+    result = headrace(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HeadraceError("it failed"), 1),
+        (TopicError("it is missing"), 2),
+        (Diverged("other bytes"), 2),
+        (BrokerError("no jars"), 2),
+        (KeyFileError("no key"), 2),
+        (ZeroDivisionError("of ours"), 70),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+    ],
+)
+def test_an_error_ends_with_its_code(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int):
+    """Our own errors carry their code, whatever else happens has one too, and the message is on stderr."""
+    failing(monkeypatch, error)
+    result = headrace("broker", "status")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert str(error) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch):
+    """With --debug the exception comes through."""
+    failing(monkeypatch, TopicError("it is missing"))
+    with pytest.raises(TopicError):
+        headrace("--debug", "broker", "status", catch_exceptions=False)
+
+
+def test_a_secret_in_a_message_is_hidden(monkeypatch: pytest.MonkeyPatch):
+    """What a client says of its configuration is shown without the password."""
+
+    def refuse(self: Any) -> None:
+        raise TopicError("refused: hunter2")
+
+    monkeypatch.setattr("headrace.streams.kafka.Cluster.check", refuse)
+    environ = {"HEADRACE_KAFKA_SASL_PASSWORD": "hunter2", "HEADRACE_BOOTSTRAP": "127.0.0.1:1"}
+    result = headrace("topics", PIPELINE, env=environ)
+    assert "refused: ***" in result.stderr
+    assert "hunter2" not in result.output
+
+
+def test_no_broker_at_the_address_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    """An address where nobody listens is named, with why, and what to do."""
+    monkeypatch.setattr("headrace.streams.kafka.Cluster.check.__defaults__", (0.3,))
+    result = headrace("--bootstrap", "127.0.0.1:1", "topics", PIPELINE)
+    assert result.exit_code == 2
+    assert "No Kafka broker answers at 127.0.0.1:1" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    """`headrace check P | head -1` ends without a word on stderr."""
+    command = f"{sys.executable} -m headrace check {PIPELINE} --json | head -c 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("json_args", [["--json"], ["--json", "-"], ["--json=-"]], ids=" ".join)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_json_goes_to_stdout_alone(json_args: list[str], before: bool):
+    """In each of its forms, before or after the pipeline, stdout holds one JSON object and nothing else."""
+    args = [*json_args, PIPELINE] if before else [PIPELINE, *json_args]
+    result = headrace("check", *args)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["champion"] == "logreg"
+
+
+def test_json_to_a_file_leaves_the_tables(tmp_path: Path):
+    """--json FILE writes the object there, and the tables are printed as without."""
+    file = tmp_path / "out.json"
+    result = headrace("check", PIPELINE, "--json", str(file))
+    assert json.loads(file.read_text())["name"] == "flights"
+    assert "carrier_late_3h" in result.stdout
+
+
+def test_json_to_a_place_that_is_none_is_wrong_use(tmp_path: Path):
+    """A file that cannot be written is one sentence."""
+    result = headrace("check", PIPELINE, "--json", str(tmp_path / "no" / "out.json"))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_tables_are_plain_when_piped():
+    """No colours, no bars, no shortened or wrapped cells."""
+    result = headrace("backtest", PIPELINE, "--limit", "300")
+    assert result.exit_code == 0, result.stderr
+    assert "\x1b" not in result.output
+    assert "features = predictions + refused by the champion" in result.stdout
+    assert result.stderr == ""
+
+
+def test_backtest_reports_counts_laws_and_metrics(tmp_path: Path):
+    """The JSON has the summary's keys, and --output the published records as Parquet."""
+    result = headrace("backtest", PIPELINE, "--limit", "300", "--json", "-", "--output", str(tmp_path / "out"))
+    value = json.loads(result.stdout)
+    assert (value["events"], set(value["models"]), set(value["baselines"])) == (
+        300,
+        {"logreg", "hat"},
+        {"no-change", "prior"},
+    )
+    assert all(value["laws"].values())
+    frames = {file.stem: pd.read_parquet(file) for file in (tmp_path / "out").iterdir()}
+    assert {name: len(frame) for name, frame in frames.items()} == {
+        "predictions": 300,
+        "features": 300,
+        "examples": value["labelled"],
+    }
+    assert frames["predictions"]["columns.origin"].isin(["EWR", "JFK", "LGA"]).all()
+
+
+def test_a_broken_law_is_exit_1(monkeypatch: pytest.MonkeyPatch):
+    """The answer of a backtest whose sums do not add up is no."""
+    monkeypatch.setattr("headrace.streams.summary.Summary.laws", {"law": False})
+    assert headrace("backtest", PIPELINE, "--limit", "50", "--json").exit_code == 1
+
+
+def test_a_broker_that_does_not_run_is_exit_1():
+    """`broker status` answers no by its exit code, and says so in its JSON."""
+    result = headrace("broker", "status", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["running"]) == (1, False)
+
+
+def test_python_m_headrace_is_the_command():
+    """`python -m headrace` calls itself headrace."""
+    done = subprocess.run([sys.executable, "-m", "headrace", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "headrace")
+
+
+def test_a_run_under_another_hash_seed_starts_itself_anew():
+    """A backtest started under a random hash seed goes on under 0, with the same arguments."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
+    command = [sys.executable, "-W", "error", "-m", "headrace", "backtest", PIPELINE, "--limit", "60", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr, json.loads(done.stdout)["events"]) == (0, "", 60)
+
+
+def test_a_python_that_ignores_the_hash_seed_is_told_so():
+    """Under -I the seed cannot be set: one sentence rather than starting anew for ever."""
+    code = "from headrace.streams.cli import main; main()"
+    command = [sys.executable, "-I", "-c", code, "backtest", PIPELINE]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONHASHSEED": "0"}
+    )
+    assert done.returncode == 2
+    assert "Python was told to ignore PYTHONHASHSEED" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (None, "null"),
+        (b"plain \xc3\xa9", "plain é"),
+        (b"\x1b[31m\n\xff", "\\x1b[31m\\n\\xff"),
+        (b"x" * 200, "x" * 120 + "… (200 bytes)"),
+    ],
+)
+def test_payloads_are_escaped_and_shortened(data: bytes | None, shown: str):
+    """What anybody may have sent cannot move the cursor, and fits on a line."""
+    assert output.escaped(data) == shown
+
+
+# -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_interleaved_is_by_time_with_labels_first():
+    """Equal times: labels before events; a stream that goes back in time keeps its own order."""
+    events = [Outgoing(at, None, f"e{at}".encode()) for at in (1, 5, 3, 9)]
+    labels = [Outgoing(at, None, f"l{at}".encode()) for at in (5, 9)]
+    made = [record.value.decode() for _, record in interleaved({"events": events, "labels": labels})]
+    assert made == ["e1", "l5", "e5", "e3", "l9", "e9"]
+
+
+class _Log:
+    """A reader of one partition in which only some offsets hold records."""
+
+    def __init__(self, offsets: list[int], end: int) -> None:
+        self.offsets, self.end = offsets, end
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, self.end
+
+    def stable(self, topic: str, partition: int) -> int:
+        return self.end
+
+    def read(self, topic: str, partition: int, start: int, end: int):
+        yield from (Record(topic, partition, o, None, b"", 0) for o in self.offsets if start <= o < end)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 50])
+def test_last_reaches_past_what_is_no_record(count: int):
+    """Markers and gaps do not count, however many: the last records are found as far back as they lie."""
+    offsets = [1, 2, 3, 4_000]
+    found = [record.offset for record in last(_Log(offsets, 9_000), "t", 0, count)]
+    assert found == offsets[len(offsets) - min(count, 4) :]
+
+
+def test_a_worker_is_refused_topics_that_are_missing_or_wrong():
+    """Missing ones are named with the remedy, wrong ones with setting and value; those that are right pass."""
+    pipeline = small()
+    right = {spec.name: (spec.partitions, dict(spec.config)) for spec in topic_specs(pipeline)}
+
+    def described(existing: dict[str, Any]) -> Any:
+        return SimpleNamespace(describe=lambda names: {name: existing[name] for name in names if name in existing})
+
+    require(described(right), pipeline, ["events", "journal"])
+    with pytest.raises(TopicError, match=r"Missing topics: small\.journal; .*headrace topics PIPELINE --apply"):
+        require(described({k: v for k, v in right.items() if k != "small.journal"}), pipeline, ["events", "journal"])
+    with pytest.raises(TopicError, match=r"small\.state: cleanup\.policy is delete, not compact"):
+        require(described(right | {"small.state": (1, {"cleanup.policy": "delete"})}), pipeline, ["state"])
+    with pytest.raises(TopicError, match=r"small\.events has 3 partitions, not 1"):
+        require(described(right | {"small.events": (3, {})}), pipeline, ["events"])
+
+
+def test_groups_are_every_chain_between_cuts():
+    """Six groups, the lane first, and each is found again by its stages."""
+    found = groups()
+    assert found[0].stages == STAGES
+    assert len({group.name for group in found}) == 6
+    assert [group_of(group.stages) for group in found] == found
+
+
+# -- the ends of a worker ----------------------------------------------------------------------------------------------
+
+
+class _Worker:
+    """What a watchdog sees of a worker."""
+
+    def __init__(self) -> None:
+        self.ticks = self.progress = 0
+        self.ready = self.waiting = True
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+def looked(changes: Any, seconds: int = 25) -> list[tuple[str, int]]:
+    """What a watchdog with 10 s of patience does, looking once a second, each time after `changes` to the worker."""
+    worker, ended = _Worker(), []
+    dog = Watchdog(worker, 10, end=lambda message, code: ended.append((message, code)))
+    for now in range(seconds):
+        changes(worker, now)
+        dog.look(now)
+    return ended
+
+
+def test_a_worker_that_goes_round_and_commits_is_left_alone():
+    """Cycles and commits, even if one takes nine seconds, are progress."""
+    assert looked(lambda w, now: w.__dict__.update(ticks=now // 9, progress=now // 9)) == []
+
+
+def test_a_loop_that_stands_still_is_ended():
+    """No cycle for longer than the patience: exit 70, and the message says so."""
+    ended = looked(lambda w, now: None, 12)
+    assert [code for _, code in ended] == [STALLED]
+    assert "stood still for 10 s" in ended[0][0]
+
+
+def test_work_without_a_commit_is_ended():
+    """The loop turns, records wait, and nothing is committed: that is a stall too."""
+    ended = looked(lambda w, now: w.__dict__.update(ticks=now), 12)
+    assert "committed nothing for 10 s" in ended[0][0]
+
+
+@pytest.mark.parametrize("state", [{"ready": False}, {"waiting": False}])
+def test_an_idle_or_recovering_worker_is_left_alone(state: dict[str, bool]):
+    """Without work there is nothing to commit, and a recovery has its own pace as long as the loop turns."""
+    assert looked(lambda w, now: w.__dict__.update(ticks=now, **state)) == []
+
+
+def test_a_signal_stops_the_worker_within_its_budget():
+    """SIGTERM asks it to stop; when it does not, the process ends with 1 after the budget."""
+    worker, ended = _Worker(), threading.Event()
+    codes: list[int] = []
+
+    def end(message: str, code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    undo = stop_on_signals(worker, 0.01, end=end)
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        assert worker.stopped.is_set()
+        assert ended.wait(10)
+    finally:
+        undo()
+    assert codes == [1]
+
+
+def test_a_worker_that_stops_in_time_is_not_ended():
+    """Undoing cancels the budget and restores the handlers."""
+    before = signal.getsignal(signal.SIGTERM)
+    ended: list[int] = []
+    undo = stop_on_signals(_Worker(), 60, end=lambda message, code: ended.append(code))
+    signal.raise_signal(signal.SIGTERM)
+    undo()
+    assert (ended, signal.getsignal(signal.SIGTERM)) == ([], before)
+    assert not [
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, threading.Timer) and thread.finished.is_set() is False
+    ]
+
+
+def test_a_second_interrupt_ends_at_once():
+    """Ctrl-C twice does not wait for a checkpoint."""
+    ended: list[int] = []
+    undo = stop_on_signals(_Worker(), 60, end=lambda message, code: ended.append(code))
+    try:
+        signal.raise_signal(signal.SIGINT)
+        assert ended == []
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        undo()
+    assert ended == [1]
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch):
+    """On a terminal the bar shows its title; in a pipe nothing is written."""
+
+    class Terminal(io.StringIO):
+        tty = True
+
+        def isatty(self) -> bool:
+            return self.tty
+
+    for tty in (True, False):
+        stream = Terminal()
+        stream.tty = tty
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        with output.progress("backtest", 10) as advance:
+            advance(10)
+        assert ("backtest" in stream.getvalue()) is tty
