@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Entry", "Epoch", "changes", "digest", "read", "spec_hash", "varints", "write"]
+__all__ = ["Entry", "Epoch", "changes", "digest", "numbers", "read", "spec_hash", "varints", "write"]
 
 
 class Epoch(msgspec.Struct, frozen=True, array_like=True, tag="epoch"):
@@ -42,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
     digest: bytes
 
 
+_ABSENT: Any = object()
 _decode: Callable[[bytes], Entry | Epoch] = msgspec.msgpack.Decoder(Entry | Epoch).decode
 write = msgspec.msgpack.Encoder().encode
 
@@ -53,26 +54,35 @@ def read(value: bytes) -> Entry | Epoch:
 
 def digest(outputs: Sequence[tuple[str, bytes | None, bytes | None, Any]]) -> bytes:
     """BLAKE2b of all outputs, their topics, keys, values and headers, in order; nothing can move between fields."""
+    if not outputs:
+        return hashlib.blake2b(write([]), digest_size=16).digest()
+    roles, keys, values, headers = zip(*outputs, strict=True)
+    if None in keys or None in values or any(headers):
+        parts, lengths = _told_apart(outputs)
+    else:
+        parts, lengths = [b""] * (3 * len(outputs)), [0] * (2 * len(outputs))
+        names = {role: role.encode() for role in set(roles)}
+        parts[::3], parts[1::3], parts[2::3] = map(names.__getitem__, roles), keys, values
+        lengths[::2], lengths[1::2] = map(len, keys), map(len, values)
+    parts.append(write(lengths))
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+def _told_apart(outputs: Sequence[tuple[str, bytes | None, bytes | None, Any]]) -> tuple[list[bytes], list[int]]:
+    """All fields and their lengths, where some are absent (-1) or have headers (-2 and less)."""
     parts: list[bytes] = []
     lengths: list[int] = []
     for role, key, value, headers in outputs:
         parts.append(role.encode())
-        if key is None:
-            lengths.append(-1)
-        else:
-            lengths.append(len(key))
-            parts.append(key)
-        if value is None:
-            lengths.append(-1)
-        else:
-            lengths.append(len(value))
-            parts.append(value)
+        for field in (key, value):
+            lengths.append(-1 if field is None else len(field))
+            if field is not None:
+                parts.append(field)
         if headers:
             flat = write(headers)
             lengths.append(-2 - len(flat))
             parts.append(flat)
-    parts.append(write(lengths))
-    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+    return parts, lengths
 
 
 def varints(numbers: Iterable[int]) -> bytes:
@@ -111,6 +121,6 @@ def changes(before: Any, after: Any, path: str = "") -> list[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         out = []
         for key in sorted({*before, *after}):
-            out += changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+            out += changes(before.get(key, _ABSENT), after.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
         return out
     return [] if before == after else [path or "specification"]

@@ -22,7 +22,7 @@ from typing import Any
 from headrace.schemas.records import Input
 from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Lost, SpecChanged
-from headrace.streams.journal import Entry, Epoch, changes
+from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import SnapshotError
@@ -37,7 +37,7 @@ log = logging.getLogger("headrace.recovery")
 
 @dataclass(slots=True)
 class Recovered:
-    """What a recovery found."""
+    """What a recovery found: the checkpoint's journal number, and what had to be replayed since."""
 
     checkpoint_seq: int | None = None
     journal_offset: int = 0
@@ -86,10 +86,9 @@ def recover(
     if marker is None and not entries:
         _first_start(task, reader, committed)
     else:
-        for _ in _replay(task, entries, new_reader, compare=not found.epoch_due):
-            found.replayed += 1
-            if found.replayed % 500 == 0:
-                yield found
+        for records in _replay(task, entries, new_reader, compare=not found.epoch_due):
+            found.replayed += records
+            yield found
         _check_position(task, committed)
     found.seconds = time.monotonic() - began
     task.start()
@@ -149,7 +148,8 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
 
 def _replay(
     task: Task, entries: list[Entry | Epoch], new_reader: Callable[[], Any], *, compare: bool
-) -> Iterator[None]:
+) -> Iterator[int]:
+    """Run the journal; yields the number of records after each entry."""
     batches = [entry for entry in entries if isinstance(entry, Entry)]
     ends = batches[-1].ends if batches else task.positions
     starts = batches[0].starts if batches else task.positions
@@ -162,9 +162,8 @@ def _replay(
                     raise Lost(f"journal record {task.seq} of {task.group.name}/{task.shard} is missing.")
                 task.seq, task.epoch = entry.seq + 1, entry.epoch
                 continue
-            for _ in task.replay(entry, inputs, compare=compare):
-                pass
-            yield from (None for _ in range(len(entry.runs)))
+            task.replay(entry, inputs, compare=compare)
+            yield sum(numbers(entry.runs))
     finally:
         for reader in readers:
             reader.close()
