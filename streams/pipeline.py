@@ -210,9 +210,11 @@ class Pipeline:
                 return y
             raise ValueError("a binary label is a bool")
         if self.task == "multiclass":
-            if type(y) in (str, int, bool):
+            if type(y) in (int, bool) and -(2**63) <= y < 2**63:
                 return y
-            raise ValueError("a multiclass label is a str or an int")
+            if type(y) is str and y.encode() is not None:  # which raises for what is no Unicode text
+                return y
+            raise ValueError("a multiclass label is a str or an int of 64 bits")
         if type(y) in (int, float) and math.isfinite(y):
             return float(y)
         raise ValueError("a regression label is a finite number")

@@ -198,7 +198,7 @@ def test_the_models_of_two_runs_are_not_the_same() -> None:
     ("task", "legal", "illegal"),
     [
         ("binary", [True, False], [1, 0.0, "yes", None]),
-        ("multiclass", ["a", 3, True], [1.5, None, ("a",)]),
+        ("multiclass", ["a", 3, True], [1.5, None, ("a",), 2**63]),
         ("regression", [1, 2.5, -0.0], [True, "1", None, float("nan"), float("inf")]),
     ],
 )
@@ -209,6 +209,12 @@ def test_each_task_has_its_labels(task: str, legal: list[Any], illegal: list[Any
     for y in illegal:
         with pytest.raises(ValueError, match="label is"):
             pipeline.legal_label(y)
+
+
+def test_text_that_no_bytes_can_hold_is_no_label() -> None:
+    """A lone surrogate is refused like any other illegal label, not met when the example is written."""
+    with pytest.raises(ValueError, match="surrogate"):
+        small(task="multiclass").legal_label("\ud800")
 
 
 @pytest.mark.parametrize(
