@@ -1,0 +1,286 @@
+"""The contract of processors, checked on every one of them; a new processor without a scenario fails here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from river import drift, linear_model, preprocessing, tree
+
+import headrace.processors
+from headrace.processors.base import Rejected, StoreSpec
+from headrace.processors.baselines import Baselines
+from headrace.processors.checks import CHECKS, Checked, Scenario
+from headrace.processors.drift import Drift
+from headrace.processors.evaluate import Evaluate
+from headrace.processors.features import count, field, label, mean, time_since_last
+from headrace.processors.featurize import Featurize
+from headrace.processors.join import Early, Join
+from headrace.processors.predict import Predict, plain
+from headrace.processors.train import Train
+from headrace.processors.validate import Validate
+from headrace.schemas.records import Evaluation
+from headrace.streams import pickling
+from headrace.streams.hashing import state_hash
+from headrace.streams.state import Stores
+
+HOUR_MS = 3_600_000
+
+
+class Pickled:
+    """Objects as pickles; snapshots have tests of their own."""
+
+    def seal(self, name: str, value: Any) -> bytes:
+        return pickling.dumps(value)
+
+    def open(self, name: str, data: bytes) -> Any:
+        return pickling.loads(data)
+
+
+def hour(n: int, round_: int = 0) -> int:
+    return (n + 100 * round_) * HOUR_MS
+
+
+# -- scenarios ---------------------------------------------------------------------------------------------------------
+
+
+def event(n: int, round_: int = 0) -> SimpleNamespace:
+    return SimpleNamespace(
+        at=hour(n, round_), shop=f"{'abc'[n % 3]}{round_}", spent=n * 0.5, note="x" if n % 4 else None, late=n % 5 == 0
+    )
+
+
+def featurized(processor: Featurize, state: Any, item: Any) -> Any:
+    x = processor.process(item, item.at, item.at, state)
+    processor.update(processor.outcome_keys(item), item.late, item.at, item.at, state)
+    return x
+
+
+def joined(processor: Join, state: Any, item: Any) -> Any:
+    kind, event_id, time_ms, offset, y = item
+    overtaken = processor.expire(time_ms, state)
+    if kind == "event":
+        return overtaken, processor.process(event_id, (time_ms, offset, "kept"), state)
+    return overtaken, processor.update(event_id, Early(time_ms, offset, 0, y, b"key", None), state)
+
+
+def steps(round_: int = 0) -> list[tuple[Any, ...]]:
+    """Labelled, early, duplicate, corrected, expired, late and orphan ones."""
+    out: list[tuple[Any, ...]] = []
+    for n in range(24):
+        event_id = f"{round_}/{n}"
+        kinds = {0: [("event", True), ("label", True)], 1: [("label", True), ("event", True), ("label", False)]}
+        for kind, y in kinds.get(n % 4, [("event", True)] if n % 4 == 2 else [("label", False)]):
+            out.append((kind, event_id, hour(n, round_), len(out), y))
+        if n >= 6:
+            out.append(("label", f"{round_}/{n - 6}", hour(n, round_), len(out), n % 3 == 0))
+    return out
+
+
+def shifted(item: tuple[Any, ...], round_: int) -> tuple[Any, ...]:
+    kind, event_id, time_ms, offset, y = item
+    return kind, f"{round_}:{event_id}", time_ms + hour(0, round_), offset, y
+
+
+def scored(processor: Evaluate, state: Any, item: Any) -> list[Evaluation]:
+    n, y, answers = item
+    return processor.process(y, answers, n, hour(n), state)
+
+
+def watched(processor: Drift, state: Any, item: Any) -> Any:
+    n, value = item
+    return processor.process(value, hour(n), 0, n, state) or n % 7
+
+
+def based(processor: Baselines, state: Any, item: Any) -> Any:
+    answer = processor.answer(state)
+    processor.update(item, state)
+    return answer
+
+
+def served(processor: Predict, state: Any, item: Any) -> Any:
+    try:
+        return processor.process(plain(item))
+    except (Rejected, ValueError) as error:
+        return str(error)
+
+
+def models() -> tuple[StoreSpec, ...]:
+    return (
+        StoreSpec("a", "cell", lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(), "object"),
+        StoreSpec("b", "cell", lambda: tree.HoeffdingAdaptiveTreeClassifier(grace_period=5, seed=1), "object"),
+    )
+
+
+def trained(processor: Train, state: Any, item: Any) -> Any:
+    x, y = item
+    answers = [state[name].value.predict_proba_one(x) for name in processor.models]
+    return answers, processor.process(x, y, state)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "Validate": Scenario(
+        lambda: Validate(5 * HOUR_MS),
+        lambda processor, state, item: (processor.process(item[0], item[1], state), item[0]),
+        [(n % 7 if n % 3 else n, hour(n)) for n in range(40)],
+        later=lambda item, round_: (item[0] + 1_000 * round_, item[1] + hour(0, round_)),
+    ),
+    "Featurize": Scenario(
+        lambda: Featurize(
+            {
+                "spent": field("spent"),
+                "note": field("note"),
+                "visits": count(by="shop", over="4h"),
+                "late": mean(label(), by="shop", over="6h", tile="2h"),
+                "since": time_since_last(by=("shop", "note"), over="12h"),
+                "all": mean("spent", by=None, over="3h"),
+            },
+            {"at": "long", "shop": "string", "spent": "double", "note": "string"},
+            {"note"},
+            "binary",
+            HOUR_MS,
+        ),
+        featurized,
+        [event(n) for n in range(40)],
+        later=lambda item, round_: event(item.at // HOUR_MS, round_),
+        widened=lambda item: SimpleNamespace(**vars(item), more="new"),
+        narrowed=lambda item: SimpleNamespace(**(vars(item) | {"note": None})),
+    ),
+    "Predict": Scenario(
+        lambda: Predict("binary"),
+        served,
+        [{True: 0.5, False: 0.5}, {True: 0.2, False: 0.8}, {False: 1.0}, True, None, {}, {True: float("nan")}, "yes"],
+    ),
+    "Join": Scenario(lambda: Join(4 * HOUR_MS), joined, steps(), later=shifted),
+    "Train": Scenario(
+        lambda: Train(("a", "b")),
+        trained,
+        [({"u": n % 5 - 2.0, "v": float(n % 3)}, n % 5 > 2) for n in range(40)],
+        narrowed=lambda item: ({"u": item[0]["u"], "w": 1.0}, item[1]),
+        stores=models,
+    ),
+    "Evaluate": Scenario(
+        lambda: Evaluate("binary", ("a", "b"), {"a": "champion", "b": "baseline"}, every=7),
+        scored,
+        [(n, n % 3 == 0, ({True: n % 10 / 10, False: 1 - n % 10 / 10}, None if n % 4 else True)) for n in range(1, 31)],
+        later=lambda item, round_: item,
+    ),
+    "Baselines": Scenario(
+        lambda: Baselines("multiclass"), based, ["a", "b", "a", "c", "c", "b", "a"], later=lambda item, round_: item
+    ),
+    "Drift": Scenario(
+        lambda: Drift("error", drift.ADWIN(clock=1, grace_period=5), topic="t"),
+        watched,
+        [(n, float(n >= 100)) for n in range(150)],
+    ),
+}
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def processors() -> set[str]:
+    """Every class of the room that processes, or asks for stores: what the rules of processors hold for."""
+    found = set()
+    for module in pkgutil.iter_modules(headrace.processors.__path__):
+        loaded = importlib.import_module(f"headrace.processors.{module.name}")
+        for name, value in vars(loaded).items():
+            if inspect.isclass(value) and value.__module__ == loaded.__name__:
+                found |= (
+                    {name} if any(callable(getattr(value, verb, None)) for verb in ("process", "stores")) else set()
+                )
+    return found
+
+
+def checked(name: str) -> Checked:
+    return Checked(SCENARIOS[name], lambda wanted: Stores(wanted, Pickled()), state_hash)
+
+
+def test_every_processor_has_a_scenario() -> None:
+    """A processor that is added without one is noticed."""
+    assert processors() == set(SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), [pytest.param(name, check, id=f"{name}:{check}") for name in SCENARIOS for check in CHECKS]
+)
+def test_the_contract(name: str, check: str) -> None:
+    """Each processor keeps each promise of `headrace.processors.checks`."""
+    getattr(checked(name), check)()
+
+
+def test_the_hash_seed_changes_no_output() -> None:
+    """Outputs and state of every scenario are those of a process with another seed."""
+
+    def said(seed: str) -> dict[str, Any]:
+        code = "import json; from tests.unit import test_checks as t; print(json.dumps(t.hashes()))"
+        here = {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ | here, capture_output=True, text=True)
+        return dict(json.loads(done.stdout))
+
+    assert said("1") == hashes()
+
+
+def hashes() -> dict[str, list[str]]:
+    """By processor: a hash of its outputs and one of its state."""
+    out = {}
+    for name in SCENARIOS:
+        run = checked(name)
+        home, outputs = run.run(SCENARIOS[name].inputs)
+        out[name] = [repr(outputs), state_hash(home.contents())]
+    return out
+
+
+# -- the checks themselves ---------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A processor that breaks every promise, one at a time."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def stores(self) -> tuple[StoreSpec, ...]:
+        return (StoreSpec("kept", "keyed"), StoreSpec("cell", "cell", initial=lambda: [0]))
+
+    def process(self, item: dict[str, Any], state: Any) -> int:
+        cell = state["cell"].value
+        cell[0] += 1
+        if self.how == "configuration_only":
+            self.seen = item
+        if self.how == "input_untouched":
+            item["seen"] = True
+        if self.how == "bounded_memory":
+            state["kept"].put(item["id"], cell[0])
+        if self.how == "new_and_missing_fields":
+            return len(item)
+        if self.how == "seed_stable":
+            return id(cell)
+        if self.how == "restore":
+            self.__dict__["total"] = self.__dict__.get("total", 0) + 1
+            return int(self.__dict__["total"])
+        if self.how == "spread":
+            state["kept"].data[item["id"] % 2] = cell[0]  # behind the store's back
+        return cell[0]
+
+
+@pytest.mark.parametrize("how", CHECKS)
+def test_a_broken_promise_is_noticed(how: str) -> None:
+    """Each check fails on a processor that breaks what it checks."""
+    scenario = Scenario(
+        lambda: Broken(how),
+        lambda processor, state, item: processor.process(item, state),
+        [{"id": n} for n in range(20)],
+        later=lambda item, round_: {"id": item["id"] + 100 * round_},
+        widened=lambda item: item | {"more": 1},
+    )
+    with pytest.raises(AssertionError):
+        getattr(Checked(scenario, lambda wanted: Stores(wanted, Pickled()), state_hash), how)()
