@@ -37,7 +37,7 @@ __all__ = ["Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
 log = logging.getLogger("headrace.kafka")
 
 SLOW_S = 5.0
-"""A commit that takes longer may have been sent again."""
+"""A request that takes longer may have been sent again."""
 
 _FENCED = {
     KafkaError._FENCED,
@@ -302,12 +302,14 @@ class TransactionalProducer:
     Aborting is not offered: an abort soon after a begin is fatal now and then, and a new producer with the same id
     aborts the old transaction all the same.
 
-    `suspicious` says that a commit may have been sent twice (a connection broke, or it was slow): the late copy would end
-    the next transaction, so that one needs a new producer.
+    `suspicious` says that a request of a transaction may have been sent twice (a connection broke meanwhile, or it was
+    slow). The client has no KIP-890: a late copy would end the next transaction, or set offsets back in it, so that one
+    needs a new producer.
     """
 
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
         self.suspicious = False
+        self._open = False
         self._producer = Producer(
             {
                 "linger.ms": 5,
@@ -330,6 +332,7 @@ class TransactionalProducer:
     def begin(self) -> None:
         """Open a transaction."""
         self._call(self._producer.begin_transaction)
+        self._open = True
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
@@ -348,10 +351,9 @@ class TransactionalProducer:
 
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""
-        began = time.monotonic()
         self._call(self._producer.commit_transaction)
-        if time.monotonic() - began > SLOW_S:
-            self.suspicious = True
+        self._producer.poll(0)
+        self._open = False
 
     def poll(self) -> None:
         """Serve callbacks while idle."""
@@ -362,17 +364,19 @@ class TransactionalProducer:
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
 
     def _call(self, function: Callable[..., Any], *args: Any) -> None:
-        deadline = time.monotonic() + 60
+        began = time.monotonic()
+        deadline = began + 60
         while True:
             try:
                 function(*args)
+                self.suspicious |= time.monotonic() - began > SLOW_S
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise _translated(error) from error
 
     def _on_error(self, error: KafkaError) -> None:
-        self.suspicious = True
+        self.suspicious |= self._open
         log.info("producer: %s", error.str())
 
 

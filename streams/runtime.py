@@ -40,6 +40,9 @@ __all__ = ["Settings", "Worker", "group_name", "transactional_id"]
 
 log = logging.getLogger("headrace.runtime")
 
+_CHECKPOINT_S = 20.0
+"""A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -98,7 +101,7 @@ class _Lane:
         self.savepoint_due_at = float("-inf")
         self.savepoint_follows = False
         self.epoch_due = found.epoch_due
-        self.journal_offset = found.journal_offset
+        self.journal_offset = self.journal_seen = found.journal_offset
         self.paused: set[int] = set()
         self.end_offsets: dict[int, int] = {}
         self.waiting_since: float | None = None
@@ -220,9 +223,10 @@ class Worker:
             self._checkpoint_now(lane)
 
     def close(self) -> None:
-        """Release the clients."""
+        """Release the clients; what is in memory may be ahead of the log, so the last revocation must not write it."""
         for lane in [*self.lanes.values(), *self._parked.values()]:
             lane.side.drop()
+        self.lanes, self._parked = {}, {}
         self.producer.drop()
         self.consumer.close()
         self.reader.close()
@@ -348,8 +352,9 @@ class Worker:
         self.observer.committed([(self.lanes[shard].task, p) for shard, p in done], seconds, self._wall_ms())
 
     def _begin(self) -> None:
-        """Open the cycle's transaction."""
-        if _doubtful(self.producer):
+        """Open the cycle's transaction, under a new epoch if a late copy of a request may end it or change it."""
+        if self.producer.suspicious:
+            self.producer.drop()
             self.producer = self.cluster.producer(self.id)
         self.producer.begin()
 
@@ -370,16 +375,24 @@ class Worker:
                 due = now - lane.checkpointed_at >= self.settings.checkpoint_s
                 if due and lane.task.seq != lane.checkpointed_seq:
                     self._begin_checkpoint(lane)
-            elif lane.checkpoint.write(self.settings.checkpoint_entries):
-                self._end_checkpoint(lane)
+            else:
+                late = now - lane.checkpoint_began > _CHECKPOINT_S
+                if lane.checkpoint.write(None if late else self.settings.checkpoint_entries):
+                    self._end_checkpoint(lane)
 
     def _begin_checkpoint(self, lane: _Lane) -> None:
-        hint = max(lane.journal_offset, self.reader.stable(self.topics("journal"), lane.task.shard) - 1)
-        if _doubtful(lane.side):
-            lane.side = self._side(lane.task.shard)
+        """Freeze a lane's state and open the transaction that takes it.
+
+        The journal is to be read from where it stood at the checkpoint before: we have committed since, so our records
+        lie beyond. Where it stands now proves nothing: a successor may write to it already, if we were stopped for
+        long. A new side producer may not be made here either: it would fence that successor.
+        """
+        stable = self.reader.stable(self.topics("journal"), lane.task.shard)
+        lane.journal_offset, lane.journal_seen = lane.journal_seen, stable
+        if lane.side.suspicious:
+            raise Aborted("the last checkpoint's requests may have been sent twice")
         lane.checkpoint_began = self._clock()
         lane.checkpointed_seq = lane.task.seq
-        lane.journal_offset = max(0, hint)
         lane.savepoint_follows = self._clock() >= lane.savepoint_due_at
         lane.checkpoint = Checkpoint(
             lane.task,
@@ -423,7 +436,7 @@ class Worker:
         if lane.checkpoint is not None:
             lane.checkpoint.write(None)
             self._end_checkpoint(lane)
-        if lane.task.seq != lane.checkpointed_seq:
+        if lane.task.seq != lane.checkpointed_seq and not lane.side.suspicious:
             self._begin_checkpoint(lane)
             if lane.checkpoint is not None:
                 lane.checkpoint.write(None)
@@ -477,10 +490,9 @@ class Worker:
         """Bring the assigned tasks to the state that the log says they have, then read on from there."""
         parked, self._parked = self._parked, {}
         lanes: dict[int, _Lane] = {}
-        sides = {shard: parked[shard].side if shard in parked else self._side(shard) for shard in shards}
-        for shard, lane in parked.items():
-            if shard not in sides:
-                lane.side.drop()
+        for lane in parked.values():
+            lane.side.drop()
+        sides = {shard: self._side(shard) for shard in shards}
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
         committed = self.consumer.committed(inputs) if inputs else {}
         for shard in shards:
@@ -489,7 +501,7 @@ class Worker:
             kept = parked.get(shard)
             if kept is not None and list(mine.values()) == kept.task.positions:
                 kept.task.start()
-                lanes[shard] = self._anew(kept)
+                lanes[shard] = self._anew(kept, sides[shard])
                 continue
             task = Task(self.pipeline, self.group, shard, topics=self.topics, codec=self.codec, tolerant=self._tolerant)
             result = Recovered()
@@ -522,8 +534,8 @@ class Worker:
         return lane
 
     @staticmethod
-    def _anew(kept: _Lane) -> _Lane:
-        kept.paused, kept.end_offsets, kept.waiting_since = set(), {}, None
+    def _anew(kept: _Lane, side: Any) -> _Lane:
+        kept.side, kept.paused, kept.end_offsets, kept.waiting_since = side, set(), {}, None
         return kept
 
     def _side(self, shard: int) -> Any:
@@ -557,18 +569,6 @@ class Worker:
         self.producer.commit()
         for lane in due.values():
             lane.epoch_due = False
-
-
-def _doubtful(producer: Any) -> bool:
-    """Whether its last commit may have been sent twice; it is dropped then.
-
-    The client has no KIP-890: a late copy would end the transaction that is open when it arrives. A new producer under
-    the same id has a new epoch, which fences the copy.
-    """
-    producer.poll()
-    if producer.suspicious:
-        producer.drop()
-    return bool(producer.suspicious)
 
 
 def topic_lag(stable: int, committed: int | None) -> int:
