@@ -98,10 +98,18 @@ class Chain:
         }
         self._handlers: tuple[Any, ...] = tuple(handlers[role] for role in group.inputs)
 
-    def process(self, rank: int, item: Input) -> None:
-        """Process one record of the input with this rank; what it makes is appended to the outputs."""
-        self.clock[1][rank] = item[0]
-        self._handlers[rank](item)
+    def process(self, batch: list[tuple[int, Input]]) -> dict[int, Input]:
+        """Process records in this order, each of the input with its rank; what they make is appended to the outputs.
+
+        Answers the last record of each input.
+        """
+        handlers = self._handlers
+        for rank, item in batch:
+            handlers[rank](item)
+        last = dict(batch)
+        for rank, item in last.items():
+            self.clock[1][rank] = item[0]
+        return last
 
     def take(self) -> list[Output]:
         """The outputs since the last call."""

@@ -44,6 +44,8 @@ class Merge:
     def take(self, limit: int) -> Batch:
         """At most `limit` records in merge order; fewer when an input must be waited for, or all are empty."""
         out: Batch = []
+        if len(self.buffers) == 2:
+            self._zip(limit, out)
         buffers, ended = self.buffers, self.ended
         while len(out) < limit:
             best = -1
@@ -65,6 +67,25 @@ class Merge:
             self._gallop(best, others_rank, others_ms, limit, out)
         return out
 
+    def _zip(self, limit: int, out: Batch) -> None:
+        """Take from two inputs, as long as both have records."""
+        (one, other), append = self.buffers, out.append
+        next_one, next_other = one.popleft, other.popleft
+        if not one or not other:
+            return
+        one_ms, other_ms = one[0][0], other[0][0]
+        for _ in range(limit):
+            if one_ms <= other_ms:
+                append((0, next_one()))
+                if not one:
+                    return
+                one_ms = one[0][0]
+            else:
+                append((1, next_other()))
+                if not other:
+                    return
+                other_ms = other[0][0]
+
     def _gallop(self, best: int, others_rank: int, others_ms: int, limit: int, out: Batch) -> None:
         """Take from `best` while its head comes before the best head of the others."""
         buffer = self.buffers[best]
@@ -81,13 +102,19 @@ class Merge:
 
 def runs_of(ranks: Iterable[int], inputs: int) -> list[int]:
     """Run lengths of an interleaving, the ranks taking turns from 0; a skipped turn is a run of 0."""
-    runs: list[int] = [0]
-    turn = 0
+    runs: list[int] = []
+    turn = length = 0
     for rank in ranks:
+        if rank == turn:
+            length += 1
+            continue
+        runs.append(length)
+        turn = (turn + 1) % inputs
         while rank != turn:
             runs.append(0)
             turn = (turn + 1) % inputs
-        runs[-1] += 1
+        length = 1
+    runs.append(length)
     return runs
 
 

@@ -25,24 +25,29 @@ class Source(NamedTuple):
     time_of: Callable[[Any], int]
     far_future_ms: int | None
 
-    def read(
-        self, last_ms: int, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int
-    ) -> Input:
-        """The record with its time; an unreadable one has the time of the record before it."""
-        try:
-            payload = self.decode(value)
-            time_ms = self.time_of(payload)
-        except BadRecord as unreadable:
-            return Input(last_ms, partition, offset, key, value, at_ms, unreadable)
-        if self.far_future_ms is not None and time_ms > at_ms + self.far_future_ms:
-            bad = BadRecord("far_future", "the event time is too far ahead of the record's own time")
-            return Input(last_ms, partition, offset, key, value, at_ms, bad)
-        return Input(time_ms, partition, offset, key, value, at_ms, payload)
+    def reader(self, last_ms: int) -> Callable[[int, int, bytes | None, bytes | None, int], Input]:
+        """``read(partition, offset, key, value, at_ms)``: a record with its time.
+
+        An unreadable one has the time of the record before it, at first `last_ms`.
+        """
+        decode, time_of, far_ms, make = self.decode, self.time_of, self.far_future_ms, tuple.__new__
+
+        def read(partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
+            nonlocal last_ms
+            try:
+                payload = decode(value)
+                time_ms = time_of(payload)
+                if far_ms is not None and time_ms > at_ms + far_ms:
+                    raise BadRecord("far_future", "the event time is too far ahead of the record's own time")
+            except BadRecord as unreadable:
+                return Input(last_ms, partition, offset, key, value, at_ms, unreadable)
+            last_ms = time_ms
+            return make(Input, (time_ms, partition, offset, key, value, at_ms, payload))
+
+        return read
 
 
-def source_of(
-    pipeline: Pipeline, role: str, topic: str, features: FeaturesWire, examples: ExamplesWire
-) -> Source:
+def source_of(pipeline: Pipeline, role: str, topic: str, features: FeaturesWire, examples: ExamplesWire) -> Source:
     """The source for an input with this role."""
     if role == "events":
         decode, time_of = pipeline.event_decoder()

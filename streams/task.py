@@ -50,30 +50,37 @@ class Processed(NamedTuple):
 
 
 class Intake:
-    """Turns an input's records into `Input`s, and notices a format that nobody declared."""
+    """Turns an input's records into `Input`s, and notices a format that nobody declared.
+
+    `read(partition, offset, key, value, at_ms)` is one record with its time; it raises `WrongFormat` when the first 200
+    and all but a few are unreadable.
+    """
 
     def __init__(self, chain: Chain, rank: int, *, tolerant: bool = False) -> None:
         self._source = chain.sources[rank]
-        self.last_ms: int = chain.clock[1][rank]
-        self._tolerant = tolerant
-        self._good = 0
         self._bad: list[bytes] = []
+        read = self._source.reader(chain.clock[1][rank])
+        self.read = read if tolerant else self._suspicious(read)
 
-    def read(self, partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
-        """One record with its time; raises `WrongFormat` when the first 200 and all but a few are unreadable."""
-        item = self._source.read(self.last_ms, partition, offset, key, value, at_ms)
-        self.last_ms = item.time_ms
-        if type(item.payload) is BadRecord and not self._tolerant:
-            self._suspect(item)
-        else:
-            self._good += 1
-        return item
+    def _suspicious(self, read: Callable[..., Input]) -> Callable[..., Input]:
+        good, suspect = 0, self._suspect
 
-    def _suspect(self, item: Input) -> None:
+        def watched(partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
+            nonlocal good
+            item = read(partition, offset, key, value, at_ms)
+            if type(item[6]) is BadRecord:
+                suspect(item, good)
+            else:
+                good += 1
+            return item
+
+        return watched
+
+    def _suspect(self, item: Input, good: int) -> None:
         self._bad.append(item.value or b"")
-        if len(self._bad) >= _SAMPLE and self._good * 50 < len(self._bad):
+        if len(self._bad) >= _SAMPLE and good * 50 < len(self._bad):
             raise WrongFormat(
-                f"{len(self._bad)} of the first {len(self._bad) + self._good} records of {self._source.topic} cannot "
+                f"{len(self._bad)} of the first {len(self._bad) + good} records of {self._source.topic} cannot "
                 f"be read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. "
                 "Declare that format, or pass --keep-going to dead-letter them."
             )
@@ -114,11 +121,11 @@ class Task:
         """Empty buffers, to be fed from `positions` on; also after a restore."""
         self.chain.bind()
         self.merge = Merge(len(self.group.inputs))
-        self.intakes = [Intake(self.chain, rank, tolerant=self._tolerant) for rank in range(len(self.group.inputs))]
+        self.feeds = [self._feed(rank) for rank in range(len(self.group.inputs))]
 
     def feed(self, rank: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
         """A record arrived on the input with this rank."""
-        self.merge.feed(rank, self.intakes[rank].read(self.shard, offset, key, value, at_ms))
+        self.feeds[rank](offset, key, value, at_ms)
 
     def run(self, limit: int) -> Processed | None:
         """Process the next batch in merge order, or None when there is none to be had yet."""
@@ -127,7 +134,7 @@ class Task:
             return None
         starts = list(self.positions)
         outputs = self._process(batch)
-        runs = varints(runs_of((rank for rank, _ in batch), len(starts)))
+        runs = varints(runs_of([rank for rank, _ in batch], len(starts)))
         entry = Entry(self.seq, self.epoch, starts, list(self.positions), runs, len(outputs), digest(outputs))
         self.seq += 1
         return Processed(batch, outputs, entry)
@@ -176,10 +183,18 @@ class Task:
         self.chain.bind()
         self.seq, self.epoch, self.positions = marker["seq"], marker["epoch"], list(marker["positions"])
 
+    def _feed(self, rank: int) -> Callable[[int, bytes | None, bytes | None, int], None]:
+        """`feed` for one input, its look-ups done once."""
+        read = Intake(self.chain, rank, tolerant=self._tolerant).read
+        shard, append, ended = self.shard, self.merge.buffers[rank].append, self.merge.ended
+
+        def feed(offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
+            append(read(shard, offset, key, value, at_ms))
+            ended[rank] = False
+
+        return feed
+
     def _process(self, batch: Batch) -> list[Output]:
-        process = self.chain.process
-        positions = self.positions
-        for rank, item in batch:
-            process(rank, item)
-            positions[rank] = item.offset + 1
+        for rank, item in self.chain.process(batch).items():
+            self.positions[rank] = item.offset + 1
         return self.chain.take()
