@@ -17,9 +17,19 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from headrace.schemas.avro_reader import record_decoder
 from headrace.schemas.contract import Field, Schema, load_schema
 from headrace.schemas.faults import fault_of_value
-from headrace.schemas.varint import ENDS, int_bytes, long_bytes, long_table
+from headrace.schemas.varint import ENDS, HEADS, high_parts, int_bytes, long_bytes, long_table
 
-__all__ = ["Access", "canonical", "plain", "record_decoder", "record_encoder", "single_object"]
+__all__ = [
+    "Access",
+    "canonical",
+    "encoding_space",
+    "expressions",
+    "fields_of",
+    "plain",
+    "record_decoder",
+    "record_encoder",
+    "single_object",
+]
 
 Access = Literal["attr", "item"]
 Fields = Schema | Mapping[str, Any] | Iterable[Field | Mapping[str, Any]]
@@ -37,28 +47,9 @@ def record_encoder(fields: Fields, access: Access = "attr") -> Callable[[Any], b
     """
     if access not in get_args(Access):
         raise ValueError(f"access is {access!r}; legal are attr, item")
-    wanted = _fields_of(fields)
-    space: dict[str, Any] = {
-        "join": b"".join,
-        "table": long_table(),
-        "int_": int_bytes,
-        "long_": long_bytes,
-        "bytes_": _bytes,
-    }
-    parts: list[str] = []
-    at = 0
-    while at < len(wanted):
-        run = at
-        while run < len(wanted) and wanted[run].kind in _PACKED and not wanted[run].nullable:
-            run += 1
-        if run > at:
-            layout = struct.Struct("<" + "".join(_PACKED[field.kind] for field in wanted[at:run]))
-            space[f"pack{at}"] = layout.pack
-            parts.append(f"pack{at}({', '.join(_read(field, access, space) for field in wanted[at:run])})")
-            at = run
-        else:
-            parts.append(_part(wanted[at], at, access, space))
-            at += 1
+    wanted = fields_of(fields)
+    space = encoding_space()
+    parts = expressions(wanted, lambda field: _read(field, access, space), space)
     body = parts[0] if len(parts) == 1 else f"join(({', '.join(parts)}))"
 
     def refuse(record: Any, error: Exception) -> NoReturn:
@@ -78,6 +69,55 @@ def record_encoder(fields: Fields, access: Access = "attr") -> Callable[[Any], b
     return encode
 
 
+def encoding_space() -> dict[str, Any]:
+    """What the source made by `expressions` refers to, whatever the fields."""
+    return {
+        "join": b"".join,
+        "table": long_table(),
+        "heads": HEADS,
+        "rest": high_parts(),
+        "int_": int_bytes,
+        "long_": long_bytes,
+        "bytes_": _bytes,
+    }
+
+
+def expressions(
+    fields: tuple[Field, ...],
+    read: Callable[[Field], str],
+    space: dict[str, Any],
+    mark: str = "",
+    keep: Mapping[str, str] | None = None,
+    kept: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Source of the bytes of `fields`, in parts; `read` answers the source of a field's value.
+
+    What it refers to is put into `space`, under names that end in `mark` and a number. The bytes of a field in `keep`
+    are given that name, those of a field in `kept` have it already.
+    """
+    keep, kept = keep or {}, kept or {}
+    parts: list[str] = []
+    at = 0
+    while at < len(fields):
+        run = at
+        while run < len(fields) and fields[run].kind in _PACKED and not fields[run].nullable:
+            run += 1
+        name = fields[at].name
+        if name in kept:
+            parts.append(kept[name])
+            at += 1
+        elif run > at:
+            layout = struct.Struct("<" + "".join(_PACKED[field.kind] for field in fields[at:run]))
+            space[f"pack{mark}{at}"] = layout.pack
+            parts.append(f"pack{mark}{at}({', '.join(read(field) for field in fields[at:run])})")
+            at = run
+        else:
+            part = _part(fields[at], f"{mark}{at}", read(fields[at]), space)
+            parts.append(f"({keep[name]} := {part})" if name in keep else part)
+            at += 1
+    return parts
+
+
 def single_object(schema: Schema | Mapping[str, Any]) -> bytes:
     """The ten bytes before a record in Avro's single-object encoding: C3 01 and the schema's fingerprint."""
     return b"\xc3\x01" + bytes.fromhex(fingerprint(canonical(schema), "CRC-64-AVRO"))
@@ -95,7 +135,7 @@ def plain(schema: Any) -> Any:
     return [plain(value) for value in schema] if isinstance(schema, (list, tuple)) else schema
 
 
-def _fields_of(fields: Fields) -> tuple[Field, ...]:
+def fields_of(fields: Fields) -> tuple[Field, ...]:
     if isinstance(fields, (Schema, Mapping)):
         return load_schema(fields).fields
     listed = list(fields)
@@ -116,9 +156,8 @@ def _read(field: Field, access: Access, space: dict[str, Any]) -> str:
     return f"get({name!r})" if field.nullable else f"record[{name!r}]"
 
 
-def _part(field: Field, at: int, access: Access, space: dict[str, Any]) -> str:
-    """The expression for one field; what it refers to goes into `space`."""
-    value = _read(field, access, space)
+def _part(field: Field, at: str, value: str, space: dict[str, Any]) -> str:
+    """The source of one field, whose value is `value`; what it refers to goes into `space`."""
     null, prefix = b"", b""
     if field.nullable:
         null, prefix = (b"\x00", b"\x02") if field.null_first else (b"\x02", b"\x00")
@@ -141,7 +180,13 @@ def _part(field: Field, at: int, access: Access, space: dict[str, Any]) -> str:
     if field.kind == "bytes":
         written = "bytes_(v)"
     else:
-        written = f"(table[v] if 0 <= v < {len(long_table())} else {field.kind}_(v))"
+        small = len(long_table())
+        written = f"(table[v] if 0 <= v < {small} else {field.kind}_(v))"
+        if field.kind == "long":
+            written = (
+                f"(table[v] if 0 <= v < {small} else "
+                f"heads[v << 1 & {len(HEADS) - 1}] + rest[v >> 13] if 0 < v < {1 << 62} else long_(v))"
+            )
     if not field.nullable:
         return written.replace("v", f"(v := {value})", 1) if field.kind == "bytes" else _with_value(written, value)
     space[f"null{at}"], space[f"prefix{at}"] = null, prefix

@@ -6,27 +6,35 @@ declared columns and the computed features are nested records, so that equal nam
 
 from __future__ import annotations
 
+import keyword
 import re
-import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from headrace.schemas.avro import record_decoder, record_encoder, single_object
-from headrace.schemas.varint import long_bytes
+from headrace.schemas.avro import encoding_space, expressions, fields_of, record_decoder, single_object
+from headrace.schemas.contract import Field
 from headrace.schemas.wire import BadRecord
 
 __all__ = ["ExamplesWire", "FeaturesWire"]
 
-_BOOLEAN = {False: b"\x00", True: b"\x01"}
-_DOUBLE = struct.Struct("<d")
 _LABELS = {"binary": "boolean", "multiclass": "string", "regression": "double"}
 
 
 class FeaturesWire:
-    """`P.features`: what was known about an event when it was predicted."""
+    """`P.features`: what was known about an event when it was predicted.
+
+    `time_field` is the column that holds the event time as it is published, where there is one.
+    """
 
     def __init__(
-        self, pipeline: str, id_field: Mapping[str, Any], event: Sequence[Any], features: Sequence[Any]
+        self,
+        pipeline: str,
+        id_field: Mapping[str, Any],
+        event: Sequence[Any],
+        features: Sequence[Any],
+        *,
+        time_field: str | None = None,
     ) -> None:
         head = [
             {"name": "event_id", "type": id_field["type"], "doc": "the event's id"},
@@ -44,26 +52,19 @@ class FeaturesWire:
             ],
         }
         self._header = single_object(self.schema)
-        self._id = _text if id_field["type"] == "string" else long_bytes
-        self._event = record_encoder(list(event), "attr")
-        self._features = record_encoder(list(features), "item")
-        self._decode = record_decoder(self.schema)
-
-    def encode(
-        self, event_id: Any, time_ms: int, partition: int, offset: int, event: Any, x: Mapping[str, Any]
-    ) -> bytes:
-        """The bytes of one record; `event` has the declared columns as attributes."""
-        return b"".join(
-            (
-                self._header,
-                self._id(event_id),
-                long_bytes(time_ms),
-                long_bytes(partition),
-                long_bytes(offset),
-                self._event(event),
-                self._features(x),
-            )
+        same = {"event_id": str(id_field["name"])} | ({} if time_field is None else {"time_ms": time_field})
+        self.encode = _nested(
+            self._header,
+            "event_id, time_ms, partition, offset, event, x",
+            [
+                (head, lambda field: field.name),
+                (event, lambda field: _attribute("event", field.name)),
+                (features, partial(_item, "x")),
+            ],
+            same,
         )
+        """``encode(event_id, time_ms, partition, offset, event, x)``: one record; `event` has columns as attributes."""
+        self._decode = record_decoder(self.schema)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """What `encode` was given, missing features absent; anything else is a BadRecord."""
@@ -98,30 +99,12 @@ class ExamplesWire:
             ],
         }
         self._header = single_object(self.schema)
-        self._id = _text if id_field["type"] == "string" else long_bytes
-        self._label: Callable[[Any], bytes] = {"boolean": _BOOLEAN.__getitem__, "string": _text, "double": _DOUBLE.pack}[label]
-        self._features = record_encoder(list(features), "item")
-        self._decode = record_decoder(self.schema)
-
-    def encode(self, head: tuple[Any, ...], x: Mapping[str, Any]) -> bytes:
-        """The bytes of one record; `head` holds the values before the features, in the order of the schema."""
-        n, event_id, time_ms, label_time_ms, partition, offset, model, label, prediction, probability = head
-        return b"".join(
-            (
-                self._header,
-                long_bytes(n),
-                self._id(event_id),
-                long_bytes(time_ms),
-                long_bytes(label_time_ms),
-                long_bytes(partition),
-                long_bytes(offset),
-                b"\x00" if model is None else b"\x02" + _text(model),
-                self._label(label),
-                b"\x00" if prediction is None else b"\x02" + self._label(prediction),
-                b"\x00" if probability is None else b"\x02" + _DOUBLE.pack(probability),
-                self._features(x),
-            )
+        names = ", ".join(str(field["name"]) for field in head)
+        self.encode = _nested(
+            self._header, f"{names}, x", [(head, partial(_value, task)), (features, partial(_item, "x"))]
         )
+        """``encode(n, event_id, ..., probability, x)``: one record; the features come last."""
+        self._decode = record_decoder(self.schema)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """One example as a dict; anything else is a BadRecord."""
@@ -130,9 +113,43 @@ class ExamplesWire:
         return record
 
 
-def _text(value: Any) -> bytes:
-    data = str(value).encode()
-    return long_bytes(len(data)) + data
+def _nested(
+    header: bytes,
+    arguments: str,
+    records: Sequence[tuple[Sequence[Any], Callable[[Field], str]]],
+    same: Mapping[str, str] | None = None,
+) -> Callable[..., bytes]:
+    """A function of `arguments` that writes records one after the other: their fields, and where a field's value is.
+
+    `same` names fields of the first record whose bytes are those of a field of the second.
+    """
+    space = encoding_space() | {"header": header}
+    parts = ["header"]
+    for number, (fields, read) in enumerate(records):
+        keep = {name: f"{name}_bytes" for name in same or {}} if number == 0 else {}
+        kept = {other: f"{name}_bytes" for name, other in (same or {}).items()} if number == 1 else {}
+        parts += expressions(fields_of(fields), read, space, f"{number}_", keep, kept)
+    exec(
+        compile(f"def encode({arguments}):\n    return join(({', '.join(parts)},))", "<record encoder>", "exec"), space
+    )
+    encode: Callable[..., bytes] = space["encode"]
+    return encode
+
+
+def _value(task: str, field: Field) -> str:
+    """A value of an example's head: labels are text in a multiclass pipeline."""
+    if task != "multiclass" or field.name not in ("label", "prediction"):
+        return field.name
+    return f"None if {field.name} is None else str({field.name})" if field.nullable else f"str({field.name})"
+
+
+def _attribute(name: str, field: str) -> str:
+    return f"getattr({name}, {field!r})" if keyword.iskeyword(field) else f"{name}.{field}"
+
+
+def _item(name: str, field: Field) -> str:
+    """A feature; one that may be missing is absent then."""
+    return f"{name}.get({field.name!r})" if field.nullable else f"{name}[{field.name!r}]"
 
 
 def avro_name(name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from operator import index
 
-__all__ = ["ENDS", "int_bytes", "long_bytes", "long_table", "read_more"]
+__all__ = ["ENDS", "HEADS", "high_parts", "int_bytes", "long_bytes", "long_table", "read_more"]
 
 _BASE = 1 << 14
 ENDS: tuple[bytes, ...] = tuple(
     bytes((u,)) if u < 128 else bytes((u & 127 | 128, u >> 7)) for u in range(_BASE)
 )  # the last one or two bytes of a number
-_HEADS: tuple[bytes, ...] = tuple(bytes((u & 127 | 128, u >> 7 | 128)) for u in range(_BASE))  # two bytes, more follow
+HEADS: tuple[bytes, ...] = tuple(bytes((u & 127 | 128, u >> 7 | 128)) for u in range(_BASE))  # two bytes, more follow
 _MASK = _BASE - 1
 
 
@@ -24,12 +24,12 @@ def long_bytes(value: int) -> bytes:
     if u < _BASE:
         return ENDS[u]
     if u < 1 << 28:
-        return _HEADS[u & _MASK] + ENDS[u >> 14]
+        return HEADS[u & _MASK] + ENDS[u >> 14]
     if u < 1 << 42:
-        return _HEADS[u & _MASK] + _HEADS[u >> 14 & _MASK] + ENDS[u >> 28]
-    head = _HEADS[u & _MASK] + _HEADS[u >> 14 & _MASK] + _HEADS[u >> 28 & _MASK]
+        return HEADS[u & _MASK] + HEADS[u >> 14 & _MASK] + ENDS[u >> 28]
+    head = HEADS[u & _MASK] + HEADS[u >> 14 & _MASK] + HEADS[u >> 28 & _MASK]
     u >>= 42
-    return head + (ENDS[u] if u < _BASE else _HEADS[u & _MASK] + ENDS[u >> 14])
+    return head + (ENDS[u] if u < _BASE else HEADS[u & _MASK] + ENDS[u >> 14])
 
 
 def int_bytes(value: int) -> bytes:
@@ -44,6 +44,28 @@ def int_bytes(value: int) -> bytes:
 def long_table() -> tuple[bytes, ...]:
     """The bytes of 0, 1, 2, ... as far as two bytes reach."""
     return ENDS[::2]
+
+
+def high_parts() -> dict[int, bytes]:
+    """What follows `HEADS`: the bytes of each number, zigzag already and without its 14 lowest bits."""
+    return _HighParts()
+
+
+class _HighParts(dict[int, bytes]):
+    """The bytes that follow the first two of a number, by what is left of it: made when asked for, and then kept.
+
+    Times and offsets of records that follow one another differ in their low bits only.
+    """
+
+    def __missing__(self, high: int) -> bytes:
+        if len(self) >= _BASE:
+            self.clear()
+        parts, left = [], high
+        while left >= _BASE:
+            parts.append(HEADS[left & _MASK])
+            left >>= 14
+        made = self[high] = b"".join((*parts, ENDS[left]))
+        return made
 
 
 def read_more(data: bytes, at: int, first: int) -> tuple[int, int]:

@@ -194,8 +194,8 @@ class Back:
             n = progress[0] = progress[0] + 1
             if progress[1] is None or time_ms > progress[1]:
                 progress[1] = time_ms
-            head = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability)
-            publish(("examples", key, encode(head, x), None))
+            values = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x)
+            publish(("examples", key, encode(*values), None))
             for evaluation in score(y, answers, n, time_ms, scores):
                 publish(("evaluations", evaluation.model.encode(), _json(evaluation), None))
             if see_error is not None:

@@ -64,7 +64,9 @@ class Chain:
         event_fields = list(pipeline.event_schema.avro["fields"])
         id_field = next(field for field in event_fields if field["name"] == pipeline.events.id)
         features = pipeline.featurize.fields()
-        self.features_wire = FeaturesWire(pipeline.name, id_field, event_fields, features)
+        time = pipeline.event_schema.field(pipeline.events.time)
+        whole = time.name if time.logical == "timestamp-millis" else None
+        self.features_wire = FeaturesWire(pipeline.name, id_field, event_fields, features, time_field=whole)
         self.examples_wire = ExamplesWire(pipeline.name, pipeline.task, id_field, features)
         self.sources = tuple(
             source_of(pipeline, role, self.topic(role), self.features_wire, self.examples_wire) for role in group.inputs
