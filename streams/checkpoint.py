@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
+from headrace.streams import failpoints
 from headrace.streams.state import pack, unpack
 from headrace.streams.task import Task, Version
 
@@ -54,7 +55,9 @@ class Checkpoint:
             self._marker["outputs"] = outputs
         self.written = 0
         self.bytes = 0
+        failpoints.hit("checkpoint.frozen")
         self._producer.begin()
+        failpoints.hit("checkpoint.begun")
 
     def write(self, limit: int | None) -> bool:
         """Write up to `limit` entries (None: all); True when the marker is written and the transaction committed."""
@@ -63,10 +66,13 @@ class Checkpoint:
             self._send(pack((self._group, *key)), value)
             count += 1
         self.written += count
+        failpoints.hit("checkpoint.entries")
         if limit is not None and count == limit:
             return False
         self._send(pack((self._group, MARKER)), pack(self._marker))
+        failpoints.hit("checkpoint.marked")
         self._producer.commit()
+        failpoints.hit("checkpoint.done")
         return True
 
     def _send(self, key: bytes, value: bytes | None) -> None:

@@ -1,6 +1,6 @@
 """Failpoints: named places in the worker at which a test can have the process die, at the n-th pass.
 
-`HEADRACE_FAILPOINT="commit.sent:3"` kills the process by SIGKILL at its third pass through `hit("commit.sent")`. Unset,
+`HEADRACE_FAILPOINT="commit.done:3"` kills the process by SIGKILL at its third pass through `hit("commit.done")`. Unset,
 `hit` is a function that does nothing, and the places lie on the way of transactions and batches, not of records.
 """
 
@@ -14,7 +14,18 @@ __all__ = ["SITES", "VARIABLE", "arm", "hit"]
 
 VARIABLE = "HEADRACE_FAILPOINT"
 
-SITES: tuple[str, ...] = ()
+SITES: tuple[str, ...] = (
+    *("open.fenced", "open.joining", "assign.begun"),
+    *("recover.begun", "recover.sides", "recover.committed", "recover.state", "recover.journal"),
+    *("recover.replaying", "recover.replayed", "resume.begun", "resume.sought"),
+    *("epoch.begun", "epoch.sent", "epoch.offsets", "epoch.done"),
+    *("cycle.fetched", "cycle.processed", "commit.begun", "commit.outputs", "commit.journaled", "commit.offsets"),
+    "commit.done",
+    *("checkpoint.due", "checkpoint.frozen", "checkpoint.begun", "checkpoint.entries", "checkpoint.marked"),
+    "checkpoint.done",
+    *("savepoint.begun", "savepoint.marked", "savepoint.done"),
+    *("revoke.begun", "revoke.parked", "rebuild.begun", "rebuild.fenced", "finish.begun", "finish.done"),
+)
 """Every place there is."""
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.schemas.records import Input
+from headrace.streams import failpoints
 from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Lost, SpecChanged
 from headrace.streams.journal import Entry, Epoch, changes, numbers
@@ -68,6 +69,7 @@ def recover(
         marker = None
     if marker is not None:
         found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
+    failpoints.hit("recover.state")
     yield found
     last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     entries: list[Entry | Epoch] = []
@@ -80,6 +82,7 @@ def recover(
         entries.append(entry)
         if isinstance(entry, Epoch):
             last = Version(entry.spec_hash, entry.spec, entry.environment)
+    failpoints.hit("recover.journal")
     yield found
     found.journalled = len(entries)
     found.epoch_due = _check_version(last, version, accept_change)
@@ -88,7 +91,9 @@ def recover(
     else:
         for records in _replay(task, entries, new_reader, compare=not found.epoch_due):
             found.replayed += records
+            failpoints.hit("recover.replaying")
             yield found
+        failpoints.hit("recover.replayed")
         _check_position(task, committed)
     found.seconds = time.monotonic() - began
     task.start()

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import Aborted, Fault, HeadraceError
 from headrace.streams.journal import write
@@ -180,11 +181,13 @@ class Worker:
     def open(self) -> None:
         """Fence this slot's predecessor, then join the group."""
         self.producer = self.cluster.producer(self.id)
+        failpoints.hit("open.fenced")
         self.reader = self.cluster.reader()
         self.consumer = self.cluster.consumer(
             self.group_name, self.id, on_assign=self._on_assign, on_revoke=self._on_revoke
         )
         self.consumer.subscribe([self.topics(role) for role in self.group.inputs])
+        failpoints.hit("open.joining")
 
     @property
     def group_name(self) -> str:
@@ -219,8 +222,10 @@ class Worker:
 
     def finish(self) -> None:
         """Checkpoint what there is, so that the successor has nothing to replay."""
+        failpoints.hit("finish.begun")
         for lane in self.lanes.values():
             self._checkpoint_now(lane)
+        failpoints.hit("finish.done")
 
     def close(self) -> None:
         """Release the clients; what is in memory may be ahead of the log, so the last revocation must not write it."""
@@ -241,9 +246,11 @@ class Worker:
             if self._assigned is not None or self._recovering is not None:
                 self._recover_step()
                 return
+            failpoints.hit("cycle.fetched")
             self._end_inputs()
             done = self._process()
             if done:
+                failpoints.hit("cycle.processed")
                 self._commit(done)
             else:
                 self.observer.idle()
@@ -340,13 +347,17 @@ class Worker:
         """Steps 3 to 7: all of these batches take effect, or none."""
         began = self._clock()
         self._begin()
+        failpoints.hit("commit.begun")
         offsets: dict[tuple[str, int], int] = {}
         for shard, processed in done:
             self._publish(shard, processed)
             for role, position in zip(self.group.inputs, processed.entry.ends, strict=True):
                 offsets[self.topics(role), shard] = position
+        failpoints.hit("commit.journaled")
         self.producer.offsets(offsets, self.consumer.metadata())
+        failpoints.hit("commit.offsets")
         self.producer.commit()
+        failpoints.hit("commit.done")
         self.progress += 1
         seconds = self._clock() - began
         self.observer.committed([(self.lanes[shard].task, p) for shard, p in done], seconds, self._wall_ms())
@@ -363,6 +374,7 @@ class Worker:
         names = {role: self.topics(role) for role in self.group.outputs}
         for role, key, value, headers in processed.outputs:
             send(names[role], shard, key, value, headers)
+        failpoints.hit("commit.outputs")
         send(self.topics("journal"), shard, self.group.name.encode(), write(processed.entry))
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
@@ -387,6 +399,7 @@ class Worker:
         lie beyond. Where it stands now proves nothing: a successor may write to it already, if we were stopped for
         long. A new side producer may not be made here either: it would fence that successor.
         """
+        failpoints.hit("checkpoint.due")
         stable = self.reader.stable(self.topics("journal"), lane.task.shard)
         lane.journal_offset, lane.journal_seen = lane.journal_seen, stable
         if lane.side.suspicious:
@@ -445,11 +458,13 @@ class Worker:
     # -- assignment and recovery ---------------------------------------------------------------------------------
 
     def _on_assign(self, partitions: list[tuple[str, int]]) -> None:
+        failpoints.hit("assign.begun")
         self._held = self._assigned = sorted({shard for _, shard in partitions})
         self._recovering = None
 
     def _on_revoke(self, partitions: list[tuple[str, int]]) -> None:
         """What is in memory may come back untouched; meanwhile a checkpoint spares the next owner a replay."""
+        failpoints.hit("revoke.begun")
         self.ready = False
         self._held = self._assigned = self._recovering = None
         for shard, lane in self.lanes.items():
@@ -461,10 +476,12 @@ class Worker:
                 continue
             self._parked[shard] = lane
         self.lanes = {}
+        failpoints.hit("revoke.parked")
         self.observer.assigned([])
 
     def _rebuild(self, reason: str) -> None:
         """A transaction failed: drop the producer and everything in memory, and come back from the log."""
+        failpoints.hit("rebuild.begun")
         log.warning("recovering after: %s", reason)
         self.observer.aborted(reason)
         self.ready = False
@@ -473,6 +490,7 @@ class Worker:
             lane.side.drop()
         self.lanes = {}
         self.producer = self.cluster.producer(self.id)
+        failpoints.hit("rebuild.fenced")
         self._assigned, self._recovering = self._held, None
 
     def _recover_step(self) -> None:
@@ -488,13 +506,16 @@ class Worker:
 
     def _recover(self, shards: list[int]) -> Iterator[None]:
         """Bring the assigned tasks to the state that the log says they have, then read on from there."""
+        failpoints.hit("recover.begun")
         parked, self._parked = self._parked, {}
         lanes: dict[int, _Lane] = {}
         for lane in parked.values():
             lane.side.drop()
         sides = {shard: self._side(shard) for shard in shards}
+        failpoints.hit("recover.sides")
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
         committed = self.consumer.committed(inputs) if inputs else {}
+        failpoints.hit("recover.committed")
         for shard in shards:
             yield
             mine = {topic: offset for (topic, partition), offset in committed.items() if partition == shard}
@@ -543,6 +564,7 @@ class Worker:
 
     def _resume(self, lanes: dict[int, _Lane]) -> None:
         self.lanes = lanes
+        failpoints.hit("resume.begun")
         self._open_epochs()
         self.consumer.seek(
             {
@@ -551,6 +573,7 @@ class Worker:
                 for rank, role in enumerate(self.group.inputs)
             }
         )
+        failpoints.hit("resume.sought")
         self.observer.assigned(sorted(lanes))
 
     def _open_epochs(self) -> None:
@@ -559,14 +582,18 @@ class Worker:
         if not due:
             return
         self._begin()
+        failpoints.hit("epoch.begun")
         offsets = {}
         for shard, lane in due.items():
             epoch = lane.task.open_epoch(self.version, first=lane.task.seq == 0)
             self.producer.send(self.topics("journal"), shard, self.group.name.encode(), write(epoch))
             for rank, role in enumerate(self.group.inputs):
                 offsets[self.topics(role), shard] = lane.task.positions[rank]
+        failpoints.hit("epoch.sent")
         self.producer.offsets(offsets, self.consumer.metadata())
+        failpoints.hit("epoch.offsets")
         self.producer.commit()
+        failpoints.hit("epoch.done")
         for lane in due.values():
             lane.epoch_due = False
 

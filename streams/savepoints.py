@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from headrace.streams import failpoints
 from headrace.streams.checkpoint import MARKER, fold
 from headrace.streams.errors import Stalled
 from headrace.streams.state import pack, unpack
@@ -45,12 +46,15 @@ def copy(
         return None
     topic, seq = topics("savepoints"), marker["seq"]
     producer.begin()
+    failpoints.hit("savepoint.begun")
     for key, value in entries.items():
         producer.send(topic, shard, pack((group, seq, *key)), value)
     producer.send(topic, shard, pack((group, seq, MARKER)), pack(marker))
     if clock() - began > LONGEST_COPY_S:
         raise Stalled(f"copying the checkpoint took longer than {LONGEST_COPY_S:.0f} s: it may mix two of them")
+    failpoints.hit("savepoint.marked")
     producer.commit()
+    failpoints.hit("savepoint.done")
     return int(seq)
 
 
