@@ -1,0 +1,43 @@
+"""One broker for the session, and worlds on it with names of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.deploy import broker
+from headrace.streams.kafka import Cluster
+from tests.faults.harness import FLIGHTS, World
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A broker of this session's own, with empty data, stopped and removed at the end."""
+    instance = f"tests-{os.getpid()}"
+    cluster = Cluster(str(broker.start(instance=instance, fresh=True, progress=False).bootstrap))
+    try:
+        yield cluster
+    finally:
+        cluster._admin = None  # a client with a request under way does not end once its broker is gone
+        broker.stop(instance=instance)
+
+
+@pytest.fixture
+def make_world(cluster: Cluster, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Makes pipelines whose topics are named by test and chance; their workers are ended afterwards."""
+    made: list[World] = []
+
+    def make(reference: str = FLIGHTS, **more: Any) -> World:
+        test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+        made.append(World.make(cluster, reference, f"{test}-{uuid.uuid4().hex[:8]}", tmp_path, **more))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.remove()
