@@ -138,7 +138,8 @@ class Checked:
         return home, [self.scenario.step(processor, state, item) for item in inputs]
 
     def _fresh(self) -> Home:
-        stores = self.scenario.stores or getattr(self.scenario.make(), "stores", tuple)
+        declared: Callable[[], Any] = getattr(self.scenario.make(), "stores", tuple)
+        stores = self.scenario.stores or declared
         return self.home({"checked": tuple(stores())})
 
     def _of(self, home: Home) -> dict[str, Any]:

@@ -21,7 +21,7 @@ STEP_MS = 1_000
 
 @dataclass(frozen=True)
 class Stream:
-    """A data set and its task. Its columns are renamed x0, x1, …: `1` and `vedge-mean` are no names in Avro."""
+    """A data set and its task."""
 
     dataset: Callable[[], Any]
     task: Any
@@ -38,9 +38,13 @@ STREAMS = {
 
 @cache
 def rows(name: str, limit: int | None = None) -> list[tuple[dict[str, Any], Any]]:
-    """The rows of a data set in their order, the columns in theirs."""
+    """The rows of a data set in their order, the columns in theirs.
+
+    Columns are renamed, as `1` and `vedge-mean` are no names in Avro, such that their alphabetical order stays: River's
+    forests draw from it.
+    """
     found = list(STREAMS[name].dataset())[:limit]
-    return [({f"x{i}": value for i, value in enumerate(x.values())}, y) for x, y in found]
+    return [({"x_" + column.replace("-", "_"): value for column, value in x.items()}, y) for x, y in found]
 
 
 def pipeline(name: str, models: dict[str, Any], champion: str) -> Pipeline:

@@ -60,7 +60,7 @@ SCORED: dict[str, tuple[Callable[[], metrics.base.Metrics], ...]] = {
 """What River scores in one pass: labels (`predict_one`) and probabilities (`predict_proba_one`) apart."""
 OVER_A_SET = ("MacroF1", "CohenKappa")
 """River adds these up over a set of classes, whose order its hash seed decides; ours is fixed (docs/equality.md)."""
-ROWS = {"Phishing": 500, "Bananas": 500, "ImageSegments": 250, "TrumpApproval": 300}
+ROWS = {"Phishing": 500, "Bananas": 500, "ImageSegments": 200, "TrumpApproval": 300}
 """Rows of the suite; docs/equality.md has the figures of whole data sets."""
 
 
@@ -130,7 +130,7 @@ def test_published_predictions_are_river_s_answers(name: str, model: str, delay:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_delay_matters(name: str) -> None:
-    """The comparison is sensitive: a delay of one row more gives another figure for some model."""
+    """The comparison is sensitive: a delay of one row more gives other figures."""
     task, data = STREAMS[name].task, rows(name, 300)
-    models = {slug(model): make() for model, make in MODELS[task].items()}
+    models = {"m": next(iter(MODELS[task].values()))()}
     assert backtest(name, data, models, 25).metrics != backtest(name, data, models, 26).metrics
