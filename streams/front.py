@@ -29,6 +29,7 @@ def front(
     update = featurize.compile_update(states["featurize"])
     outcome_keys = featurize.outcome_keys
     is_new = Validate(p.horizon_ms).compile(states["validate"])
+    seen = states["validate"]["seen"]
     id_of, key_of = attrgetter(p.events.id), attrgetter(p.events.key)
     encode, publish, dead = wire.encode, context.outputs.append, context.dead
 
@@ -48,6 +49,7 @@ def front(
         try:
             x = features(event, time_ms, stream_ms)
         except Rejected as rejected:
+            seen.pop(event_id)  # once the feature is mended, the event may come again
             dead("featurize", "events", rejected.reason, rejected.detail, item)
             return
         counts["features"] += 1

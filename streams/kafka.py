@@ -68,7 +68,8 @@ class Cluster:
         """Raise `Unreachable` unless a broker answers, `UsageError` when the client refuses its configuration."""
         said: list[str] = []
         try:
-            client = AdminClient({**self.config, "error_cb": lambda error: said.append(error.str())}, logger=log)
+            config: Any = {**self.config, "error_cb": lambda error: said.append(error.str())}
+            client = AdminClient(config, logger=log)
         except KafkaException as error:
             raise UsageError(f"The Kafka client refuses its configuration: {error.args[0].str()}.") from error
         try:

@@ -111,8 +111,8 @@ def retry(
 ) -> None:
     """Publish the original key and bytes of these dead letters to the input topic that they came from.
 
-    OFFSET is as `show` prints it: PARTITION:OFFSET, or the offset alone in partition 0. An event that was refused by a
-    feature or a model was accepted under its id: within `duplicates_within` it counts as a duplicate.
+    OFFSET is as `show` prints it: PARTITION:OFFSET, or the offset alone in partition 0. An event that was refused by
+    the champion was accepted under its id: within `duplicates_within` it counts as a duplicate.
     """
     chosen = _chosen(ctx, pipeline, offsets)
     inputs = {names_of(pipeline)(role) for role in ("events", "labels")}
@@ -122,7 +122,7 @@ def retry(
                 f"{letter.place} came from {letter.headers.get('topic', '?')}, which is no input: only events and "
                 "labels can be published again."
             )
-    late = [letter.place for letter in chosen if letter.headers.get("stage") in ("featurize", "predict")]
+    late = [letter.place for letter in chosen if letter.headers.get("stage") == "predict"]
     if late:
         warn(f"Accepted before, so they may count as duplicates: {', '.join(late)}.")
     if not yes:

@@ -148,6 +148,15 @@ def test_a_feature_that_fails_refuses_the_event(spent: float, reason: str) -> No
     assert lawful(result)
 
 
+def test_an_event_that_a_feature_refused_may_come_again() -> None:
+    """Its id is not remembered: published again with what the feature needs, it is no duplicate."""
+    bad, good = event("again", 1, spent=-1), event("again", 1, spent=4)
+    result = play(small(features={"fragile": fragile}), [bad, good, good])
+    assert [prediction["event_id"] for prediction in predicted(result)] == ["again"]
+    assert (result.summary.dead_letters, result.summary.duplicates) == ({"feature_error": 1}, 1)
+    assert lawful(result)
+
+
 # -- models ----------------------------------------------------------------------------------------
 
 
