@@ -83,7 +83,8 @@ class Back:
                     answers = self._ask_each(answers_of, x, learned)
                 served = serve(answers[champion]) if learned else NOTHING
             except Rejected as rejected:
-                context.dead("predict", "events", rejected.reason, rejected.detail, item)
+                role, origin = ("features", context.origin) if context.origin else ("events", item)
+                context.dead("predict", role, rejected.reason, rejected.detail, origin)
                 context.count("refused_pending")
                 entry: tuple[Any, ...] = (time_ms, offset, partition, key, keys, None, (), None, None, None)
             else:

@@ -242,6 +242,7 @@ class Chain:
         if item.time_ms > self.clock[0]:
             self._advance(item.time_ms)
         columns = {name: record["event"][name] for name in self.pipeline.columns}
+        self.context.origin = item
         event = item._replace(partition=record["partition"], offset=record["offset"])
         if self._back is not None:
             self._back.ask(record["event_id"], event, item.key, (), record["features"], columns)

@@ -32,13 +32,17 @@ class Pending(NamedTuple):
 
 
 class Context:
-    """One chain's surroundings; `states` are the stores by processor, `clock` is [stream time, last time by input]."""
+    """One chain's surroundings; `states` are the stores by processor, `clock` is [stream time, last time by input].
+
+    `origin` is the features record being predicted, where another group has made it: what a dead letter is about.
+    """
 
     def __init__(
         self, pipeline: Pipeline, group: Group, shard: int, topic: Callable[[str], str], states: dict[str, Any]
     ) -> None:
         self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
         self.outputs: list[Output] = []
+        self.origin: Any = None
         self.clock: list[Any] = states["chain"]["clock"].value
         self.counts: dict[str, int] = states["chain"]["counts"].value
         self.progress: list[Any] = states["chain"]["progress"].value

@@ -32,19 +32,24 @@ class Summary(msgspec.Struct):
 
     @property
     def laws(self) -> dict[str, bool]:
-        """The conservation laws: nothing vanishes.
+        """The conservation laws: nothing vanishes. Those that span a cut belong to no single group and are left out.
 
         `dead_letters` counts events by reason. Those refused by the champion have features already, and are in the
         second law.
         """
         unpredicted = self.dead_letters.get("predict_error", 0)
         dead = sum(self.dead_letters.values()) - unpredicted
-        return {
+        laws = {
             "events = features + dead letters + duplicates": self.events == self.features + dead + self.duplicates,
             "predictions = labelled + expired + pending": self.predictions
             == self.labelled + self.expired + self.pending,
             "features = predictions + refused by the champion": self.features == self.predictions + unpredicted,
         }
+        if self.features and not self.events:
+            del laws["events = features + dead letters + duplicates"]
+        if self.features and not self.predictions + unpredicted:
+            del laws["features = predictions + refused by the champion"]
+        return laws
 
     def plain(self) -> dict[str, Any]:
         """As a dict for JSON, laws included."""
