@@ -100,6 +100,10 @@ class Featurize:
                     self._add(fed, key, tuple(values[i] for i in fed.feeds), time_ms, stream_time_ms, state)
         return x
 
+    def compile_keys(self) -> Callable[[Any], tuple[Any, ...]]:
+        """Answer ``outcome_keys(event)``, unrolled."""
+        return unrolled.keys(self._plan, self._bys)
+
     def outcome_keys(self, event: Any) -> tuple[Any, ...]:
         """Answer what to keep until the event's outcome is known: its key in each grouping of outcomes, () if none."""
         return tuple(key_of(by, event) for by in self._bys)

@@ -16,7 +16,7 @@ from headrace.processors.features import coerce, failed
 from headrace.processors.slots import FOLDING, define, indent
 from headrace.processors.windows import Group, since
 
-__all__ = ["process", "update"]
+__all__ = ["keys", "process", "update"]
 
 PLAIN = {"double": "float", "long": "int", "string": "str", "boolean": "bool"}
 
@@ -73,6 +73,19 @@ def update(
     return made
 
 
+def keys(plan: Plan, bys: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Answer ``keys(event)``: its key in each of the groupings `bys`."""
+    lines = []
+    for i, by in enumerate(bys):
+        read = ", ".join(_column(column) for column in by or ())
+        lines.append(f"key{i} = " + ('""' if by is None else read if len(by) == 1 else f"({read})"))
+        if by is not None and len(by) > 1 and any(column in plan.nullable for column in by):
+            lines += [f"if None in key{i}:", f"    key{i} = None"]
+    lines.append(f"return ({' '.join(f'key{i},' for i in range(len(bys)))})")
+    made: Callable[[Any], tuple[Any, ...]] = define("def keys(event):\n" + indent("\n".join(lines)), "keys")
+    return made
+
+
 SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 
 
@@ -86,20 +99,14 @@ def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
         names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
         names |= {f"begun{i}": idle.tiles}
 
-    alike: dict[int, list[Group]] = {}
-    for group in groups:
-        alike.setdefault(group.tile_ms, []).append(group)
-    dues = dict.fromkeys(alike, float("-inf"))
-
     def sweep(stream_time_ms: int) -> float:
         """Evict, and answer the stream time from which there may be more to evict."""
-        for tile_ms, due in dues.items():
-            if stream_time_ms >= due:
-                floor = (stream_time_ms - grace_ms) // tile_ms
-                for group in alike[tile_ms]:
-                    group.sweep(state[group.name], state[group.name + ".index"], floor)
-                dues[tile_ms] = (floor + 1) * tile_ms + grace_ms
-        return min(dues.values(), default=float("inf"))
+        due = float("inf")
+        for group in groups:
+            floor = (stream_time_ms - grace_ms) // group.tile_ms
+            next_floor = group.sweep(state[group.name], state[group.name + ".index"], floor)
+            due = min(due, next_floor * group.tile_ms + grace_ms)
+        return due
 
     return names | {"sweep": sweep, "due": float("-inf")}
 

@@ -175,10 +175,22 @@ def add(held, tile, t, keep{values}):
         if old is None or old[0] != new[0]:
             idle.tiles[new[0]].append(key)
 
-    def sweep(self, store: Keyed, idle: Idle, floor: int) -> None:
-        """Evict every key that no window can see any more, all at once: what remains depends on `floor` alone."""
-        for key in idle.before(floor - self.span + 1, store):
-            store.pop(key)
+    @property
+    def stride(self) -> int:
+        """Answer how many tiles the floor moves on from one sweep to the next."""
+        return max(1, self.span // 2)
+
+    def sweep(self, store: Keyed, idle: Idle, floor: int) -> int:
+        """Evict every key that no window could see at the last multiple of `stride`, all at once.
+
+        What remains depends on `floor` alone. Answers the floor from which there may be more to evict.
+        """
+        swept = floor - floor % self.stride
+        if idle.swept is None or swept > idle.swept:
+            idle.swept = swept
+            for key in idle.before(swept - self.span + 1, store):
+                store.pop(key)
+        return swept + self.stride
 
 
 class Idle:
@@ -189,9 +201,10 @@ class Idle:
     matter.
     """
 
-    __slots__ = ("tiles",)
+    __slots__ = ("swept", "tiles")
 
     def __init__(self, store: Any = None) -> None:
+        self.swept: int | None = None
         self.tiles: defaultdict[int, list[Any]] = defaultdict(list)
         for key, held in () if store is None else store.items():
             self.tiles[held[0]].append(key)

@@ -27,7 +27,7 @@ def front(
     featurize, states = p.featurize, context.states
     features = featurize.compile(states["featurize"])
     update = featurize.compile_update(states["featurize"])
-    outcome_keys = featurize.outcome_keys
+    outcome_keys = featurize.compile_keys()
     is_new = Validate(p.horizon_ms).compile(states["validate"])
     seen = states["validate"]["seen"]
     id_of, key_of = attrgetter(p.events.id), attrgetter(p.events.key)

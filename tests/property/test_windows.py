@@ -108,7 +108,10 @@ def content(state: dict[str, Any]) -> Any:
 
 
 def newest(idle: Idle, store: dict[Any, Any]) -> dict[Any, list[int]]:
-    return {key: [tile for tile, keys in idle.tiles.items() if tile == held[0] and key in keys] for key, held in store.items()}
+    return {
+        key: [tile for tile, keys in idle.tiles.items() if tile == held[0] and key in keys]
+        for key, held in store.items()
+    }
 
 
 class History:
@@ -220,7 +223,9 @@ def test_the_unrolled_processor_has_the_same_results_and_the_same_state(steps: l
             x, y = answer(processor.process, what, t, stream, plain), answer(process, what, t, stream)
             assert msgspec.msgpack.encode(x) == msgspec.msgpack.encode(y)
         else:
-            keys = processor.outcome_keys(Event(what[0], what[1], 0.0, None, 0))
+            about = Event(what[0], what[1], 0.0, None, 0)
+            keys = processor.outcome_keys(about)
+            assert processor.compile_keys()(about) == keys
             processor.update(keys, what[2], t, stream, plain)
             update(keys, what[2], t, stream)
         assert content(plain) == content(other)
@@ -252,7 +257,8 @@ def test_a_store_holds_no_key_and_no_tile_that_no_window_can_see(steps: list[Any
             processor.update(processor.outcome_keys(Event(what[0], what[1], 0.0, None, 0)), what[2], t, stream, state)
         for fed in processor.plan.groups:
             group = fed.group
-            oldest = (stream - GRACE_MS) // group.tile_ms - group.span + 1
+            floor = (stream - GRACE_MS) // group.tile_ms
+            oldest = floor - floor % group.stride - group.span + 1
             for held in state[group.name].values():
                 step = group.width + 1
                 assert held[0] >= oldest

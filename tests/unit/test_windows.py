@@ -116,6 +116,18 @@ def test_idle_keys_are_evicted_when_no_window_can_see_them() -> None:
     assert not idle.tiles
 
 
+def test_a_sweep_waits_until_half_a_window_has_passed() -> None:
+    """What is held is a function of the floor, whatever floors were swept before."""
+    g = group(8)
+    for floors in ([7, 8, 9, 10, 11, 12], [12], [9, 12]):
+        store, idle = Store(), Idle()
+        for key, tile in [("a", 1), ("b", 4), ("c", 5)]:
+            g.change(store, idle, key, tile, 0, 0, (1.0,))
+        assert [g.sweep(store, idle, floor) for floor in floors][-1] == 16
+        assert sorted(store) == ["c"]
+    assert g.stride == 4
+
+
 def test_the_index_of_idle_keys_is_derived_from_the_store() -> None:
     """Rebuilt from a store it is what it was."""
     g, store, idle = group(3), Store(), Idle()
