@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import keyword
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NoReturn, get_args
 
 from fastavro.schema import fingerprint, to_parsing_canonical_form
@@ -89,11 +89,12 @@ def expressions(
     mark: str = "",
     keep: Mapping[str, str] | None = None,
     kept: Mapping[str, str] | None = None,
+    unique: Collection[str] = (),
 ) -> list[str]:
     """Source of the bytes of `fields`, in parts; `read` answers the source of a field's value.
 
     What it refers to is put into `space`, under names that end in `mark` and a number. The bytes of a field in `keep`
-    are given that name, those of a field in `kept` have it already.
+    are given that name, those of a field in `kept` have it already. Strings of a field in `unique` do not come again.
     """
     keep, kept = keep or {}, kept or {}
     parts: list[str] = []
@@ -112,7 +113,7 @@ def expressions(
             parts.append(f"pack{mark}{at}({', '.join(read(field) for field in fields[at:run])})")
             at = run
         else:
-            part = _part(fields[at], f"{mark}{at}", read(fields[at]), space)
+            part = _part(fields[at], f"{mark}{at}", read(fields[at]), space, cached=name not in unique)
             parts.append(f"({keep[name]} := {part})" if name in keep else part)
             at += 1
     return parts
@@ -156,8 +157,11 @@ def _read(field: Field, access: Access, space: dict[str, Any]) -> str:
     return f"get({name!r})" if field.nullable else f"record[{name!r}]"
 
 
-def _part(field: Field, at: str, value: str, space: dict[str, Any]) -> str:
-    """The source of one field, whose value is `value`; what it refers to goes into `space`."""
+def _part(field: Field, at: str, value: str, space: dict[str, Any], *, cached: bool = True) -> str:
+    """The source of one field, whose value is `value`; what it refers to goes into `space`.
+
+    `cached`: strings come again.
+    """
     null, prefix = b"", b""
     if field.nullable:
         null, prefix = (b"\x00", b"\x02") if field.null_first else (b"\x02", b"\x00")
@@ -170,6 +174,9 @@ def _part(field: Field, at: str, value: str, space: dict[str, Any]) -> str:
         }
         space[f"of{at}"] = known
         return f"of{at}[{value}]"
+    if field.kind == "string" and not cached:
+        space[f"text{at}"], space[f"null{at}"] = _string_encoder({}, prefix, room=0), null
+        return f"(null{at} if (v := {value}) is None else text{at}(v))" if field.nullable else f"text{at}({value})"
     if field.kind == "string":
         space[f"known{at}"], space[f"new{at}"] = known.get, _string_encoder(known, prefix)
         return f"(known{at}(v := {value}) or new{at}(v))"
@@ -182,10 +189,11 @@ def _part(field: Field, at: str, value: str, space: dict[str, Any]) -> str:
     else:
         small = len(long_table())
         written = f"(table[v] if 0 <= v < {small} else {field.kind}_(v))"
+        low = len(HEADS) - 1
         if field.kind == "long":
             written = (
-                f"(table[v] if 0 <= v < {small} else "
-                f"heads[v << 1 & {len(HEADS) - 1}] + rest[v >> 13] if 0 < v < {1 << 62} else long_(v))"
+                f"(table[v] if 0 <= v < {small} else heads[v << 1 & {low}] + heads[v >> 13 & {low}] + rest[v >> 27] "
+                f"if {1 << 27} <= v < {1 << 62} else long_(v))"
             )
     if not field.nullable:
         return written.replace("v", f"(v := {value})", 1) if field.kind == "bytes" else _with_value(written, value)
@@ -197,14 +205,14 @@ def _with_value(written: str, value: str) -> str:
     return written.replace("0 <= v", f"0 <= (v := {value})", 1)
 
 
-def _string_encoder(known: dict[Any, bytes], prefix: bytes) -> Callable[[str], bytes]:
+def _string_encoder(known: dict[Any, bytes], prefix: bytes, room: int = _CACHED_STRINGS) -> Callable[[str], bytes]:
     """What is called for a string that is not in `known`, and puts it there while there is room."""
 
     def encode(value: str) -> bytes:
         data = value.encode()
         size = len(data)
         written = prefix + (ENDS[size << 1] if size < 8192 else long_bytes(size)) + data
-        if len(known) < _CACHED_STRINGS and size < 64:
+        if len(known) < room and size < 64:
             known[value] = written
         return written
 

@@ -128,7 +128,8 @@ def _nested(
     for number, (fields, read) in enumerate(records):
         keep = {name: f"{name}_bytes" for name in same or {}} if number == 0 else {}
         kept = {other: f"{name}_bytes" for name, other in (same or {}).items()} if number == 1 else {}
-        parts += expressions(fields_of(fields), read, space, f"{number}_", keep, kept)
+        unique = ("event_id", "model") if number == 0 else ()
+        parts += expressions(fields_of(fields), read, space, f"{number}_", keep, kept, unique)
     exec(
         compile(f"def encode({arguments}):\n    return join(({', '.join(parts)},))", "<record encoder>", "exec"), space
     )

@@ -47,12 +47,12 @@ def long_table() -> tuple[bytes, ...]:
 
 
 def high_parts() -> dict[int, bytes]:
-    """What follows `HEADS`: the bytes of each number, zigzag already and without its 14 lowest bits."""
+    """What follows `HEADS`: the bytes of each number, zigzag already and without its 28 lowest bits."""
     return _HighParts()
 
 
 class _HighParts(dict[int, bytes]):
-    """The bytes that follow the first two of a number, by what is left of it: made when asked for, and then kept.
+    """The bytes that follow the first four of a number, by what is left of it: made when asked for, and then kept.
 
     Times and offsets of records that follow one another differ in their low bits only.
     """

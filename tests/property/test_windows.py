@@ -102,7 +102,7 @@ def tuples(value: Any) -> Any:
 
 
 def content(state: dict[str, Any]) -> Any:
-    """The stores, and of the indexes what they say of keys that are there: the rest is passed over when its turn comes."""
+    """The stores, and of the indexes what they say of keys that are there: the rest is passed over in its turn."""
     stores = {name: dict(store) for name, store in state.items() if not isinstance(store, Idle)}
     return stores, {name: newest(state[f"{name}.index"], store) for name, store in stores.items()}
 
