@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from headrace.streams import data
@@ -68,16 +68,22 @@ def main(reference: str, bootstrap: str, limit: int, live: int, rate: float, con
     names = topic_name(pipeline, "events"), topic_name(pipeline, "labels")
     turn = events[split].time_ms if split < len(events) else 2**62
     _say(total=len(events) + len(labels))
-    history = [(names[0], r) for r in spoiled(events[:split])]
-    history += [(names[1], r) for r in labels if r.time_ms < turn]
-    history += [(names[1], Outgoing(0, b"EWR", value)) for value in BAD_LABELS]
+    history = _by_time(names, spoiled(events[:split]), (r for r in labels if r.time_ms < turn))
+    history += [(names[1], Outgoing(turn, b"EWR", value)) for value in BAD_LABELS]
     done = _send(producer, history, None, 0)
     _say(history=split, labels=sum(r.time_ms < turn for r in labels))
     sys.stdin.readline()
-    rest = [(names[0], r) for r in spoiled(events[split:])] + [(names[1], r) for r in labels if r.time_ms >= turn]
-    rest.sort(key=lambda item: item[1].time_ms)
+    rest = _by_time(names, spoiled(events[split:]), (r for r in labels if r.time_ms >= turn))
     _send(producer, rest, rate * len(rest) / max(1, len(events) - split), done)
     _say(finished=True)
+
+
+def _by_time(
+    names: tuple[str, str], events: Iterable[Outgoing], labels: Iterable[Outgoing]
+) -> list[tuple[str, Outgoing]]:
+    """Events and labels as the world would have sent them."""
+    both = [(names[0], event) for event in events] + [(names[1], label) for label in labels]
+    return sorted(both, key=lambda item: item[1].time_ms)
 
 
 def _send(producer: Any, records: list[tuple[str, Outgoing]], rate: float | None, done: int) -> int:

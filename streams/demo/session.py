@@ -67,20 +67,21 @@ class Session:
         self.cluster.create((spec.name, spec.partitions, spec.config) for spec in specs)
 
     def start(self, limit: int | None, live: int, rate: float) -> None:
-        """The publisher and the worker."""
+        """The publisher; the worker follows when the history is there, so that catching up is measured."""
         bootstrap = self.cluster.bootstrap
         publisher = [sys.executable, "-m", "headrace.streams.demo.publisher", self.reference, bootstrap]
         self._publisher = self._spawn([*publisher, str(limit or 0), str(live), str(rate), json.dumps(self.config)])
         threading.Thread(target=self._listen, daemon=True).start()
-        worker = [sys.executable, "-m", "headrace", "--bootstrap", bootstrap, "run", self.reference]
-        self._worker = self._spawn([*worker, "--checkpoint", "5s", "--log-level", "warning"])
         self.watcher = Watcher(
             self.cluster, topic_name(self.pipeline, "events"), topic_name(self.pipeline, "predictions")
         )
 
     def history_done(self, show: Callable[[], None]) -> None:
-        """Wait until the worker has caught up with the history."""
-        self._until(lambda: bool(self.history) and self._caught_up(), show)
+        """Wait until the history is published, and a worker has caught up with it."""
+        self._until(lambda: bool(self.history), show)
+        worker = [sys.executable, "-m", "headrace", "--bootstrap", self.cluster.bootstrap, "run"]
+        self._worker = self._spawn([*worker, self.reference, "--checkpoint", "5s", "--log-level", "warning"])
+        self._until(self._caught_up, show)
         first, last = self.watcher.first_s, self.watcher.last_s
         self.caught_up_per_s = self.watcher.predictions / max(1e-9, (last or 0.0) - (first or 0.0))
 
