@@ -126,14 +126,19 @@ def backtest(
     labels: Any = None,
     limit: int | None = None,
     now_ms: int | None = None,
+    keep_going: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Backtest:
-    """The whole pipeline over a DataFrame or file; without one, over the data that the pipeline declares."""
+    """The whole pipeline over a DataFrame or file; without one, over the data that the pipeline declares.
+
+    `keep_going` makes dead letters of an input of which nearly all records fail, where `WrongFormat` would be raised.
+    """
     frame = data.load(source, pipeline, limit)
     events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
     return run(
         pipeline,
         [[(r.key, r.value) for r in known], [(r.key, r.value) for r in events]],
         now_ms=time.time_ns() // 1_000_000 if now_ms is None else now_ms,
+        tolerant=keep_going,
         progress=progress,
     )

@@ -77,7 +77,7 @@ class Intake:
         return watched
 
     def _suspect(self, item: Input, good: int) -> None:
-        self._bad.append(item.value or b"")
+        self._bad.append((item.value or b"")[:2_000])
         if len(self._bad) >= _SAMPLE and good * 50 < len(self._bad):
             raise WrongFormat(
                 f"{len(self._bad)} of the first {len(self._bad) + good} records of {self._source.topic} cannot "

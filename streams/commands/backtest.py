@@ -32,6 +32,7 @@ _TABLES = ("predictions", "features", "examples")
     metavar="DIR",
     help=f"Write {', '.join(_TABLES)} there as Parquet.",
 )
+@click.option("--keep-going", is_flag=True, help="Dead-letter even an input of which nearly every record fails.")
 @json_option
 @click.pass_context
 def backtest(
@@ -41,6 +42,7 @@ def backtest(
     labels: str | None,
     limit: int | None,
     output: Path | None,
+    keep_going: bool,
     json_to: str | None,
 ) -> None:
     """Run a pipeline in memory over FILE (.parquet, .csv, .jsonl), or over the data that it declares. Needs no Kafka.
@@ -51,7 +53,7 @@ def backtest(
     loaded = load_pipeline(pipeline)
     frame = data.load(file, loaded, limit)
     with progress("backtest", 2 * len(frame)) as advance:
-        result = loaded.backtest(frame, labels=labels, progress=advance)
+        result = loaded.backtest(frame, labels=labels, keep_going=keep_going, progress=advance)
     if output is not None:
         _write(result, output)
     value = summary_value(result.summary) | {
