@@ -40,7 +40,7 @@ def plain(answer: Any) -> Any:
         for label, p in answer.items():
             if p.__class__ is not float or p - p != 0.0 or label.__class__ not in _PLAIN:
                 return {_label(label): _finite(p) for label, p in answer.items()}
-        return answer
+        return dict(answer)  # a model may hand out what it goes on changing
     if answer.__class__ is float:
         return _finite(answer)
     if isinstance(answer, Mapping):

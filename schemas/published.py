@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from headrace.schemas.avro import encoding_space, expressions, fields_of, record_decoder, single_object
+from headrace.schemas.avro import encoding_space, expressions, fields_of, record_decoder, record_encoder, single_object
 from headrace.schemas.contract import Field
 from headrace.schemas.wire import BadRecord
 
@@ -55,15 +55,15 @@ class FeaturesWire:
         same = {"event_id": str(id_field["name"])} | ({} if time_field is None else {"time_ms": time_field})
         self.encode = _nested(
             self._header,
-            "event_id, time_ms, partition, offset, event, x",
-            [
-                (head, lambda field: field.name),
-                (event, lambda field: _attribute("event", field.name)),
-                (features, partial(_item, "x")),
-            ],
+            "event_id, time_ms, partition, offset, event, packed",
+            [(head, lambda field: field.name), (event, lambda field: _attribute("event", field.name))],
             same,
         )
-        """``encode(event_id, time_ms, partition, offset, event, x)``: one record; `event` has columns as attributes."""
+        """``encode(event_id, time_ms, partition, offset, event, packed)``: one record.
+
+        `event` has the columns as attributes; `packed` is what `pack` makes of the features.
+        """
+        self.pack = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
@@ -100,10 +100,9 @@ class ExamplesWire:
         }
         self._header = single_object(self.schema)
         names = ", ".join(str(field["name"]) for field in head)
-        self.encode = _nested(
-            self._header, f"{names}, x", [(head, partial(_value, task)), (features, partial(_item, "x"))]
-        )
-        """``encode(n, event_id, ..., probability, x)``: one record; the features come last."""
+        self.encode = _nested(self._header, f"{names}, packed", [(head, partial(_value, task))])
+        """``encode(n, event_id, ..., probability, packed)``: one record; `packed` is what `pack` makes of features."""
+        self.pack = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
@@ -121,7 +120,8 @@ def _nested(
 ) -> Callable[..., bytes]:
     """A function of `arguments` that writes records one after the other: their fields, and where a field's value is.
 
-    `same` names fields of the first record whose bytes are those of a field of the second.
+    What follows them comes ready, as `packed`. `same` names fields of the first record whose bytes are those of a field
+    of the second.
     """
     space = encoding_space() | {"header": header}
     parts = ["header"]
@@ -130,9 +130,8 @@ def _nested(
         kept = {other: f"{name}_bytes" for name, other in (same or {}).items()} if number == 1 else {}
         unique = ("event_id", "model") if number == 0 else ()
         parts += expressions(fields_of(fields), read, space, f"{number}_", keep, kept, unique)
-    exec(
-        compile(f"def encode({arguments}):\n    return join(({', '.join(parts)},))", "<record encoder>", "exec"), space
-    )
+    source = f"def encode({arguments}):\n    return join(({', '.join(parts)}, packed))"
+    exec(compile(source, "<record encoder>", "exec"), space)
     encode: Callable[..., bytes] = space["encode"]
     return encode
 
@@ -146,11 +145,6 @@ def _value(task: str, field: Field) -> str:
 
 def _attribute(name: str, field: str) -> str:
     return f"getattr({name}, {field!r})" if keyword.iskeyword(field) else f"{name}.{field}"
-
-
-def _item(name: str, field: Field) -> str:
-    """A feature; one that may be missing is absent then."""
-    return f"{name}.get({field.name!r})" if field.nullable else f"{name}[{field.name!r}]"
 
 
 def avro_name(name: str) -> str:

@@ -16,6 +16,7 @@ from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Input, Prediction
 from headrace.streams.context import Context, Pending
+from headrace.streams.outbox import Output
 
 __all__ = ["Back"]
 
@@ -31,6 +32,8 @@ class Back:
         The chain's surroundings, and how examples are written.
     outcome
         Takes an outcome into the windows of the front, where there is one.
+    columns_of
+        The columns that predictions carry, of what `ask` is given as event.
     see_features, see_prediction, see_error
         What the drift stage watches, where it is part of the chain.
     """
@@ -42,12 +45,13 @@ class Back:
         evaluate: Evaluate,
         wire: ExamplesWire,
         outcome: Callable[..., None] | None,
+        columns_of: Callable[[Any], dict[str, Any]],
         see_features: Callable[..., None] | None,
         see_prediction: Callable[..., None] | None,
         see_error: Callable[..., None] | None,
     ) -> None:
         self.context, self.wire, self.evaluate = context, wire, evaluate
-        self.outcome = outcome
+        self.outcome, self.columns_of = outcome, columns_of
         self.see_features, self.see_prediction, self.see_error = see_features, see_prediction, see_error
         p = context.pipeline
         self.models = tuple(p.models)
@@ -55,6 +59,7 @@ class Back:
         self.baselines = Baselines(p.task)
         self.train = Train(self.models)
         self.wait_for, self.answer_to = join.compile(context.states["join"])
+        self._unused: list[dict[str, Any]] = []
         self.learn = self._learner()
         self.ask = self._asker()
 
@@ -68,14 +73,16 @@ class Back:
         serve = Predict(p.task).process
         prefix = f"{p.champion}/{context.shard}@"
         live_from = p.live_from_ms
-        see_features, publish = self.see_features, self._publisher()
+        see_features, see_prediction = self.see_features, self.see_prediction
+        mark = context.outbox.mark
+        published, publish = context.outbox.line(self._predicted)
         baselines, baseline_state = self.baselines.answer, context.states["baselines"]
-        wait_for, labelled = self.wait_for, self._labelled
+        wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
 
-        def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], columns: Any) -> None:
-            """Predict, publish the champion's answer, and wait for the label. `columns` are what predictions carry."""
+        def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], event: Any) -> None:
+            """Predict, publish the champion's answer, and wait for the label. `event` has what predictions carry."""
             time_ms, partition, offset = item[0], item[1], item[2]
-            learned, learned_until_ms = progress
+            learned, until_ms = progress
             try:
                 try:
                     answers = tuple([plain(answer(x)) for answer in answers_of])
@@ -86,12 +93,16 @@ class Back:
                 role, origin = ("features", context.origin) if context.origin else ("events", item)
                 context.dead("predict", role, rejected.reason, rejected.detail, origin)
                 context.count("refused_pending")
+                refused(x)
                 entry: tuple[Any, ...] = (time_ms, offset, partition, key, keys, None, (), None, None, None)
             else:
                 counts["predictions"] += 1
                 model = prefix + str(learned)
                 if live_from is None or time_ms >= live_from:
-                    publish(event_id, item, key, model, served, learned, learned_until_ms, columns)
+                    mark(published)
+                    publish((key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event))
+                    if see_prediction is not None:
+                        see_prediction(served, time_ms, partition, offset)
                 else:
                     context.count("history")
                 if see_features is not None:
@@ -104,33 +115,31 @@ class Back:
 
         return ask
 
-    def _publisher(self) -> Callable[..., None]:
-        publish, see_prediction = self.context.outputs.append, self.see_prediction
-
-        def emit(
-            event_id: Any, item: Input, key: Any, model: str, served: Any, learned: int, until_ms: Any, columns: Any
-        ) -> None:
-            time_ms = item[0]
+    def _predicted(self, rows: list[Any]) -> list[Output]:
+        """Rows to predictions."""
+        columns_of = self.columns_of
+        outputs: list[Output] = []
+        for key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event in rows:
+            label, probability, probabilities = served
             behind_ms = None if until_ms is None else time_ms - until_ms if time_ms > until_ms else 0
+            reason = None if learned else "untrained"
+            columns = columns_of(event)
             prediction = Prediction(
                 event_id,
                 time_ms,
-                served[0],
-                served[1],
-                served[2],
-                None if learned else "untrained",
+                label,
+                probability,
+                probabilities,
+                reason,
                 model,
                 until_ms,
                 behind_ms,
-                item[1],
-                item[2],
+                partition,
+                offset,
                 columns,
             )
-            publish(("predictions", key, _json(prediction), None))
-            if see_prediction is not None:
-                see_prediction(prediction)
-
-        return emit
+            outputs.append(("predictions", key, _json(prediction), None))
+        return outputs
 
     def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any], learned: int) -> tuple[Any, ...]:
         """All answers when a model fails: its own is None; a champion that has learned refuses the event instead."""
@@ -163,6 +172,7 @@ class Back:
             self.context.count("refused_pending", -1)
         else:
             self.context.count("expired")
+            self._unused.append(entry[5])
         y = self.context.pipeline.on_expiry
         if y is not None:
             self.learn(event_id, entry, y, stream_ms, None)
@@ -179,9 +189,10 @@ class Back:
 
     def _learner(self) -> Callable[..., None]:
         context = self.context
-        states, progress, publish = context.states, context.progress, context.outputs.append
-        outcome, see_error, encode = self.outcome, self.see_error, self.wire.encode
-        score, scores = self.evaluate.process, states["evaluate"]
+        states, progress = context.states, context.progress
+        outcome, see_error, mark = self.outcome, self.see_error, context.outbox.mark
+        published, publish = context.outbox.line(self._learned)
+        scored, score = context.outbox.line(self._scored)
         update_baselines, baseline_state = self.baselines.update, states["baselines"]
         learners = [states["models"][name].value.learn_one for name in self.models]
 
@@ -195,10 +206,10 @@ class Back:
             n = progress[0] = progress[0] + 1
             if progress[1] is None or time_ms > progress[1]:
                 progress[1] = time_ms
-            values = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x)
-            publish(("examples", key, encode(*values), None))
-            for evaluation in score(y, answers, n, time_ms, scores):
-                publish(("evaluations", evaluation.model.encode(), _json(evaluation), None))
+            mark(published)
+            publish((key, n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x))
+            mark(scored)
+            score((y, answers, n, time_ms))
             if see_error is not None:
                 see_error(prediction, y, time_ms, partition, offset)
             update_baselines(y, baseline_state)
@@ -209,6 +220,30 @@ class Back:
                     self._failed(rank, error, Pending(*entry), n, label)
 
         return learn
+
+    def _learned(self, rows: list[Any]) -> list[Output]:
+        """Rows to examples."""
+        pack, packed = self.wire.pack, self.context.packed
+        encode: Callable[..., bytes] = self.wire.encode
+        outputs: list[Output] = []
+        for key, n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x in rows:
+            known = packed.pop(id(x), None)
+            last = known[1] if known is not None and known[0] is x else pack(x)
+            head = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability)
+            outputs.append(("examples", key, encode(*head, last), None))
+        return outputs
+
+    def _scored(self, rows: list[Any]) -> list[Any]:
+        """Rows to evaluations, of those that fill a window."""
+        score, scores = self.evaluate.process, self.context.states["evaluate"]
+        found = [score(y, answers, n, time_ms, scores) for y, answers, n, time_ms in rows]
+        return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
+
+    def forget(self) -> None:
+        """Drop what was kept for examples that will not be."""
+        for x in self._unused:
+            self.context.packed.pop(id(x), None)
+        self._unused.clear()
 
     def _failed(self, rank: int, error: Exception, entry: Pending, n: int, label: Early | None) -> None:
         """A model raised while learning: a dead letter of the label; the other models go on."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from headrace.processors.base import StoreSpec, described
@@ -21,7 +22,7 @@ from headrace.schemas.records import Input
 from headrace.schemas.wire import BadRecord
 from headrace.streams.back import Back
 from headrace.streams.context import Context, Output
-from headrace.streams.front import front
+from headrace.streams.front import Front
 from headrace.streams.pipeline import BASELINES, Pipeline
 from headrace.streams.sources import source_of
 from headrace.streams.state import ObjectCodec, Stores
@@ -31,6 +32,8 @@ from headrace.streams.watch import Watching, detectors
 __all__ = ["Chain", "Output"]
 
 _START = -(2**62)
+_CHUNK = 512
+"""Records after which what was noted is settled: few enough to stay in the processor's caches."""
 _COUNTED = ("events", "duplicates", "features", "predictions", "labels", "labelled")
 
 
@@ -80,17 +83,17 @@ class Chain:
         self.clock, self.counts = context.clock, context.counts
         group = self.group
         watching = Watching(context, self._drifts) if group.watches else None
+        front = Front(context, self.features_wire, self._advance) if group.front else None
+        self._on_outcome = None if front is None else front.outcome
         self._back: Back | None = None
-        self._on_outcome: Callable[..., None] | None = None
-        on_event = None
-        if group.front:
-            on_event, self._on_outcome = front(context, self.features_wire, self._advance, self._forward())
         if group.back:
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)
-            self._back = Back(context, self.join, self.evaluate, self.examples_wire, self._on_outcome, *sees)
+            columns = _columns(self.pipeline.columns, attributes=group.front)
+            self._back = Back(context, self.join, self.evaluate, self.examples_wire, self._on_outcome, columns, *sees)
         else:
             compiled: tuple[Any, Any] = self.join.compile(context.states["join"]) if group.front else (None, None)
             self._wait_for, self._answer_to = compiled
+        on_event = None if front is None else front.events(self._forward())
         handlers = {
             "events": on_event,
             "labels": self._on_label,
@@ -105,20 +108,24 @@ class Chain:
 
         Answers the last record of each input.
         """
-        handlers = self._handlers
-        for rank, item in batch:
-            handlers[rank](item)
+        handlers, settle = self._handlers, self._settle
+        for start in range(0, len(batch), _CHUNK):
+            for rank, item in batch[start : start + _CHUNK]:
+                handlers[rank](item)
+            settle()
         last = dict(batch)
         for rank, item in last.items():
             self.clock[1][rank] = item[0]
         return last
 
+    def _settle(self) -> None:
+        self.context.outbox.settle()
+        if self._back is not None:
+            self._back.forget()
+
     def take(self) -> list[Output]:
         """The outputs since the last call."""
-        outputs = self.context.outputs
-        taken = outputs[:]
-        outputs.clear()
-        return taken
+        return self.context.outbox.take()
 
     @property
     def stream_time_ms(self) -> int:
@@ -147,10 +154,15 @@ class Chain:
     def _wanted(self) -> dict[str, tuple[StoreSpec, ...]]:
         group, p = self.group, self.pipeline
         inputs = len(group.inputs)
+        counted = (*_COUNTED, "alerts") if self._drifts else _COUNTED
         wanted: dict[str, tuple[StoreSpec, ...]] = {
             "chain": (
                 StoreSpec("clock", "cell", initial=lambda: [_START, [0] * inputs]),
-                StoreSpec("counts", "cell", initial=lambda: dict.fromkeys(_COUNTED, 0)),
+                StoreSpec(
+                    "counts",
+                    "cell",
+                    initial=lambda: dict.fromkeys(counted, 0),
+                ),
                 StoreSpec("progress", "cell", initial=lambda: [0, None]),
             )
         }
@@ -172,13 +184,8 @@ class Chain:
 
     def _forward(self) -> Callable[..., None]:
         """Where a featurized event goes next: to be predicted, or (cut) only to wait for its outcome."""
-        names = self.pipeline.columns
-        if self.group.back:
-
-            def ask(event_id: Any, item: Input, key: Any, keys: Any, x: Any, event: Any) -> None:
-                self._back.ask(event_id, item, key, keys, x, {name: getattr(event, name) for name in names})  # type: ignore[union-attr]
-
-            return ask
+        if self._back is not None:
+            return self._back.ask
 
         def wait(event_id: Any, item: Input, key: Any, keys: Any, x: Any, event: Any) -> None:
             if keys:
@@ -241,11 +248,10 @@ class Chain:
             return
         if item.time_ms > self.clock[0]:
             self._advance(item.time_ms)
-        columns = {name: record["event"][name] for name in self.pipeline.columns}
         self.context.origin = item
         event = item._replace(partition=record["partition"], offset=record["offset"])
         if self._back is not None:
-            self._back.ask(record["event_id"], event, item.key, (), record["features"], columns)
+            self._back.ask(record["event_id"], event, item.key, (), record["features"], record["event"])
 
     def _watch(self, watching: Watching | None, role: str, item: Input) -> None:
         """A record of a topic that only the drift stage reads."""
@@ -256,7 +262,8 @@ class Chain:
         elif role == "features" and watching.features is not None:
             watching.features(record["features"], record["time_ms"], record["partition"], record["offset"])
         elif role == "predictions" and watching.prediction is not None:
-            watching.prediction(record)
+            served = (record.prediction, record.probability, record.probabilities)
+            watching.prediction(served, record.time_ms, record.partition, record.offset)
         elif role == "examples" and watching.error is not None:
             at = (record["label_time_ms"], record["partition"], record["offset"])
             watching.error(record["prediction"], record["label"], *at)
@@ -264,3 +271,13 @@ class Chain:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _columns(names: tuple[str, ...], *, attributes: bool) -> Callable[[Any], dict[str, Any]]:
+    """A function from an event, or the same as a dict, to those of its columns that predictions carry."""
+    if not attributes:
+        return lambda event: {name: event[name] for name in names}
+    if len(names) < 2:
+        return lambda event: {name: getattr(event, name) for name in names}
+    values = attrgetter(*names)
+    return lambda event: dict(zip(names, values(event), strict=True))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from headrace.streams.outbox import Outbox, Output
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topology import Group
 
 __all__ = ["Context", "Output", "Pending"]
-
-Output = tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]] | None]
 
 
 class Pending(NamedTuple):
@@ -35,14 +34,16 @@ class Context:
     """One chain's surroundings; `states` are the stores by processor, `clock` is [stream time, last time by input].
 
     `origin` is the features record being predicted, where another group has made it: what a dead letter is about.
+    `packed` has the bytes of pending events' features, by the identity of the features: no state, it only spares work.
     """
 
     def __init__(
         self, pipeline: Pipeline, group: Group, shard: int, topic: Callable[[str], str], states: dict[str, Any]
     ) -> None:
         self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
-        self.outputs: list[Output] = []
+        self.outbox = Outbox()
         self.origin: Any = None
+        self.packed: dict[int, tuple[dict[str, Any], bytes]] = {}
         self.clock: list[Any] = states["chain"]["clock"].value
         self.counts: dict[str, int] = states["chain"]["counts"].value
         self.progress: list[Any] = states["chain"]["progress"].value
@@ -62,4 +63,4 @@ class Context:
             ("partition", str(item.partition).encode()),
             ("offset", str(item.offset).encode()),
         ]
-        self.outputs.append(("dead-letter", item.key, item.value, headers))
+        self.outbox.put(("dead-letter", item.key, item.value, headers))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from headrace.processors.drift import Drift, error_of
-from headrace.schemas.records import Prediction
+from headrace.processors.metrics import Task
+from headrace.processors.predict import Served
 from headrace.streams.context import Context
 from headrace.streams.pipeline import Pipeline
 
@@ -31,37 +34,57 @@ class Watching:
             (watch.name, drift, context.states[f"drift.{i}"])
             for i, (watch, drift) in enumerate(zip(context.pipeline.drift, drifts, strict=True))
         ]
-        self._features = [w for w in watched if w[1].kind == "feature"]
-        self._predictions = [w for w in watched if w[1].kind == "prediction"]
-        self._errors = [w for w in watched if w[1].kind == "error"]
-        self.features = self._see_features if self._features else None
-        self.prediction = self._see_prediction if self._predictions else None
-        self.error = self._see_error if self._errors else None
+        self.features = self._watch(watched, "feature", _feature)
+        self.prediction = self._watch(watched, "prediction", partial(_answer, self._task))
+        self.error = self._watch(watched, "error", partial(_error, self._task))
 
-    def _see_features(self, x: dict[str, Any], time_ms: int, partition: int, offset: int) -> None:
-        for name, drift, state in self._features:
-            self._alert(drift.process(x.get(name), time_ms, partition, offset, state))
+    def _watch(self, watched: list[Any], kind: str, value_of: Callable[..., Any]) -> Callable[..., None] | None:
+        """What notes a row (what to take the value from, time, partition, offset) for the detectors of a kind."""
+        mine = [w for w in watched if w[1].kind == kind]
+        if not mine:
+            return None
 
-    def _see_prediction(self, prediction: Prediction) -> None:
-        value = prediction.probability
-        if value is None:
-            if prediction.probabilities:
-                value = max(prediction.probabilities.values())
-            elif self._task == "regression" and prediction.prediction is not None:
-                value = float(prediction.prediction)
-            else:
-                return
-        for _, drift, state in self._predictions:
-            self._alert(drift.process(value, prediction.time_ms, prediction.partition, prediction.offset, state))
+        def settle(rows: list[Any]) -> list[Any]:
+            found: list[Any] = [()] * len(rows)
+            for name, drift, state in mine:
+                process = drift.process
+                for i, (*about, time_ms, partition, offset) in enumerate(rows):
+                    value = value_of(name, *about)
+                    if value is SKIPPED:
+                        continue
+                    alert = process(value, time_ms, partition, offset, state)
+                    if alert is not None:
+                        self.context.count("alerts")
+                        found[i] = [*found[i], ("alerts", alert.alert_id.encode(), _json(alert), None)]
+            return found
 
-    def _see_error(self, prediction: Any, y: Any, time_ms: int, partition: int, offset: int) -> None:
-        if prediction is None:
-            return
-        error = error_of(self._task, prediction, y)
-        for _, drift, state in self._errors:
-            self._alert(drift.process(error, time_ms, partition, offset, state))
+        outbox = self.context.outbox
+        mark, (number, note) = outbox.mark, outbox.line(settle)
 
-    def _alert(self, alert: Any) -> None:
-        if alert is not None:
-            self.context.count("alerts")
-            self.context.outputs.append(("alerts", alert.alert_id.encode(), _json(alert), None))
+        def see(*row: Any) -> None:
+            mark(number)
+            note(row)
+
+        return see
+
+
+SKIPPED: Any = object()
+"""In place of a value: there is nothing to see, not even something missing."""
+
+
+def _feature(name: str, x: dict[str, Any]) -> Any:
+    return x.get(name)
+
+
+def _answer(task: str, _: str, served: Served) -> Any:
+    """P(True), the largest probability, or the number."""
+    label, probability, probabilities = served
+    if probability is not None:
+        return probability
+    if probabilities:
+        return max(probabilities.values())
+    return float(label) if task == "regression" and label is not None else SKIPPED
+
+
+def _error(task: Task, _: str, prediction: Any, y: Any) -> Any:
+    return SKIPPED if prediction is None else error_of(task, prediction, y)
