@@ -150,7 +150,7 @@ class WorkerProcess:
         """Wait for its end; AssertionError when it does not come in time."""
         self._process.join(timeout_s)
         if self.alive:
-            tail = self.tail()
+            tail = self.stack()
             os.kill(self.pid, signal.SIGKILL)
             raise AssertionError(f"worker did not end within {timeout_s:g} s; the end of its log:\n{tail}")
 
@@ -163,7 +163,17 @@ class WorkerProcess:
                 raise AssertionError(f"worker died ({self.exit_code}) before {what!r}; log:\n{self.tail()}")
             return found
 
-        return dict(until(there, f"note {what!r}; log:\n{self.tail()}", timeout_s, 0.002)[0])
+        return dict(until(there, f"note {what!r}", timeout_s, 0.002)[0])
+
+    def stack(self) -> str:
+        """The end of its log, with what its threads are doing right now."""
+        if self.alive and not self.paused:
+            size = Path(self.job.log).stat().st_size
+            os.kill(self.pid, signal.SIGUSR1)
+            deadline = time.monotonic() + 2
+            while Path(self.job.log).stat().st_size == size and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return self.tail(60)
 
     def tail(self, lines: int = 30) -> str:
         """The end of its log."""
@@ -285,7 +295,10 @@ class World:
                     self._check_living()
                     return self.left(group, reader) == 0
 
-                until(done, f"{group.name} takes all its inputs;\n{self._tails()}", timeout_s, 0.02)
+                try:
+                    until(done, f"{group.name} takes all its inputs", timeout_s, 0.02)
+                except AssertionError as error:
+                    raise AssertionError(f"{error}\n{self._tails()}") from error
         finally:
             reader.close()
 
@@ -304,7 +317,7 @@ class World:
                 raise AssertionError(f"worker ended with {process.exit_code}; log:\n{process.tail()}")
 
     def _tails(self) -> str:
-        return "\n".join(process.tail(8) for process in self.workers if process.alive)
+        return "\n".join(process.stack() for process in self.workers if process.alive)
 
     def published(self, role: str, shard: int = 0) -> Published:
         """Committed records of an output, in their order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import faulthandler
 import importlib
 import json
 import logging
@@ -114,6 +115,7 @@ def run(job: Job) -> None:
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.register(signal.SIGUSR1)
     notes = Notes(job.notes)
     notes.note("started", slot=job.slot)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", force=True)

@@ -1,0 +1,67 @@
+"""Live traffic, workers killed again and again: what was published is what the journal's order makes."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import random
+import time
+from collections.abc import Callable
+
+from headrace.streams.data import Outgoing
+from headrace.streams.kafka import Cluster
+from tests.faults.harness import World, flight_records, seed
+
+FLIGHTS = 1_000
+SECONDS = 12.0
+
+
+def publish(bootstrap: str, topics: dict[str, str], records: list[tuple[str, Outgoing]], seconds: float) -> None:
+    """Send records at an even rate."""
+    producer = Cluster(bootstrap).plain_producer(**{"linger.ms": 0})
+    began = time.monotonic()
+    for i, (role, record) in enumerate(records):
+        time.sleep(max(0.0, began + seconds * i / len(records) - time.monotonic()))
+        producer.produce(topics[role], record.value, record.key, 0)
+        producer.poll(0)
+    if producer.flush(30):
+        raise SystemExit("not all inputs could be published")
+
+
+def test_audit_finds_no_difference_after_live_traffic_with_kills(make_world: Callable[..., World]) -> None:
+    """Nothing differs from what the journal's order makes, and that order is not the merge by time."""
+    world = make_world(settings={"checkpoint_s": 0.5, "gather_s": 0.002})
+    chance = random.Random(seed())
+    events, labels = flight_records(FLIGHTS)
+    # Labels arrive somewhat out of step with events, as they do in life: the merge by time would have it otherwise.
+    records = [(r.time_ms, "events", r) for r in events] + [(r.time_ms + 1_800_000, "labels", r) for r in labels]
+    records.sort(key=lambda item: item[0])
+    world.inputs = [labels, events]
+    topics = {role: world.topic(role) for role in ("events", "labels")}
+    publisher = multiprocessing.get_context("spawn").Process(
+        target=publish, args=(world.bootstrap, topics, [(role, r) for _, role, r in records], SECONDS), daemon=True
+    )
+    process = world.spawn()
+    process.await_note("recovered")
+    publisher.start()
+    kills = 0
+    while publisher.is_alive():
+        process.await_note("recovered")
+        time.sleep(chance.uniform(0.3, 1.5))
+        process.kill()
+        kills += 1
+        process = world.spawn()
+    publisher.join(60)
+    assert publisher.exitcode == 0
+    world.finish()
+
+    assert kills >= 3
+    result, summaries = world.audit()
+    assert result.different == 0, result.first
+    assert result.compared > FLIGHTS
+    (summary,) = summaries.values()
+    assert all(summary.laws.values()), summary.laws
+    assert summary.events == FLIGHTS
+    assert result.live_batches > 20, "not live: hardly a batch was of one input only"
+    pairs = itertools.zip_longest(world.published("predictions"), world.expected()["predictions"])
+    assert sum(a != b for a, b in pairs) > 100, "not live: the order is that of the merge by time"
