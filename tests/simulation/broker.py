@@ -1,0 +1,231 @@
+"""A Kafka broker as far as transactions go: partition logs, the transaction coordinator, committed offsets.
+
+What is modelled: control markers (they take an offset), open and aborted transactions, the last stable offset below the
+high watermark, transactional ids with epochs (a new start of the id fences the older and aborts what it left open), the
+coordinator's transaction timeout (aborts, and fences), offsets that are pending until their transaction ends, compaction
+below the last stable offset, late copies of EndTxn that end whatever transaction the same epoch has open by then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from headrace.streams.errors import Aborted, Fenced
+
+from tests.simulation.clock import Clock
+
+__all__ = ["Broker", "Partition", "Row", "Txn"]
+
+TP = tuple[str, int]
+
+
+class Txn:
+    """One transaction: where it wrote, and the offsets it will commit."""
+
+    __slots__ = ("began", "offsets", "partitions", "state")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.state = "open"
+        self.partitions: dict[TP, Partition] = {}
+        self.offsets: dict[str, dict[TP, int]] = {}
+
+
+class Row:
+    """A data record in a partition."""
+
+    __slots__ = ("headers", "key", "offset", "timestamp_ms", "txn", "value")
+
+    def __init__(
+        self, offset: int, key: bytes | None, value: bytes | None, timestamp_ms: int, headers: Any, txn: Txn | None
+    ) -> None:
+        self.offset, self.key, self.value = offset, key, value
+        self.timestamp_ms, self.headers, self.txn = timestamp_ms, headers, txn
+
+    @property
+    def committed(self) -> bool:
+        """Whether a read_committed consumer is given it (below the last stable offset)."""
+        return self.txn is None or self.txn.state == "committed"
+
+
+class Partition:
+    """A partition's log."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.high = 0
+        self.low = 0
+        self.open: dict[int, int] = {}
+        self.readers = 0
+        self._offsets: list[int] = []
+
+    @property
+    def stable(self) -> int:
+        """The last stable offset."""
+        return min(self.open.values()) if self.open else self.high
+
+    def append(self, txn: Txn | None, key: bytes | None, value: bytes | None, at_ms: int, headers: Any = None) -> None:
+        """Write one record."""
+        if txn is not None:
+            self.open.setdefault(id(txn), self.high)
+        self.rows.append(Row(self.high, key, value, at_ms, headers, txn))
+        self._offsets.append(self.high)
+        self.high += 1
+
+    def mark(self, txn: Txn) -> None:
+        """Write the control marker that ends `txn` here."""
+        if self.open.pop(id(txn), None) is not None:
+            self.high += 1
+
+    def index(self, offset: int) -> int:
+        """Index of the first row at or after `offset`."""
+        return bisect_left(self._offsets, offset)
+
+    def committed(self, start: int = 0, end: int | None = None) -> Iterator[Row]:
+        """Committed rows in [start, end), below the last stable offset."""
+        end = self.stable if end is None else min(end, self.stable)
+        for row in self.rows[self.index(start) : self.index(end)]:
+            if row.committed:
+                yield row
+
+    def compact(self) -> None:
+        """Keep the last committed value of each key below the last stable offset; drop aborted rows and tombstones.
+
+        A tombstone stays while somebody reads: the broker keeps it for `delete.retention.ms`.
+        """
+        stable = self.index(self.stable)
+        last = {row.key: row.offset for row in self.rows[:stable] if row.committed}
+        kept = [
+            row
+            for row in self.rows[:stable]
+            if row.committed and last[row.key] == row.offset and (row.value is not None or self.readers)
+        ]
+        self.rows = kept + self.rows[stable:]
+        self._offsets = [row.offset for row in self.rows]
+
+
+class _Id:
+    """What the coordinator knows of a transactional id."""
+
+    __slots__ = ("epoch", "result", "timeout_s", "txn")
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.txn: Txn | None = None
+        self.timeout_s = 60.0
+        self.result = ""
+
+
+class Broker:
+    """All partitions, the transaction coordinator, and what groups have committed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.partitions: dict[TP, Partition] = {}
+        self.ids: dict[str, _Id] = {}
+        self.offsets: dict[str, dict[TP, int]] = {}
+        self.late: list[tuple[float, str, int, bool]] = []
+        self.late_hits = 0
+
+    def partition(self, topic: str, number: int) -> Partition:
+        """A partition; one that nobody made is an error in the simulation."""
+        return self.partitions[topic, number]
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    def start_id(self, name: str, timeout_s: float) -> int:
+        """InitProducerId: end what the predecessor left open, fence it, give the new epoch."""
+        entry = self.ids.setdefault(name, _Id())
+        if entry.txn is not None:
+            self._end(entry, commit=False)
+        entry.epoch += 1
+        entry.timeout_s = timeout_s
+        entry.result = ""
+        return entry.epoch
+
+    def add(self, name: str, epoch: int, tp: TP | None) -> Txn:
+        """AddPartitionsToTxn / AddOffsetsToTxn: part of the transaction from now on, which begins with the first."""
+        entry = self._entry(name, epoch)
+        if entry.txn is None:
+            entry.txn = Txn(self.clock.now)
+            entry.result = ""
+        if tp is not None:
+            entry.txn.partitions[tp] = self.partitions[tp]
+        return entry.txn
+
+    def write(self, name: str, epoch: int, tp: TP, key: bytes | None, value: bytes | None, headers: Any) -> None:
+        """Produce: refused where the partition is not in the transaction (KIP-890's check on the broker)."""
+        entry = self._entry(name, epoch)
+        if entry.txn is None or tp not in entry.txn.partitions:
+            raise Aborted("INVALID_TXN_STATE: the partition is not in a transaction")
+        self.partitions[tp].append(entry.txn, key, value, self.clock.wall_ms(), headers)
+
+    def write_offsets(self, name: str, epoch: int, group: str, offsets: dict[TP, int]) -> None:
+        """TxnOffsetCommit, after the group's coordinator let it pass."""
+        entry = self._entry(name, epoch)
+        if entry.txn is None:
+            raise Aborted("INVALID_TXN_STATE: no transaction")
+        entry.txn.offsets.setdefault(group, {}).update(offsets)
+
+    def end(self, name: str, epoch: int, *, commit: bool) -> None:
+        """EndTxn; a second one with the same result is answered as the first."""
+        entry = self._entry(name, epoch)
+        if entry.txn is None:
+            if entry.result != ("commit" if commit else "abort"):
+                raise Aborted("INVALID_TXN_STATE: no transaction to end")
+            return
+        self._end(entry, commit=commit)
+
+    def unstable(self, group: str, wanted: list[TP]) -> bool:
+        """Whether an open transaction holds offsets of these partitions."""
+        return any(
+            entry.txn is not None and any(tp in entry.txn.offsets.get(group, ()) for tp in wanted)
+            for entry in self.ids.values()
+        )
+
+    def tick(self) -> None:
+        """Time has passed: late copies arrive, transactions time out."""
+        now = self.clock.now
+        due = [copy for copy in self.late if copy[0] <= now]
+        if due:
+            self.late = [copy for copy in self.late if copy[0] > now]
+            for _, name, epoch, commit in sorted(due):
+                self._late(name, epoch, commit)
+        for entry in self.ids.values():
+            if entry.txn is not None and now - entry.txn.began > entry.timeout_s:
+                self._end(entry, commit=False)
+                entry.epoch += 1
+
+    def next_deadline(self) -> float | None:
+        """When the broker will do something by itself, if it will."""
+        times = [copy[0] for copy in self.late]
+        times += [entry.txn.began + entry.timeout_s for entry in self.ids.values() if entry.txn is not None]
+        return min(times) if times else None
+
+    def _late(self, name: str, epoch: int, commit: bool) -> None:
+        entry = self.ids[name]
+        if entry.epoch == epoch and entry.txn is not None:
+            self.late_hits += 1
+            self._end(entry, commit=commit)
+
+    def _entry(self, name: str, epoch: int) -> _Id:
+        entry = self.ids[name]
+        if entry.epoch != epoch:
+            raise Fenced(f"PRODUCER_FENCED: {name} has epoch {entry.epoch}, not {epoch}")
+        return entry
+
+    def _end(self, entry: _Id, *, commit: bool) -> None:
+        txn, entry.txn = entry.txn, None
+        assert txn is not None
+        txn.state = "committed" if commit else "aborted"
+        entry.result = "commit" if commit else "abort"
+        for partition in txn.partitions.values():
+            partition.mark(txn)
+        if commit:
+            for group, offsets in txn.offsets.items():
+                self.offsets.setdefault(group, {}).update(offsets)
+
+
+Callback = Callable[[list[TP]], None]

@@ -1,0 +1,356 @@
+"""The world: processes, publishers and the broker take turns as one random number generator says.
+
+A call into the seam may stop its process there (as SIGSTOP would) and let the others run meanwhile, nested on the
+stack; then it goes on, perhaps long after its session and its transactions have timed out, or it is killed.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from random import Random
+from typing import Any
+
+from headrace.streams.errors import Aborted, Fenced, Stalled
+from headrace.streams.chain import Chain
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.runtime import Worker
+from headrace.streams.topics import ROLES, topic_name
+from headrace.streams.topology import Group, group_of
+
+from tests.simulation.broker import Broker, Partition, Row, Txn
+from tests.simulation.clock import Clock
+from tests.simulation.fakelog import FakeCluster
+from tests.simulation.faults import Killed, plan
+from tests.simulation.groups import Coordinator, Metadata
+from tests.simulation.inputs import inputs
+from tests.simulation.pipelines import pipeline
+
+__all__ = ["CODEC", "CUT", "NoProgress", "Process", "World"]
+
+CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
+_DEEPEST = 3
+
+
+class NoProgress(AssertionError):
+    """Without faults, the system does not come to an end."""
+
+
+@cache
+def _wires(declared: Pipeline) -> Chain:
+    return Chain(declared, group_of())
+
+
+class _Plain:
+    """Models as pickles, without a signature: that is tested elsewhere, and costs time."""
+
+    def seal(self, name: str, value: Any) -> bytes:
+        return pickle.dumps(value, protocol=5)
+
+    def open(self, name: str, data: bytes) -> Any:
+        return pickle.loads(data)
+
+
+CODEC = _Plain()
+
+
+class Process:
+    """One incarnation of a worker on a slot."""
+
+    def __init__(self, world: World, group: Group, slot: str) -> None:
+        self.world, self.group, self.slot = world, group, slot
+        self.alive = True
+        self.frozen = False
+        self.busy = False
+        self.worker: Worker | None = None
+
+    def start(self) -> None:
+        """Make the worker, and join."""
+        w = self.world
+        self.worker = w.make_worker(self)
+        self._guarded(self.worker.open)
+
+    def step(self) -> None:
+        """One cycle."""
+        assert self.worker is not None
+        self._guarded(self.worker.cycle)
+
+    def leave(self) -> None:
+        """SIGTERM: checkpoint, close, exit."""
+        assert self.worker is not None
+        self._guarded(self.worker.finish)
+        if self.alive:
+            self._guarded(self.worker.close)
+        self._exit("left")
+
+    def kill(self, why: str) -> None:
+        """Kill -9, now."""
+        self.alive = False
+        self.world.count["killed"] += 1
+        raise Killed(why)
+
+    def seam(self, site: str) -> None:
+        """A call into the log begins or ends: the place where things happen to a process."""
+        if not self.alive:
+            raise Killed("dead")
+        w = self.world
+        w.calls += 1
+        if w.faulty:
+            if w.calls >= w.next_kill:
+                w.next_kill = w.calls + w.rng.expovariate(1 / w.plan.kill_every)
+                self.kill(site)
+            if w.calls >= w.next_freeze:
+                w.next_freeze = w.calls + w.rng.expovariate(1 / w.plan.freeze_every)
+                w.freeze(self)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        self.busy = True
+        try:
+            call()
+        except Killed:
+            self.alive = False
+        except (Aborted, Fenced, Stalled) as error:
+            self.world.count[type(error).__name__] += 1
+            self._close()
+            self._exit(type(error).__name__)
+        finally:
+            self.busy = False
+
+    def _close(self) -> None:
+        """What `Worker.run` does on the way out, whatever happens meanwhile."""
+        assert self.worker is not None
+        try:
+            self.worker.close()
+        except (Killed, Aborted, Fenced, Stalled, AttributeError):
+            pass
+
+    def _exit(self, why: str) -> None:
+        self.alive = False
+
+
+class World:
+    """Everything that one seed decides."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.rng = Random(seed)
+        self.plan = plan(self.rng)
+        self.pipeline = pipeline(self.plan.variant)
+        self.wires = _wires(self.pipeline)
+        self.clock = Clock()
+        self.broker = Broker(self.clock)
+        self.coordinator = Coordinator(self.clock, self.pipeline.partitions)
+        self.groups = [group_of(stages) for stages in CUT] if self.plan.cut else [group_of()]
+        self.count: Counter[str] = Counter()
+        self.calls = 0
+        self.faulty = True
+        self.depth = 0
+        self.steps = 0
+        self.processes: list[Process] = []
+        self._abandoned: list[Process] = []
+        self.wanted: dict[tuple[str, str], float] = {}
+        self.next_kill = self._next(self.plan.kill_every)
+        self.next_freeze = self._next(self.plan.freeze_every)
+        for role in ROLES:
+            for number in range(1 if role in ("alerts", "registry") else self.pipeline.partitions):
+                self.broker.partitions[self.topic(role), number] = Partition()
+        self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
+        if self.plan.published_first:
+            self.publish(len(self.unsent))
+        for group in self.groups:
+            for slot in range(self.plan.slots if self.rng.random() < 0.7 else 1):
+                self.wanted[group.name, str(slot)] = 0.0
+
+    def topic(self, role: str) -> str:
+        """What the topic of a role is called."""
+        return topic_name(self.pipeline, role)
+
+    # -- what the seam asks for; canaries override some of it ------------------------------------------------------
+
+    def make_worker(self, process: Process) -> Worker:
+        """The worker of a process."""
+        return Worker(
+            self.pipeline,
+            process.group,
+            FakeCluster(self, process),
+            topics=self.topic,
+            slot=process.slot,
+            settings=self.plan.settings,
+            codec=CODEC,
+            clock=self.clock,
+            wall_ms=self.clock.wall_ms,
+        )
+
+    def rows(self, log: Partition, start: int, limit: int | None = None, end: int | None = None) -> list[Row]:
+        """Records that a read_committed consumer is given."""
+        out = []
+        for row in log.committed(start, end):
+            out.append(row)
+            if limit is not None and len(out) == limit:
+                break
+        return out
+
+    def end(self, log: Partition) -> int:
+        """Where a consumer is told that it has reached the end."""
+        return log.stable
+
+    def restore_end(self, topic: str, number: int, high: int) -> int:
+        """How far a restore reads."""
+        return high
+
+    def check_generation(self, metadata: Metadata) -> None:
+        """What the group coordinator says to a transaction's offsets."""
+        self.coordinator.check(metadata)
+
+    def ended(self) -> None:
+        """A transaction was committed by its producer."""
+        self.count["commits"] += 1
+
+    def chunk(self) -> int:
+        """How many records come at a time."""
+        return self.rng.randint(1, self.plan.chunk)
+
+    def chance(self, kind: str) -> bool:
+        """Whether this goes wrong now."""
+        rate = self.plan.rates[kind]
+        if not self.faulty or not rate or self.rng.random() >= rate:
+            return False
+        self.count[kind] += 1
+        return True
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for all who run."""
+        self.clock.now += seconds
+        self.broker.tick()
+        self.coordinator.tick()
+
+    def freeze(self, process: Process) -> None:
+        """The process stands still for a while; the others go on, a successor may take its slot."""
+        seconds = self.rng.choice((1.0, 12.0, 25.0, 70.0)) * self.rng.uniform(0.8, 1.2)
+        self.count["frozen"] += 1
+        process.frozen = True
+        if seconds > 10 and self.rng.random() < 0.4:
+            self.wanted[process.group.name, process.slot] = self.clock.now + self.rng.uniform(0.0, seconds)
+            self.count["zombies"] += 1
+            self._abandoned.append(process)
+        self._meanwhile(self.clock.now + seconds, process)
+        process.frozen = False
+        if process in self._abandoned:
+            self._abandoned.remove(process)
+        if self.rng.random() < 0.2:
+            process.kill("while frozen")
+
+    def slow(self, process: Process, seconds: float) -> None:
+        """A call takes long; its process sends heartbeats meanwhile."""
+        self._meanwhile(self.clock.now + seconds, process)
+
+    def wait(self, process: Process, done: Callable[[], bool], deadline: float) -> bool:
+        """A call waits for something; False when the deadline passes first."""
+        while not done():
+            if self.clock.now >= deadline:
+                return False
+            self._pass(deadline)
+            if not process.alive:
+                raise Killed("while it waited")
+        return True
+
+    def _meanwhile(self, until: float, process: Process) -> None:
+        while self.clock.now < until:
+            self._pass(until)
+            if not process.alive:
+                raise Killed("meanwhile")
+
+    def _pass(self, until: float) -> None:
+        if self.depth >= _DEEPEST:
+            due = self.broker.next_deadline()
+            due = until if due is None else min(until, due)
+            self.advance(max(0.05, due - self.clock.now))
+            return
+        self.depth += 1
+        try:
+            for _ in range(self.rng.randint(1, 4)):
+                self.step()
+        finally:
+            self.depth -= 1
+        self.advance(self.rng.uniform(0.1, 3.0))
+
+    # -- turns ---------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One turn of somebody."""
+        self.steps += 1
+        rng = self.rng
+        if self.unsent and rng.random() < 0.2:
+            self.publish(self.chunk())
+        self._supervise()
+        ready = [p for p in self.processes if p.alive and not p.busy and not p.frozen]
+        if ready:
+            rng.choice(ready).step()
+        if self.plan.compact and rng.random() < self.plan.compact:
+            for number in range(self.pipeline.partitions):
+                self.broker.partitions[self.topic("state"), number].compact()
+        if self.faulty and rng.random() < self.plan.restless:
+            self._restless(ready)
+        self.advance(rng.choice((0.005, 0.05, 0.3)) if self.faulty else rng.choice((0.02, 0.3, 1.0)))
+
+    def publish(self, count: int) -> None:
+        """Publish the next inputs; sometimes in a transaction, sometimes after one that is aborted."""
+        batch, self.unsent = self.unsent[:count], self.unsent[count:]
+        txn = None
+        if self.plan.transactional_inputs and self.rng.random() < 0.5:
+            if self.rng.random() < 0.4:
+                self._append(batch, Txn(self.clock.now), "aborted")
+            txn = Txn(self.clock.now)
+        self._append(batch, txn, "committed")
+
+    def _append(self, batch: list[Any], txn: Txn | None, state: str) -> None:
+        logs = []
+        for sent in batch:
+            log = self.broker.partitions[self.topic(sent.role), sent.partition]
+            log.append(txn, sent.key, sent.value, self.clock.wall_ms())
+            logs.append(log)
+        if txn is not None:
+            txn.state = state
+            for log in logs:
+                log.mark(txn)
+
+    def _supervise(self) -> None:
+        """Start what should run and does not, some time after it ended."""
+        now = self.clock.now
+        for (name, slot), due in list(self.wanted.items()):
+            running = any(
+                p.alive and p.group.name == name and p.slot == slot and p not in self._abandoned for p in self.processes
+            )
+            if running:
+                continue
+            if due <= 0.0:
+                self.wanted[name, slot] = now + self.rng.choice((0.01, 1.0, 15.0)) * self.rng.random()
+            elif now >= due:
+                self.wanted[name, slot] = 0.0
+                group = next(group for group in self.groups if group.name == name)
+                process = Process(self, group, slot)
+                self.processes = [p for p in self.processes if p.alive] + [process]
+                self.count["starts"] += 1
+                process.start()
+
+    def _restless(self, ready: list[Process]) -> None:
+        """Somebody joins, or leaves."""
+        group = self.rng.choice(self.groups)
+        if self.rng.random() < 0.5:
+            self.wanted.setdefault((group.name, str(self.rng.randrange(4))), 0.0)
+            self.count["joins"] += 1
+            return
+        leaving = [p for p in ready if p.alive and p.group is group]
+        if leaving:
+            process = self.rng.choice(leaving)
+            if sum(name == group.name for name, _ in self.wanted) > 1:
+                self.wanted.pop((group.name, process.slot), None)
+            self.count["leaves"] += 1
+            process.leave()
+
+    def _next(self, every: float) -> float:
+        return float("inf") if every == float("inf") else self.rng.expovariate(1 / every)
