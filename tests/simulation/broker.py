@@ -1,9 +1,10 @@
 """A Kafka broker as far as transactions go: partition logs, the transaction coordinator, committed offsets.
 
-What is modelled: control markers (they take an offset), open and aborted transactions, the last stable offset below the
-high watermark, transactional ids with epochs (a new start of the id fences the older and aborts what it left open), the
-coordinator's transaction timeout (aborts, and fences), offsets that are pending until their transaction ends, compaction
-below the last stable offset, late copies of EndTxn that end whatever transaction the same epoch has open by then.
+What is modelled: control markers (they take an offset), open and aborted transactions, the last stable offset below
+the high watermark, transactional ids with epochs (a new start of the id fences the older and aborts what it left open),
+the coordinator's transaction timeout (aborts, and fences), offsets that are pending until their transaction ends,
+compaction below the last stable offset, late copies of EndTxn and of offsets that hit whatever transaction the same
+epoch has open by then.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from headrace.streams.errors import Aborted, Fenced
-
+from headrace.streams.errors import Aborted, Fault, Fenced
 from tests.simulation.clock import Clock
 
 __all__ = ["Broker", "Partition", "Row", "Txn"]
@@ -126,8 +126,9 @@ class Broker:
         self.partitions: dict[TP, Partition] = {}
         self.ids: dict[str, _Id] = {}
         self.offsets: dict[str, dict[TP, int]] = {}
-        self.late: list[tuple[float, str, int, bool]] = []
+        self.late: list[tuple[float, str, int, tuple[Any, ...]]] = []
         self.late_hits = 0
+        self.check: Callable[[Any], None] = lambda metadata: None
 
     def partition(self, topic: str, number: int) -> Partition:
         """A partition; one that nobody made is an error in the simulation."""
@@ -191,8 +192,8 @@ class Broker:
         due = [copy for copy in self.late if copy[0] <= now]
         if due:
             self.late = [copy for copy in self.late if copy[0] > now]
-            for _, name, epoch, commit in sorted(due):
-                self._late(name, epoch, commit)
+            for _, name, epoch, request in sorted(due, key=lambda copy: copy[0]):
+                self._late(name, epoch, *request)
         for entry in self.ids.values():
             if entry.txn is not None and now - entry.txn.began > entry.timeout_s:
                 self._end(entry, commit=False)
@@ -204,11 +205,20 @@ class Broker:
         times += [entry.txn.began + entry.timeout_s for entry in self.ids.values() if entry.txn is not None]
         return min(times) if times else None
 
-    def _late(self, name: str, epoch: int, commit: bool) -> None:
+    def _late(self, name: str, epoch: int, kind: str, metadata: Any, offsets: Any) -> None:
         entry = self.ids[name]
-        if entry.epoch == epoch and entry.txn is not None:
+        if entry.epoch != epoch or entry.txn is None:
+            return
+        if kind == "end":
             self.late_hits += 1
-            self._end(entry, commit=commit)
+            self._end(entry, commit=True)
+        elif metadata[0] in entry.txn.offsets:
+            try:
+                self.check(metadata)
+            except Fault:
+                return
+            self.late_hits += 1
+            entry.txn.offsets[metadata[0]].update(offsets)
 
     def _entry(self, name: str, epoch: int) -> _Id:
         entry = self.ids[name]
@@ -226,6 +236,3 @@ class Broker:
         if commit:
             for group, offsets in txn.offsets.items():
                 self.offsets.setdefault(group, {}).update(offsets)
-
-
-Callback = Callable[[list[TP]], None]

@@ -14,7 +14,6 @@ from typing import Any
 from headrace.streams.errors import Aborted, Fault, Fenced, Lost, Stalled
 from headrace.streams.kafka import SLOW_S
 from headrace.streams.log import END, Record
-
 from tests.simulation.broker import TP, Partition
 from tests.simulation.groups import Member, Metadata
 
@@ -202,7 +201,6 @@ class FakeProducer:
         self._added: set[TP] = set()
         self._queue: list[tuple[TP, bytes | None, bytes | None, Any]] = []
         self._failed: Fault | None = None
-        self._callback = False
         self._process.seam("init")
         if self._world.chance("init"):
             raise Aborted("_TIMED_OUT: no producer id")
@@ -236,6 +234,9 @@ class FakeProducer:
         world.broker.add(self._name, self._epoch, None)
         world.check_generation(metadata)
         world.broker.write_offsets(self._name, self._epoch, metadata[0], dict(offsets))
+        if world.chance("late"):
+            self.suspicious = True
+            self._later(("offsets", metadata, dict(offsets)))
         self._added.add(("", 0))
         if world.chance("lost_response"):
             raise Aborted("_TIMED_OUT: no answer to the offsets")
@@ -253,7 +254,7 @@ class FakeProducer:
         if self._added:
             if world.chance("lost_request"):
                 if world.rng.random() < 0.5:
-                    self._copy()
+                    self._later(("end", None, None))
                 if world.rng.random() < 0.3:
                     self._process.kill("commit under way")
                 raise Aborted("_TIMED_OUT: no answer to the commit")
@@ -271,8 +272,6 @@ class FakeProducer:
     def poll(self) -> None:
         """Serve callbacks."""
         self._process.seam("poll")
-        if self._callback:
-            self._callback, self.suspicious = False, True
 
     def drop(self) -> None:
         """Forget what was queued; whatever is open stays so until the successor starts."""
@@ -282,16 +281,16 @@ class FakeProducer:
 
     def _retried(self) -> None:
         """The client sent EndTxn twice and was answered; the other copy is still on its way."""
-        self._copy()
+        self._later(("end", None, None))
         if self._world.rng.random() < 0.5:
-            self._callback = True
+            self.suspicious = True
         else:
             self._world.slow(self._process, self._world.rng.uniform(10.5, 40.0))
 
-    def _copy(self) -> None:
+    def _later(self, request: tuple[Any, ...]) -> None:
         world = self._world
         delay = world.rng.choice((0.01, 0.1, 1.0, 10.0, 60.0)) * world.rng.random()
-        world.broker.late.append((world.clock.now + delay, self._name, self._epoch, True))
+        world.broker.late.append((world.clock.now + delay, self._name, self._epoch, request))
 
     def _flush(self, count: int) -> None:
         batch, self._queue = self._queue[:count], self._queue[count:]

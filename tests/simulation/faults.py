@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 from headrace.streams.runtime import Settings
-
 from tests.simulation.pipelines import Variant
 
 __all__ = ["Killed", "Plan", "plan"]
@@ -66,7 +65,7 @@ def plan(rng: Random) -> Plan:
         settings=settings,
         chunk=rng.choice((2, 5, 20)),
         kill_every=never if calm else rng.choice((never, 150.0, 400.0, 1000.0)),
-        freeze_every=never if calm else rng.choice((never, 300.0, 800.0)),
+        freeze_every=never if calm else rng.choice((never, 150.0, 400.0)),
         steps=rng.choice((60, 120, 200)),
         rates=rates,
         restless=on * rng.choice((0.0, 0.01, 0.03)),

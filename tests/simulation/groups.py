@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.streams.errors import Aborted, Fenced
-
 from tests.simulation.clock import Clock
 
 __all__ = ["SESSION_S", "Coordinator", "Member", "Metadata"]

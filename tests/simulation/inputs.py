@@ -10,7 +10,16 @@ from tests.simulation.pipelines import SPAN_MS, T0_MS
 
 __all__ = ["Sent", "inputs"]
 
-_GARBAGE = (b"", None, b"{", b"\xff\xfe", b"[1]", b'{"id": 3}', b'{"id":"x","who":"a","t":1e400,"v":1,"c":null}', b"null")
+_GARBAGE = (
+    b"",
+    None,
+    b"{",
+    b"\xff\xfe",
+    b"[1]",
+    b'{"id": 3}',
+    b'{"id":"x","who":"a","t":1e400,"v":1,"c":null}',
+    b"null",
+)
 
 
 class Sent(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from river import drift, linear_model, naive_bayes, preprocessing
+from river import drift, linear_model, preprocessing
 
 import headrace as h
 from headrace.streams.pipeline import Pipeline
@@ -57,7 +57,9 @@ def pipeline(variant: Variant) -> Pipeline:
     return Pipeline(
         "sim",
         task="binary",
-        events=h.Events(_EVENT, id="id", key="who", time="t", expect={"v": h.between(-100, 100)}, duplicates_within="9h"),
+        events=h.Events(
+            _EVENT, id="id", key="who", time="t", expect={"v": h.between(-100, 100)}, duplicates_within="9h"
+        ),
         labels=h.Labels(
             _LABEL, id="id", time="t", y="y", ttl="40m" if variant.short_ttl else "3h", on_expiry=variant.on_expiry
         ),
@@ -71,7 +73,7 @@ def pipeline(variant: Variant) -> Pipeline:
         },
         models={
             "logreg": preprocessing.StandardScaler() | linear_model.LogisticRegression(),
-            "bayes": naive_bayes.GaussianNB(),
+            "alma": linear_model.ALMAClassifier(),
         },
         champion="logreg",
         drift=[

@@ -6,6 +6,7 @@ stack; then it goes on, perhaps long after its session and its transactions have
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections import Counter
 from collections.abc import Callable
@@ -13,13 +14,12 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from headrace.streams.errors import Aborted, Fenced, Stalled
 from headrace.streams.chain import Chain
+from headrace.streams.errors import Aborted, Fenced, Stalled
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
 from headrace.streams.topics import ROLES, topic_name
 from headrace.streams.topology import Group, group_of
-
 from tests.simulation.broker import Broker, Partition, Row, Txn
 from tests.simulation.clock import Clock
 from tests.simulation.fakelog import FakeCluster
@@ -32,6 +32,7 @@ __all__ = ["CODEC", "CUT", "NoProgress", "Process", "World"]
 
 CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
 _DEEPEST = 3
+SITES = ("begin", "offsets", "flush", "commit", "done", "init", "initialised", "committed", "stable", "seek", "fetch")
 
 
 class NoProgress(AssertionError):
@@ -64,6 +65,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.busy = False
+        self.opened = False
         self.worker: Worker | None = None
 
     def start(self) -> None:
@@ -71,11 +73,18 @@ class Process:
         w = self.world
         self.worker = w.make_worker(self)
         self._guarded(self.worker.open)
+        self.opened = self.alive
 
     def step(self) -> None:
         """One cycle."""
         assert self.worker is not None
         self._guarded(self.worker.cycle)
+
+    def checkpoint(self) -> bool:
+        """What a worker does when it is told to stop; True when it went well."""
+        assert self.worker is not None
+        self._guarded(self.worker.finish)
+        return self.alive
 
     def leave(self) -> None:
         """SIGTERM: checkpoint, close, exit."""
@@ -98,10 +107,10 @@ class Process:
         w = self.world
         w.calls += 1
         if w.faulty:
-            if w.calls >= w.next_kill:
+            if w.calls >= w.next_kill and w.here("kill", site):
                 w.next_kill = w.calls + w.rng.expovariate(1 / w.plan.kill_every)
                 self.kill(site)
-            if w.calls >= w.next_freeze:
+            if w.calls >= w.next_freeze and w.here("freeze", site):
                 w.next_freeze = w.calls + w.rng.expovariate(1 / w.plan.freeze_every)
                 w.freeze(self)
 
@@ -121,10 +130,9 @@ class Process:
     def _close(self) -> None:
         """What `Worker.run` does on the way out, whatever happens meanwhile."""
         assert self.worker is not None
-        try:
-            self.worker.close()
-        except (Killed, Aborted, Fenced, Stalled, AttributeError):
-            pass
+        if self.opened:
+            with contextlib.suppress(Killed, Aborted, Fenced, Stalled):
+                self.worker.close()
 
     def _exit(self, why: str) -> None:
         self.alive = False
@@ -142,9 +150,11 @@ class World:
         self.clock = Clock()
         self.broker = Broker(self.clock)
         self.coordinator = Coordinator(self.clock, self.pipeline.partitions)
+        self.broker.check = self.check_generation
         self.groups = [group_of(stages) for stages in CUT] if self.plan.cut else [group_of()]
         self.count: Counter[str] = Counter()
         self.calls = 0
+        self.aim: dict[str, str | None] = {}
         self.faulty = True
         self.depth = 0
         self.steps = 0
@@ -154,7 +164,7 @@ class World:
         self.next_kill = self._next(self.plan.kill_every)
         self.next_freeze = self._next(self.plan.freeze_every)
         for role in ROLES:
-            for number in range(1 if role in ("alerts", "registry") else self.pipeline.partitions):
+            for number in range(self.pipeline.partitions):
                 self.broker.partitions[self.topic(role), number] = Partition()
         self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
         if self.plan.published_first:
@@ -181,6 +191,7 @@ class World:
             codec=CODEC,
             clock=self.clock,
             wall_ms=self.clock.wall_ms,
+            aside=lambda work: work(),
         )
 
     def rows(self, log: Partition, start: int, limit: int | None = None, end: int | None = None) -> list[Row]:
@@ -212,6 +223,15 @@ class World:
         """How many records come at a time."""
         return self.rng.randint(1, self.plan.chunk)
 
+    def here(self, kind: str, site: str) -> bool:
+        """Whether a fault that is due happens at this site: half of them wait for a site drawn among the rare ones."""
+        if kind not in self.aim:
+            self.aim[kind] = self.rng.choice(SITES) if self.rng.random() < 0.6 else None
+        if self.aim[kind] not in (None, site):
+            return False
+        del self.aim[kind]
+        return True
+
     def chance(self, kind: str) -> bool:
         """Whether this goes wrong now."""
         rate = self.plan.rates[kind]
@@ -230,10 +250,10 @@ class World:
 
     def freeze(self, process: Process) -> None:
         """The process stands still for a while; the others go on, a successor may take its slot."""
-        seconds = self.rng.choice((1.0, 12.0, 25.0, 70.0)) * self.rng.uniform(0.8, 1.2)
+        seconds = self.rng.choice((1.0, 12.0, 25.0, 40.0, 70.0)) * self.rng.uniform(0.8, 1.2)
         self.count["frozen"] += 1
         process.frozen = True
-        if seconds > 10 and self.rng.random() < 0.4:
+        if seconds > 10 and self.rng.random() < 0.6:
             self.wanted[process.group.name, process.slot] = self.clock.now + self.rng.uniform(0.0, seconds)
             self.count["zombies"] += 1
             self._abandoned.append(process)

@@ -1,0 +1,396 @@
+"""Bugs planted on purpose, each in a few lines, to show that the checker catches them.
+
+`python -m tests.simulation.canaries` looks for each with up to `LIMIT` seeds and prints the first seed that catches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from typing import Any, NamedTuple
+from unittest.mock import PropertyMock, patch
+
+from headrace.processors import join
+from headrace.streams import task
+from headrace.streams.checkpoint import MARKER, Checkpoint
+from headrace.streams.runtime import Worker
+from headrace.streams.state import Stores, pack
+from headrace.streams.task import Task
+from tests.simulation.broker import Broker, Partition, Row
+from tests.simulation.fakelog import FakeConsumer, FakeProducer
+from tests.simulation.run import run
+from tests.simulation.world import World
+
+__all__ = ["CANARIES", "LIMIT", "Canary", "canaries", "caught_by"]
+
+LIMIT = 250
+
+
+class Canary(NamedTuple):
+    """A planted bug: how to plant it, and where the search for a seed that catches it begins."""
+
+    name: str
+    plant: Callable[[ExitStack], type[World]]
+    first: int = 0
+
+
+def caught_by(canary: Canary, limit: int = LIMIT) -> tuple[int, str] | None:
+    """The first seed that catches it, and what the checker says; None when no seed up to the limit does."""
+    with _planted(canary) as world:
+        for seed in range(canary.first, canary.first + limit):
+            problem = run(seed, world).problem
+            if problem is not None:
+                return seed, problem
+    return None
+
+
+def canaries(limit: int = LIMIT) -> list[tuple[str, int | None]]:
+    """Every canary with the seed that caught it."""
+    found = [(canary.name, caught_by(canary, limit)) for canary in CANARIES]
+    return [(name, None if caught is None else caught[0]) for name, caught in found]
+
+
+@contextmanager
+def _planted(canary: Canary) -> Iterator[type[World]]:
+    with ExitStack() as stack:
+        yield canary.plant(stack)
+
+
+def _replace(stack: ExitStack, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Replace a function by one made from it."""
+    stack.enter_context(patch.object(owner, name, make(getattr(owner, name))))
+
+
+# -- what goes into a transaction ----------------------------------------------------------------------------------
+
+
+def _offset_off_by_one(stack: ExitStack) -> type[World]:
+    def wrong(send: Any) -> Any:
+        return lambda self, offsets, metadata: send(self, {tp: max(0, o - 1) for tp, o in offsets.items()}, metadata)
+
+    _replace(stack, FakeProducer, "offsets", wrong)
+    return World
+
+
+def _no_offsets(stack: ExitStack) -> type[World]:
+    stack.enter_context(patch.object(FakeProducer, "offsets", lambda self, offsets, metadata: None))
+    return World
+
+
+def _journal_before(stack: ExitStack) -> type[World]:
+    def wrong(send: Any) -> Any:
+        def plain(self: Any, topic: str, partition: int, key: Any, value: Any, headers: Any = None) -> None:
+            if topic.endswith(".journal"):
+                log = self._world.broker.partitions[topic, partition]
+                log.append(None, key, value, self._world.clock.wall_ms())
+                return
+            send(self, topic, partition, key, value, headers)
+
+        return plain
+
+    _replace(stack, FakeProducer, "send", wrong)
+    return World
+
+
+def _journal_after(stack: ExitStack) -> type[World]:
+    def commit(right: Any) -> Any:
+        def late(self: Any) -> None:
+            kept = [record for record in self._queue if record[0][0].endswith(".journal")]
+            self._queue = [record for record in self._queue if record not in kept]
+            right(self)
+            for tp, key, value, _ in kept:
+                self._process.seam("journal")
+                self._world.broker.partitions[tp].append(None, key, value, self._world.clock.wall_ms())
+
+        return late
+
+    _replace(stack, FakeProducer, "commit", commit)
+    return World
+
+
+def _no_digest(stack: ExitStack) -> type[World]:
+    def careless(replay: Any) -> Any:
+        return lambda self, entry, inputs, compare=True: replay(self, entry, inputs, compare=False)
+
+    _replace(stack, Task, "replay", careless)
+    _replace(stack, task, "ranks_of", lambda right: lambda runs, inputs: sorted(right(runs, inputs)))
+    return World
+
+
+# -- fencing -------------------------------------------------------------------------------------------------------
+
+
+def _random_id(stack: ExitStack) -> type[World]:
+    numbers = count()
+
+    def wrong(init: Any) -> Any:
+        return lambda self, cluster, name, timeout_ms: init(self, cluster, f"{name}.{next(numbers)}", timeout_ms)
+
+    _replace(stack, FakeProducer, "__init__", wrong)
+    return World
+
+
+def _side_not_fenced(stack: ExitStack) -> type[World]:
+    def wrong(start: Any) -> Any:
+        def lax(self: Broker, name: str, timeout_s: float) -> int:
+            known = self.ids.get(name)
+            return known.epoch if known is not None and ".state." in name else int(start(self, name, timeout_s))
+
+        return lax
+
+    _replace(stack, Broker, "start_id", wrong)
+    return World
+
+
+def _any_generation(stack: ExitStack) -> type[World]:
+    class Lax(World):
+        def check_generation(self, metadata: Any) -> None:
+            pass
+
+    return Lax
+
+
+def _trusting(stack: ExitStack) -> type[World]:
+    blind = PropertyMock(return_value=False)
+    stack.enter_context(patch.object(FakeProducer, "suspicious", blind, create=True))
+    return World
+
+
+def _zombie_renews_side(stack: ExitStack) -> type[World]:
+    def wrong(begin: Any) -> Any:
+        def renew(self: Worker, lane: Any) -> None:
+            if lane.side.suspicious:
+                lane.side = self._side(lane.task.shard)
+            begin(self, lane)
+
+        return renew
+
+    _replace(stack, Worker, "_begin_checkpoint", wrong)
+    return World
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _read_uncommitted(stack: ExitStack) -> type[World]:
+    class Dirty(World):
+        def rows(self, log: Partition, start: int, limit: int | None = None, end: int | None = None) -> list[Row]:
+            if end is not None:
+                return super().rows(log, start, limit, end)
+            rows = log.rows[log.index(start) :]
+            return rows if limit is None else rows[:limit]
+
+        def end(self, log: Partition) -> int:
+            return log.high
+
+    return Dirty
+
+
+def _restore_stable(stack: ExitStack) -> type[World]:
+    class Short(World):
+        def restore_end(self, topic: str, number: int, high: int) -> int:
+            return int(self.broker.partitions[topic, number].stable)
+
+    return Short
+
+
+def _resume_at_buffer_end(stack: ExitStack) -> type[World]:
+    def wrong(seek: Any) -> Any:
+        def further(self: FakeConsumer, offsets: Any) -> None:
+            reached = self.__dict__.setdefault("reached", {})
+            seek(self, {tp: max(offset, reached.get(tp, 0)) for tp, offset in offsets.items()})
+
+        return further
+
+    def noted(fetch: Any) -> Any:
+        def noting(self: FakeConsumer, limit: int, timeout_s: float) -> Any:
+            out = fetch(self, limit, timeout_s)
+            for record in out:
+                self.__dict__.setdefault("reached", {})[record.topic, record.partition] = record.offset + 1
+            return out
+
+        return noting
+
+    _replace(stack, FakeConsumer, "seek", wrong)
+    _replace(stack, FakeConsumer, "fetch", noted)
+    return World
+
+
+# -- recovery ------------------------------------------------------------------------------------------------------
+
+
+def _no_rebuild(stack: ExitStack) -> type[World]:
+    def go_on(self: Worker, reason: str) -> None:
+        self.producer.drop()
+        self.producer = self.cluster.producer(self.id)
+
+    stack.enter_context(patch.object(Worker, "_rebuild", go_on))
+    return World
+
+
+def _kept_after_revoke(stack: ExitStack) -> type[World]:
+    def wrong(recover: Any) -> Any:
+        def keep(self: Worker, shards: list[int]) -> Any:
+            asked, parked = self.consumer.committed, dict(self._parked)
+
+            def mine(partitions: Any, timeout_s: float = 30.0) -> Any:
+                found = asked(partitions, timeout_s)
+                for shard, lane in parked.items():
+                    for role, position in zip(self.group.inputs, lane.task.positions, strict=True):
+                        if (self.topics(role), shard) in found:
+                            found[self.topics(role), shard] = position
+                return found
+
+            self.consumer.committed = mine
+            yield from recover(self, shards)
+            self.consumer.committed = asked
+
+        return keep
+
+    _replace(stack, Worker, "_recover", wrong)
+    return World
+
+
+def _abandoned_recovery(stack: ExitStack) -> type[World]:
+    def wrong(rebuild: Any) -> Any:
+        def forget(self: Worker, reason: str) -> None:
+            under_way = self._recovering
+            rebuild(self, reason)
+            if under_way is not None:
+                self._assigned, self._recovering = None, under_way
+
+        return forget
+
+    _replace(stack, Worker, "_rebuild", wrong)
+    return World
+
+
+def _ids_forgotten(stack: ExitStack) -> type[World]:
+    def wrong(load: Any) -> Any:
+        return lambda self, entries: load(self, {k: v for k, v in entries.items() if k[:2] != ("validate", "seen")})
+
+    _replace(stack, Stores, "load", wrong)
+    return World
+
+
+def _heap_in_wrong_order(stack: ExitStack) -> type[World]:
+    _replace(stack, join, "_deadlines", lambda right: lambda store: sorted(right(store), reverse=True))
+    return World
+
+
+def _journal_from_now(stack: ExitStack) -> type[World]:
+    """The journal is read from where it stood when the checkpoint was committed, not when it was frozen."""
+
+    def wrong(write: Any) -> Any:
+        def late(self: Checkpoint, limit: int | None) -> bool:
+            world = self._producer._world  # type: ignore[attr-defined]
+            topic = self._topic.replace(".state", ".journal")
+            self._marker["journal_offset"] = world.broker.partitions[topic, self._shard].stable
+            return bool(write(self, limit))
+
+        return late
+
+    _replace(stack, Checkpoint, "write", wrong)
+    return World
+
+
+# -- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def _marker_first(stack: ExitStack) -> type[World]:
+    def init(right: Any) -> Any:
+        def first(self: Checkpoint, *args: Any, **options: Any) -> None:
+            right(self, *args, **options)
+            self._send(pack((self._group, MARKER)), pack(self._marker))
+            self._producer.commit()
+            self._producer.begin()
+
+        return first
+
+    def write(right: Any) -> Any:
+        def parts(self: Checkpoint, limit: int | None) -> bool:
+            done = right(self, limit)
+            if not done:
+                self._producer.commit()
+                self._producer.begin()
+            return bool(done)
+
+        return parts
+
+    _replace(stack, Checkpoint, "__init__", init)
+    _replace(stack, Checkpoint, "write", write)
+    return World
+
+
+def _not_frozen(stack: ExitStack) -> type[World]:
+    def lazily(self: Stores) -> Iterator[Any]:
+        for (processor, name), store in self._stores.items():
+            for key, data in store.freeze():
+                yield (processor, name, key), data
+
+    stack.enter_context(patch.object(Stores, "freeze", lazily))
+    return World
+
+
+def _checkpoint_on_close(stack: ExitStack) -> type[World]:
+    def close(self: Worker) -> None:
+        for lane in [*self.lanes.values(), *self._parked.values()]:
+            lane.side.drop()
+        self.producer.drop()
+        self.consumer.close()
+        self.reader.close()
+
+    stack.enter_context(patch.object(Worker, "close", close))
+    return World
+
+
+def _early_checkpoint(stack: ExitStack) -> type[World]:
+    """A checkpoint is frozen between processing and commit."""
+
+    def wrong(commit: Any) -> Any:
+        def early(self: Worker, done: Any) -> None:
+            for lane in self.lanes.values():
+                if self._clock() - lane.checkpointed_at >= self.settings.checkpoint_s:
+                    self._checkpoint_now(lane)
+            commit(self, done)
+
+        return early
+
+    _replace(stack, Worker, "_commit", wrong)
+    return World
+
+
+CANARIES: tuple[Canary, ...] = (
+    Canary("the committed offset is off by one", _offset_off_by_one),
+    Canary("offsets are not in the transaction", _no_offsets),
+    Canary("the journal is written before its transaction", _journal_before),
+    Canary("the journal is written after its transaction", _journal_after),
+    Canary("replay in the wrong interleaving, digests not compared", _no_digest),
+    Canary("a random transactional id at each start", _random_id),
+    Canary("the checkpoint's producer is not fenced", _side_not_fenced),
+    Canary("a stale generation is let pass", _any_generation),
+    Canary("no new producer after a doubtful commit", _trusting),
+    Canary("a zombie makes itself a new checkpoint producer", _zombie_renews_side),
+    Canary("inputs are read uncommitted", _read_uncommitted),
+    Canary("restore ends at the last stable offset", _restore_stable),
+    Canary("reading goes on at the end of the buffer", _resume_at_buffer_end),
+    Canary("no rebuild after an abort", _no_rebuild),
+    Canary("a task is kept though another worker advanced it", _kept_after_revoke),
+    Canary("trouble during recovery leaves the worker without tasks", _abandoned_recovery),
+    Canary("the ids seen are not restored", _ids_forgotten),
+    Canary("the heap of deadlines is restored in the wrong order", _heap_in_wrong_order),
+    Canary("the journal is read from too late", _journal_from_now),
+    Canary("the marker comes before its keys, in several transactions", _marker_first),
+    Canary("the state changes while its checkpoint is written", _not_frozen),
+    Canary("a worker that ends by an error checkpoints uncommitted state", _checkpoint_on_close),
+    Canary("a checkpoint is frozen before its batch is committed", _early_checkpoint),
+)
+
+
+if __name__ == "__main__":
+    for _canary in CANARIES:
+        _caught = caught_by(_canary)
+        print(
+            _canary.name, "→", "NOT CAUGHT" if _caught is None else f"seed {_caught[0]}: {_caught[1][:110]}", flush=True
+        )
