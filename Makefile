@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install lock lint format test demo bench clean
+.PHONY: help install lock lint format test demo bench chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace dem
 
 bench: install ## run the benchmarks (SCENARIO=... for one of them)
 	$(BIN)/python -m benchmarks $(SCENARIO)
+
+chaos: install ## kill it anywhere and compare every byte (SEEDS=, KILLS= at each failpoint, MINUTES= of soak)
+	$(BIN)/python -m benchmarks.chaos $(if $(SEEDS),--seeds $(SEEDS)) $(if $(KILLS),--kills $(KILLS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## remove everything that make install and the tools made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

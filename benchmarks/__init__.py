@@ -1,0 +1,1 @@
+"""Measurements: permanent scenarios with seeds, each timed in turn with its reference in one run."""
