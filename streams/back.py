@@ -9,9 +9,10 @@ import msgspec
 
 from headrace.processors.base import Rejected, described
 from headrace.processors.baselines import Baselines
+from headrace.processors.compiled import PLANS, Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
-from headrace.processors.predict import NOTHING, Predict, answerer, plain
+from headrace.processors.predict import NOTHING, Predict
 from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Input, Prediction
@@ -58,18 +59,27 @@ class Back:
         self.champion = self.models.index(p.champion)
         self.baselines = Baselines(p.task)
         self.train = Train(self.models)
+        self.compiled = [self._compile(context.states["models"][name]) for name in self.models]
         self.wait_for, self.answer_to = join.compile(context.states["join"])
         self._unused: list[dict[str, Any]] = []
         self.learn = self._learner()
         self.ask = self._asker()
+
+    def _compile(self, store: Any) -> Compiled:
+        """A model as it is asked and taught."""
+        p = self.context.pipeline
+        numbers = [field["name"] for field in p.featurize.fields() if {"string", "boolean"}.isdisjoint(_types(field))]
+        whole = numbers if len(numbers) == len(p.features) else None
+        compiled = compile_model(p.task, store.value, whole, PLANS if p.compiled else ("model",))
+        store.sync = compiled.sync
+        return compiled
 
     # -- predict -------------------------------------------------------------------------------------------------
 
     def _asker(self) -> Callable[..., None]:
         context, p = self.context, self.context.pipeline
         counts, progress, champion = context.counts, context.progress, self.champion
-        models = context.states["models"]
-        answers_of = [answerer(p.task, models[name].value) for name in self.models]
+        answers_of = [model.predict for model in self.compiled]
         serve = Predict(p.task).process
         prefix = f"{p.champion}/{context.shard}@"
         live_from = p.live_from_ms
@@ -85,7 +95,7 @@ class Back:
             learned, until_ms = progress
             try:
                 try:
-                    answers = tuple([plain(answer(x)) for answer in answers_of])
+                    answers = tuple([answer(x) for answer in answers_of])
                 except Exception:
                     answers = self._ask_each(answers_of, x, learned)
                 served = serve(answers[champion]) if learned else NOTHING
@@ -146,7 +156,7 @@ class Back:
         answers: list[Any] = []
         for rank, answer in enumerate(answers_of):
             try:
-                answers.append(plain(answer(x)))
+                answers.append(answer(x))
             except Exception as error:
                 if rank == self.champion and learned:
                     raise Rejected("predict_error", described(error)) from error
@@ -194,7 +204,7 @@ class Back:
         published, publish = context.outbox.line(self._learned)
         scored, score = context.outbox.line(self._scored)
         update_baselines, baseline_state = self.baselines.update, states["baselines"]
-        learners = [states["models"][name].value.learn_one for name in self.models]
+        learners = [model.learn for model in self.compiled]
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
             """An outcome: windows over outcomes, the example, evaluation, drift, learning; in this order."""
@@ -250,3 +260,8 @@ class Back:
         item = label or Early(entry.time_ms, entry.offset, entry.partition, None, entry.key, None)
         detail = f"{self.models[rank]} at example {n}: {described(error)}"
         self.context.dead("train", "labels" if label else "events", "train_error", detail, item)
+
+
+def _types(field: dict[str, Any]) -> tuple[str, ...]:
+    """The types that a feature may have, null among them."""
+    return tuple(field["type"]) if isinstance(field["type"], list) else (field["type"],)

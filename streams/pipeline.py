@@ -132,6 +132,9 @@ class Pipeline:
         Other names for its topics, by role (``{"events": "flights-raw"}``).
     classes
         (module, name) of the author's own classes in models, which snapshots may then name.
+    compiled
+        Whether models that match one of the plans of `processors/compiled.py` are run by it. No result depends on it,
+        so it is no part of the specification.
     data
         A function returning a DataFrame (or the path of a file) that backtests and demos use when none is given.
     """
@@ -154,6 +157,7 @@ class Pipeline:
         topics: Mapping[str, str] | None = None,
         classes: Collection[tuple[str, str]] = (),
         data: Callable[[], Any] | str | Path | None = None,
+        compiled: bool = True,
     ) -> None:
         base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
         self.name = _legal(name, _named(name), "name", "letters, digits, '.', '_' and '-', at most 100")
@@ -188,6 +192,7 @@ class Pipeline:
         self.partitions = _whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
         self.data = data
+        self.compiled = compiled
         self._check_lanes()
 
     def __repr__(self) -> str:

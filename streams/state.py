@@ -278,6 +278,30 @@ class CellStore:
         self._parts = {}
 
 
+class ObjectStore(CellStore):
+    """A cell that holds an object.
+
+    Whoever keeps part of what the object knows elsewhere, because that is faster, puts what brings it back into `sync`:
+    it is called before anybody sees the object.
+    """
+
+    __slots__ = ("_object", "sync")
+
+    @property
+    def value(self) -> Any:
+        """The object, with all that it knows."""
+        self.sync()
+        return self._object
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._object, self.sync = value, _in_sync
+
+
+def _in_sync() -> None:
+    """The object is all there is."""
+
+
 _KINDS: dict[str, Callable[[], Any]] = {"keyed": KeyedStore, "log": LogStore}
 
 
@@ -306,7 +330,7 @@ class Stores:
         if spec.kind != "cell":
             return _KINDS[spec.kind]()
         initial = spec.initial() if spec.initial else None
-        return CellStore(name, initial, codec if spec.codec == "object" else None)
+        return ObjectStore(name, initial, codec) if spec.codec == "object" else CellStore(name, initial, None)
 
     def freeze(self) -> Iterator[Entry]:
         """Everything that changed since the last freeze, as ((processor, store, key), bytes or None)."""
