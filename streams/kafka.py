@@ -313,7 +313,7 @@ class TransactionalProducer:
         self._open = False
         self._producer = Producer(
             {
-                "linger.ms": 5,
+                "linger.ms": 50,  # a commit does not wait for it
                 "batch.num.messages": 100_000,
                 "batch.size": 1_000_000,
                 "queue.buffering.max.messages": 1_000_000,
@@ -338,7 +338,10 @@ class TransactionalProducer:
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
         try:
-            self._producer.produce(topic, value, key, partition, headers=headers or [])
+            if headers:
+                self._producer.produce(topic, value, key, partition, headers=headers)
+            else:
+                self._producer.produce(topic, value, key, partition)
         except BufferError:
             self._producer.poll(0.05)
             self.send(topic, partition, key, value, headers)

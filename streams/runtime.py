@@ -10,12 +10,14 @@ One cycle, in one Kafka transaction (see `Worker._commit`, and docs/delivery.md 
 6. offsets  the positions reached, with the group's current generation
 7. commit
 
-Checkpoints go beside it, in transactions of their own (`checkpoint.py`). Whatever goes wrong inside a transaction, the
-producer is dropped and the tasks are rebuilt from the log (`recovery.py`), as after a crash.
+While a worker catches up, steps 3 to 7 run beside steps 1 and 2 of the next cycle (`committing.py`). Checkpoints go
+beside both, in transactions of their own (`checkpoint.py`). Whatever goes wrong inside a transaction, the producer is
+dropped and the tasks are rebuilt from the log (`recovery.py`), as after a crash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -26,6 +28,7 @@ from typing import Any
 
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Fault, HeadraceError
 from headrace.streams.journal import write
 from headrace.streams.log import END
@@ -41,6 +44,8 @@ __all__ = ["Settings", "Worker", "group_name", "transactional_id"]
 
 log = logging.getLogger("headrace.runtime")
 
+_AT_ONCE = AtOnce()
+
 _CHECKPOINT_S = 20.0
 """A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
 
@@ -53,6 +58,8 @@ class Settings:
     ----------
     batch
         Most input records in one transaction.
+    beside
+        Records in a batch from which on it is committed beside the next one; smaller ones are committed at once.
     gather_s
         How long to gather records for a transaction: latency against throughput.
     buffer
@@ -70,6 +77,7 @@ class Settings:
     """
 
     batch: int = 8_000
+    beside: int = 1_000
     gather_s: float = 0.02
     buffer: int = 50_000
     checkpoint_s: float = 10.0
@@ -125,6 +133,8 @@ class Worker:
         How models are sealed in checkpoints.
     clock
         Seconds, monotonic; injected so that simulations can turn it.
+    committer
+        Commits batches while the worker catches up: beside it in a thread, unless a simulation does it at once.
     aside
         Runs what the cycle need not wait for (savepoints): in a thread, unless a simulation runs it at once.
     """
@@ -144,6 +154,7 @@ class Worker:
         tolerant: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        committer: Committer | None = None,
         aside: Callable[[Callable[[], None]], None] = _in_thread,
     ) -> None:
         self.pipeline, self.group, self.cluster = pipeline, group, cluster
@@ -159,6 +170,8 @@ class Worker:
         self.ticks = 0
         self._accept_change, self._tolerant = accept_change, tolerant
         self._clock, self._wall_ms, self._aside = clock, wall_ms, aside
+        self._committer: Committer = Beside() if committer is None else committer
+        self._lost: Fault | None = None
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
         self._parked: dict[int, _Lane] = {}
         self._held: list[int] | None = None
@@ -208,7 +221,7 @@ class Worker:
 
         An input that another group writes has ended when that group has nothing left to read either.
         """
-        if not self.ready or not self.lanes or self.waiting:
+        if not self.ready or not self.lanes or self.waiting or self._committer.busy:
             return False
         ranks = range(len(self.group.inputs))
         if any(rank not in lane.end_offsets for lane in self.lanes.values() for rank in ranks):
@@ -223,12 +236,19 @@ class Worker:
     def finish(self) -> None:
         """Checkpoint what there is, so that the successor has nothing to replay."""
         failpoints.hit("finish.begun")
+        try:
+            self._committer.settle()
+        except Aborted as error:
+            log.warning("the last transaction did not happen, so there is no checkpoint of it: %s", error)
+            return
         for lane in self.lanes.values():
             self._checkpoint_now(lane)
         failpoints.hit("finish.done")
 
     def close(self) -> None:
         """Release the clients; what is in memory may be ahead of the log, so the last revocation must not write it."""
+        with contextlib.suppress(Fault):
+            self._committer.settle()
         for lane in [*self.lanes.values(), *self._parked.values()]:
             lane.side.drop()
         self.lanes, self._parked = {}, {}
@@ -243,15 +263,18 @@ class Worker:
         self.ticks += 1
         try:
             self._fetch()
+            self._raise_lost()
             if self._assigned is not None or self._recovering is not None:
                 self._recover_step()
                 return
             failpoints.hit("cycle.fetched")
             self._end_inputs()
             done = self._process()
+            self._committer.settle()
             if done:
                 failpoints.hit("cycle.processed")
-                self._commit(done)
+                work = partial(self._commit, done, self.consumer.metadata())
+                (self._committer if self._catching_up(done) else _AT_ONCE).submit(work)
             else:
                 self.observer.idle()
                 self.producer.poll()
@@ -263,24 +286,27 @@ class Worker:
         """Gather what arrives within `gather_s` into the buffers, up to a batch."""
         settings = self.settings
         waiting = any(len(lane.task.merge) and not lane.task.merge.waiting_for() for lane in self.lanes.values())
-        for record in self.consumer.fetch(settings.batch, 0.0 if waiting else settings.gather_s):
-            self._route(record)
+        fetched = self.consumer.fetch(settings.batch, 0.0 if waiting else settings.gather_s)
+        lanes, ranks = self.lanes, self._ranks
+        for record in fetched:
+            topic, shard, offset, key, value, at_ms, _ = record
+            lane = lanes.get(shard)
+            if lane is None:
+                continue
+            if value is END:
+                self._ended(lane, ranks[topic], offset)
+                continue
+            rank = ranks[topic]
+            if lane.end_offsets:
+                lane.end_offsets.pop(rank, None)
+            lane.task.feeds[rank](offset, key, value, at_ms)
         for shard, lane in self.lanes.items():
             self._balance(shard, lane)
 
-    def _route(self, record: Any) -> None:
-        lane = self.lanes.get(record[1])
-        if lane is None:
-            return
-        topic, _, offset, key, value, at_ms, _ = record
-        rank = self._ranks[topic]
-        if value is END:
-            lane.end_offsets[rank] = offset
-            if self.group.inputs[rank] not in self.group.upstream:
-                lane.task.merge.end(rank)
-        else:
-            lane.end_offsets.pop(rank, None)
-            lane.task.feed(rank, offset, key, value, at_ms)
+    def _ended(self, lane: _Lane, rank: int, offset: int) -> None:
+        lane.end_offsets[rank] = offset
+        if self.group.inputs[rank] not in self.group.upstream:
+            lane.task.merge.end(rank)
 
     def _balance(self, shard: int, lane: _Lane) -> None:
         """Pause the inputs that run ahead of the others; resume them when half of the buffer is free."""
@@ -343,8 +369,12 @@ class Worker:
                 self.observer.processed(lane.task, processed, self._clock() - began)
         return done
 
-    def _commit(self, done: list[tuple[int, Processed]]) -> None:
-        """Steps 3 to 7: all of these batches take effect, or none."""
+    def _catching_up(self, done: list[tuple[int, Processed]]) -> bool:
+        """Whether there is something to do while this is committed; live, a thread would only add to the latency."""
+        return sum(len(processed.batch) for _, processed in done) >= self.settings.beside
+
+    def _commit(self, done: list[tuple[int, Processed]], metadata: Any) -> None:
+        """Steps 3 to 7: all of these batches take effect, or none. Nothing else uses the producer meanwhile."""
         began = self._clock()
         self._begin()
         failpoints.hit("commit.begun")
@@ -354,7 +384,7 @@ class Worker:
             for role, position in zip(self.group.inputs, processed.entry.ends, strict=True):
                 offsets[self.topics(role), shard] = position
         failpoints.hit("commit.journaled")
-        self.producer.offsets(offsets, self.consumer.metadata())
+        self.producer.offsets(offsets, metadata)
         failpoints.hit("commit.offsets")
         self.producer.commit()
         failpoints.hit("commit.done")
@@ -393,13 +423,14 @@ class Worker:
                     self._end_checkpoint(lane)
 
     def _begin_checkpoint(self, lane: _Lane) -> None:
-        """Freeze a lane's state and open the transaction that takes it.
+        """Freeze a lane's state, when nothing is in flight, and open the transaction that takes it.
 
         The journal is to be read from where it stood at the checkpoint before: we have committed since, so our records
         lie beyond. Where it stands now proves nothing: a successor may write to it already, if we were stopped for
         long. A new side producer may not be made here either: it would fence that successor.
         """
         failpoints.hit("checkpoint.due")
+        self._committer.settle()
         stable = self.reader.stable(self.topics("journal"), lane.task.shard)
         lane.journal_offset, lane.journal_seen = lane.journal_seen, stable
         if lane.side.suspicious:
@@ -467,6 +498,10 @@ class Worker:
         failpoints.hit("revoke.begun")
         self.ready = False
         self._held = self._assigned = self._recovering = None
+        try:
+            self._committer.settle()
+        except Fault as error:
+            self._lose(error)
         for shard, lane in self.lanes.items():
             try:
                 self._checkpoint_now(lane)
@@ -479,9 +514,23 @@ class Worker:
         failpoints.hit("revoke.parked")
         self.observer.assigned([])
 
+    def _lose(self, error: Fault) -> None:
+        """The last transaction failed while partitions were taken away: what is in memory must not come back."""
+        self._lost = error
+        for lane in self.lanes.values():
+            lane.side.drop()
+        self.lanes = {}
+
+    def _raise_lost(self) -> None:
+        if self._lost is not None:
+            error, self._lost = self._lost, None
+            raise error
+
     def _rebuild(self, reason: str) -> None:
         """A transaction failed: drop the producer and everything in memory, and come back from the log."""
         failpoints.hit("rebuild.begun")
+        with contextlib.suppress(Aborted):
+            self._committer.settle()
         log.warning("recovering after: %s", reason)
         self.observer.aborted(reason)
         self.ready = False

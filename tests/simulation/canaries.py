@@ -348,11 +348,11 @@ def _early_checkpoint(stack: ExitStack) -> type[World]:
     """A checkpoint is frozen between processing and commit."""
 
     def wrong(commit: Any) -> Any:
-        def early(self: Worker, done: Any) -> None:
+        def early(self: Worker, done: Any, metadata: Any) -> None:
             for lane in self.lanes.values():
                 if self._clock() - lane.checkpointed_at >= self.settings.checkpoint_s:
                     self._checkpoint_now(lane)
-            commit(self, done)
+            commit(self, done, metadata)
 
         return early
 

@@ -48,6 +48,7 @@ def plan(rng: Random) -> Plan:
     rates["init"] /= 3
     settings = Settings(
         batch=rng.choice((1, 3, 8, 25)),
+        beside=1,
         gather_s=0.01,
         buffer=rng.choice((3, 10, 40)),
         checkpoint_s=rng.choice((0.2, 1.0, 4.0)),

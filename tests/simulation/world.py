@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from headrace.streams.chain import Chain
+from headrace.streams.committing import AtOnce
 from headrace.streams.errors import Aborted, Fenced, Stalled
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
@@ -55,6 +56,29 @@ class _Plain:
 
 
 CODEC = _Plain()
+
+
+class Later:
+    """Commits as late as a worker lets it: only when it waits for the result."""
+
+    def __init__(self) -> None:
+        self._work: Callable[[], None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to commit."""
+        return self._work is not None
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Keep it."""
+        assert not self.busy
+        self._work = work
+
+    def settle(self) -> None:
+        """Do it."""
+        work, self._work = self._work, None
+        if work is not None:
+            work()
 
 
 class Process:
@@ -191,6 +215,7 @@ class World:
             codec=CODEC,
             clock=self.clock,
             wall_ms=self.clock.wall_ms,
+            committer=Later() if self.seed % 2 else AtOnce(),
             aside=lambda work: work(),
         )
 
