@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.processors.base import Rejected, described
 from headrace.processors.baselines import Baselines
-from headrace.processors.compiled import PLANS, Compiled, compile_model
+from headrace.processors.compiled import Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, Predict
@@ -70,7 +70,7 @@ class Back:
         p = self.context.pipeline
         numbers = [field["name"] for field in p.featurize.fields() if {"string", "boolean"}.isdisjoint(_types(field))]
         whole = numbers if len(numbers) == len(p.features) else None
-        compiled = compile_model(p.task, store.value, whole, PLANS if p.compiled else ("model",))
+        compiled = compile_model(p.task, store.value, whole, p.plans)
         store.sync = compiled.sync
         return compiled
 

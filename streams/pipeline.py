@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from headrace.processors.compiled import PLANS
 from headrace.processors.drift import Drift, Watch
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
@@ -192,7 +193,7 @@ class Pipeline:
         self.partitions = _whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
         self.data = data
-        self.compiled = compiled
+        self.plans = PLANS if compiled else ("model",)
         self._check_lanes()
 
     def __repr__(self) -> str:
