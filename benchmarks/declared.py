@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from river.preprocessing import StandardScaler
 from headrace import Events, Labels, Pipeline, count, field, label, mean, time_since_last, watch_error
 from headrace.examples.flights import flights as example
 from headrace.examples.flights_data import flights as flight_rows
+from headrace.processors.compiled import PLANS
 from headrace.streams import data
 from headrace.streams.data import Outgoing
 
@@ -43,13 +45,14 @@ _LABEL_DELAY_MS = 20_000
 _START_MS = 1_700_000_000_000
 
 
-def flights(name: str, drift: bool = False) -> Pipeline:
-    """The example pipeline with its logistic regression alone; without its detectors unless `drift` is set."""
+def flights(name: str, drift: bool = False, model: str = "logreg", plans: Sequence[str] = PLANS) -> Pipeline:
+    """The example pipeline with one of its models; without its detectors unless `drift` is set."""
     pipeline = copy.copy(example)
-    pipeline.name = name
-    pipeline.models = {"logreg": StandardScaler() | LogisticRegression()}
+    pipeline.name, pipeline.champion = name, model
+    pipeline.models = {model: example.fresh_models()[model]}
+    pipeline.plans = tuple(plans)
     if not drift:
-        pipeline.drift = []
+        pipeline.drift = ()
     return pipeline
 
 

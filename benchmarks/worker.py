@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from benchmarks import declared
+from headrace.streams.collector import calm_collector
 from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
@@ -48,6 +49,7 @@ class Figures(Observer):
         self.last_commit: float | None = None
         self.ready_cpu_s = self.last_cpu_s = 0.0
         self.transactions = self.inputs = self.outputs = 0
+        self.tasks: dict[int, Any] = {}
         self.checkpoints: list[dict[str, Any]] = []
         self.recoveries: list[dict[str, Any]] = []
 
@@ -79,6 +81,7 @@ class Figures(Observer):
         if not self.transactions:
             say("committed")
         self.transactions += 1
+        self.tasks |= {task.shard: task for task, _ in tasks}
         self.last_commit, self.last_cpu_s = time.monotonic(), cpu_s()
 
     def checkpointed(self, task: Any, entries: int, size: int, seconds: float) -> None:
@@ -103,6 +106,7 @@ def main(job: dict[str, Any]) -> None:
         observer=figures,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    calm_collector()
     say("started")
     worker.run(worker.caught_up if job["end"] else lambda: False)
     began = figures.ready_at or time.monotonic()
@@ -118,7 +122,8 @@ def main(job: dict[str, Any]) -> None:
         outputs=figures.outputs,
         checkpoints=figures.checkpoints,
         recoveries=figures.recoveries,
-        sizes={str(shard): _sizes(lane.task) for shard, lane in worker.lanes.items()},
+        summaries={str(shard): task.chain.summary() for shard, task in figures.tasks.items()},
+        sizes={str(shard): _sizes(task) for shard, task in figures.tasks.items()},
     )
 
 

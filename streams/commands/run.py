@@ -6,6 +6,7 @@ import os
 
 import click
 
+from headrace.streams.collector import calm_collector
 from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options, names_of
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
@@ -116,6 +117,7 @@ def run(
     undo = stop_on_signals(worker, stop_within)
     Watchdog(worker, settings.stall_s).start()
     server = None if metrics_port is None else serve(metrics_host, metrics_port, worker, observer)
+    calm_collector()
     try:
         worker.run(worker.caught_up if until_caught_up else lambda: False)
     finally:
