@@ -22,7 +22,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.savepoints import savepoints
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
-from headrace.streams.topology import STAGES, Group, group_of
+from headrace.streams.topology import STAGES, Group, group_named
 
 __all__ = ["Audit", "audit"]
 
@@ -97,8 +97,7 @@ def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: 
         names = dict.fromkeys(r.key.decode() for r in reader.read(topics("journal"), shard))
     finally:
         reader.close()
-    groups = [group_of(None if name == "lane" else name.split("-")) for name in names]
-    return sorted(groups, key=lambda group: STAGES.index(group.stages[0]))
+    return sorted(map(group_named, names), key=lambda group: STAGES.index(group.stages[0]))
 
 
 def _replay(

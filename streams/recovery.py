@@ -2,8 +2,8 @@
 
 1. The state topic, to its end: the last checkpoint. Nothing there, or a snapshot that is refused: an empty state.
 2. The journal from the place that the checkpoint names, to its end.
-3. The specification, environment and code that wrote them must be the ones that run here.
-4. The inputs over the journal entries since, outputs suppressed, digests compared.
+3. The specification, environment and code that wrote them must be the ones that run here, unless a change is accepted.
+4. The inputs over the journal entries since, outputs suppressed; digests of the present epoch compared.
 5. The place reached must be the one that the group has committed.
 
 Whoever calls it has initialised its producers first (so that a predecessor's open transactions are ended) and holds
@@ -22,18 +22,20 @@ from typing import Any
 from headrace.schemas.records import Input
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import fold
-from headrace.streams.errors import Lost, SpecChanged
+from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
 from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
-from headrace.streams.topology import group_of
+from headrace.streams.topology import group_named, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
 
 log = logging.getLogger("headrace.recovery")
+
+_Saved = dict[tuple[str, str, Any], bytes]
 
 
 @dataclass(slots=True)
@@ -61,11 +63,13 @@ def recover(
     """Bring `task` to the state that the log says it has; the last value yielded is the result."""
     began = time.monotonic()
     found = Recovered()
+    saved, marker = _saved(task, reader, topics("state"))
     try:
-        marker = _restore(task, reader, topics("state"), version)
+        _restore(task, saved, marker, version)
     except SnapshotError as error:
         log.error("the checkpoint of %s/%s is refused (%s): rebuilding by replay", task.group.name, task.shard, error)
         task.reset()
+        task.chain.stores.outdated(saved)
         marker = None
     if marker is not None:
         found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
@@ -73,8 +77,10 @@ def recover(
     yield found
     last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     entries: list[Entry | Epoch] = []
+    others: set[bytes] = set()
     for record in reader.read(topics("journal"), task.shard, found.journal_offset if marker else None):
         if record.key != task.group.name.encode():
+            others.add(record.key)
             continue
         entry = read_entry(record.value)
         if entry.seq < task.seq:
@@ -87,9 +93,12 @@ def recover(
     found.journalled = len(entries)
     found.epoch_due = _check_version(last, version, accept_change)
     if marker is None and not entries:
+        _refuse_overlap(task, others)
         _first_start(task, reader, committed)
     else:
-        for records in _replay(task, entries, new_reader, compare=not found.epoch_due):
+        if marker is None:
+            _begin(task, entries, reader, committed)
+        for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
             found.replayed += records
             failpoints.hit("recover.replaying")
             yield found
@@ -107,22 +116,24 @@ def restored(
     task = Task(pipeline, group_of(), shard, topics=topics, codec=codec)
     reader = cluster.reader()
     try:
-        _restore(task, reader, topics("state"), Version.of(pipeline))
+        _restore(task, *_saved(task, reader, topics("state")), Version.of(pipeline))
     finally:
         reader.close()
     return task
 
 
-def _restore(task: Task, reader: Any, topic: str, version: Version) -> dict[str, Any] | None:
+def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] | None]:
     records = ((record.key, record.value) for record in reader.read(topic, task.shard))
-    entries, marker = fold(records, task.group.name)
+    return fold(records, task.group.name)
+
+
+def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version: Version) -> None:
     if marker is None:
-        return None
+        return
     before, after = marker["spec"]["models"], version.spec["models"]
     changed = {name for name in after if before.get(name) != after[name]}
     kept = {key: value for key, value in entries.items() if not (key[0] == "models" and key[1] in changed)}
     task.restore(kept, marker)
-    return marker
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:
@@ -151,23 +162,58 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
         task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
 
 
+def _refuse_overlap(task: Task, others: set[bytes]) -> None:
+    """Stages that another group has run would publish everything a second time, to the same topics."""
+    for name in sorted(others):
+        shared = [stage for stage in group_named(name.decode()).stages if stage in task.group.stages]
+        if shared:
+            raise UsageError(
+                f"The journal says that {', '.join(shared)} ran as part of {name.decode()}: run the same stages "
+                "together as before, or start anew with `headrace reset`."
+            )
+
+
+def _begin(task: Task, entries: list[Entry | Epoch], reader: Any, committed: Mapping[str, int | None]) -> None:
+    """An epoch was opened, and nothing read since: go on from where the first start began."""
+    if any(isinstance(entry, Entry) for entry in entries):
+        return
+    for rank, source in enumerate(task.chain.sources):
+        offset = committed.get(source.topic)
+        task.positions[rank] = reader.watermarks(source.topic, task.shard)[0] if offset is None else offset
+
+
 def _replay(
-    task: Task, entries: list[Entry | Epoch], new_reader: Callable[[], Any], *, compare: bool
+    task: Task,
+    entries: list[Entry | Epoch],
+    new_reader: Callable[[], Any],
+    found: Recovered,
+    *,
+    accept_change: bool,
 ) -> Iterator[int]:
-    """Run the journal; yields the number of records after each entry."""
+    """Run the journal; yields the number of records after each entry.
+
+    What was written before the last epoch was opened was made by something else, so it is not compared.
+    """
+    opened = max((i for i, entry in enumerate(entries) if isinstance(entry, Epoch)), default=-1)
     batches = [entry for entry in entries if isinstance(entry, Entry)]
     ends = batches[-1].ends if batches else task.positions
     starts = batches[0].starts if batches else task.positions
     readers = [new_reader() for _ in ends] if batches else []
     try:
         inputs = [_inputs(task, rank, reader, starts[rank], ends[rank]) for rank, reader in enumerate(readers)]
-        for entry in entries:
+        for i, entry in enumerate(entries):
             if isinstance(entry, Epoch):
                 if entry.seq != task.seq:
                     raise Lost(f"journal record {task.seq} of {task.group.name}/{task.shard} is missing.")
                 task.seq, task.epoch = entry.seq + 1, entry.epoch
                 continue
-            task.replay(entry, inputs, compare=compare)
+            try:
+                task.replay(entry, inputs, compare=i > opened and not found.epoch_due)
+            except Diverged as error:
+                if not accept_change:
+                    raise
+                log.warning("going on with a new epoch: %s", error)
+                found.epoch_due = True
             yield sum(numbers(entry.runs))
     finally:
         for reader in readers:

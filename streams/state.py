@@ -10,7 +10,7 @@ What a checkpoint holds is (store, key) → bytes; None deletes. Restoring is `l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -316,6 +316,7 @@ class Stores:
         self.states: dict[str, dict[str, Any]] = {}
         self._specs: dict[tuple[str, str], StoreSpec] = {}
         self._stores: dict[tuple[str, str], Any] = {}
+        self._outdated: set[tuple[str, str, Any]] = set()
         for processor, specs in wanted.items():
             state = self.states[processor] = {}
             for spec in specs:
@@ -335,7 +336,20 @@ class Stores:
     def freeze(self) -> Iterator[Entry]:
         """Everything that changed since the last freeze, as ((processor, store, key), bytes or None)."""
         frozen = [(name, store.freeze()) for name, store in self._stores.items()]
-        return (((processor, store, key), data) for (processor, store), entries in frozen for key, data in entries)
+        entries = (((processor, store, key), data) for (processor, store), found in frozen for key, data in found)
+        return self._over_outdated(entries) if self._outdated else entries
+
+    def outdated(self, keys: Iterable[tuple[str, str, Any]]) -> None:
+        """A checkpoint holds these entries, and none of them is ours: the next freeze replaces or deletes them all."""
+        self._outdated.update(keys)
+
+    def _over_outdated(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        outdated, self._outdated = self._outdated, set()
+        for key, data in entries:
+            outdated.discard(key)
+            yield key, data
+        for key in outdated:
+            yield key, None
 
     def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
         """Fill empty stores from the entries of a checkpoint."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import UsageError
 
-__all__ = ["STAGES", "Group", "group_of", "groups"]
+__all__ = ["STAGES", "Group", "group_named", "group_of", "groups"]
 
 STAGES = ("validate", "featurize", "predict", "join", "train", "evaluate", "drift")
 _SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
@@ -87,6 +87,11 @@ def group_of(stages: Iterable[str] | None = None) -> Group:
             return group
     legal = " | ".join(",".join(segment) for segment in _SEGMENTS)
     raise UsageError(f"These stages do not form a group; cut the chain at a bar only: {legal}.")
+
+
+def group_named(name: str) -> Group:
+    """The group with this name, as journals and states have it."""
+    return group_of(None if name == "lane" else name.split("-"))
 
 
 def groups() -> list[Group]:

@@ -1,0 +1,206 @@
+"""Recovery over a log in memory: first starts, new epochs, refused checkpoints."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from headrace.streams.canonical import state_hash
+from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.errors import Diverged, UsageError
+from headrace.streams.journal import write
+from headrace.streams.keys import SigningKey
+from headrace.streams.log import Record
+from headrace.streams.recovery import Recovered, recover
+from headrace.streams.snapshots import Sealed
+from headrace.streams.task import Task, Version
+from headrace.streams.topology import group_of
+from tests.small import NOW_MS, event, known, small
+
+
+class Log:
+    """Topics of one partition, each beginning at an offset; reader and producer in one."""
+
+    def __init__(self, lows=()):
+        self.lows = dict(lows)
+        self.records = {}
+
+    def watermarks(self, topic, partition):
+        low = self.lows.get(topic, 0)
+        return low, low + len(self.records.get(topic, ()))
+
+    def read(self, topic, partition, start=None, end=None):
+        low, high = self.watermarks(topic, partition)
+        start, end = low if start is None else start, high if end is None else end
+        yield from self.records.get(topic, [])[start - low : end - low]
+
+    def close(self):
+        pass
+
+    def begin(self):
+        pass
+
+    def commit(self):
+        pass
+
+    def send(self, topic, partition, key, value):
+        found = self.records.setdefault(topic, [])
+        found.append(Record(topic, partition, self.watermarks(topic, 0)[1], key, value, NOW_MS))
+
+
+class Life:
+    """One process over the log: recovers, opens the epoch that is due, and can go on from there."""
+
+    def __init__(self, log, pipeline, *, stages=None, key=None, committed=(), accept_change=False):
+        self.log, self.version = log, Version.of(pipeline)
+        codec = None if key is None else Sealed(key, {key.key_id: key.verify_key})
+        self.task = Task(pipeline, group_of(stages), 0, topics=_topic, codec=codec)
+        self.found = Recovered()
+        given = {"reader": log, "version": self.version, "topics": _topic, "new_reader": lambda: log}
+        for found in recover(self.task, **given, committed=dict(committed), accept_change=accept_change):
+            self.found = found
+        if self.found.epoch_due:
+            self._journal(self.task.open_epoch(self.version, first=self.task.seq == 0))
+
+    @property
+    def committed(self):
+        return {source.topic: at for source, at in zip(self.task.chain.sources, self.task.positions, strict=True)}
+
+    @property
+    def state(self):
+        return state_hash(self.task.chain.stores.contents())
+
+    def work(self, batch=50):
+        for rank, source in enumerate(self.task.chain.sources):
+            for r in self.log.read(source.topic, 0, self.task.positions[rank]):
+                self.task.feed(rank, r.offset, r.key, r.value, r.timestamp_ms)
+            self.task.merge.end(rank)
+        while (done := self.task.run(batch)) is not None:
+            self._journal(done.entry)
+
+    def checkpoint(self):
+        Checkpoint(self.task, self.version, 0, "state", self.log).write(None)
+
+    def _journal(self, entry):
+        self.log.send("journal", 0, self.task.group.name.encode(), write(entry))
+
+
+def _topic(role):
+    return role
+
+
+def _publish(log, events=(), labels=()):
+    for topic, records in (("events", events), ("labels", labels)):
+        for key, value in records:
+            log.send(topic, 0, key, value)
+
+
+def _day(log, day):
+    """Forty events in shops of their own, and the labels of the day before."""
+    _publish(
+        log,
+        [event(f"{day}-{i}", 24 * day + i / 40, shop=f"{day}{i % 7}") for i in range(40)],
+        [known(f"{day - 1}-{i}", 24 * day + i / 40) for i in range(40)] if day else [],
+    )
+
+
+def test_died_between_the_first_epoch_and_the_first_batch():
+    """A worker that died right after opening its first epoch goes on where it began, though old inputs are gone."""
+    log = Log({"events": 100, "labels": 7})
+    first = Life(log, small())
+    assert Life(log, small(), committed=first.committed).task.positions == [7, 100]
+
+
+def test_offsets_that_expired_before_the_first_batch():
+    """Without committed offsets, and with nothing read, it begins at the first record there is."""
+    log = Log({"events": 100, "labels": 7})
+    Life(log, small())
+    assert Life(log, small()).task.positions == [7, 100]
+
+
+def test_state_after_a_refused_checkpoint():
+    """What a refused checkpoint left in the state topic is replaced by the next one, and never comes back."""
+    log, old, new = Log(), SigningKey.generate(), SigningKey.generate()
+    life = Life(log, small(), key=old)
+    for day in range(4):
+        _day(log, day)
+        life.work()
+        life.checkpoint()
+    life = Life(log, small(), key=new)
+    assert life.found.checkpoint_seq is None
+    for day in (4, 5):
+        life.checkpoint()
+        _day(log, day)
+        life.work()
+    life.checkpoint()
+    assert Life(log, small(), key=new).state == life.state
+
+
+def _changed(factor):
+    """A pipeline whose feature depends on something in another module, which no specification sees."""
+    elsewhere.factor = factor
+    return small(features={"spent": _spent})
+
+
+elsewhere = ModuleType("elsewhere")
+
+
+def _spent(e) -> float:
+    return elsewhere.factor * e.spent
+
+
+def test_unseen_change_stops():
+    """Code that changed where no hash sees it makes other bytes, and the recovery says so."""
+    log = Log()
+    _day(log, 0)
+    Life(log, _changed(1.0)).work()
+    with pytest.raises(Diverged):
+        Life(log, _changed(2.0))
+
+
+def test_unseen_change_can_be_accepted():
+    """As the error says, --accept-change opens a new epoch, also where the specification looks the same."""
+    log = Log()
+    _day(log, 0)
+    Life(log, _changed(1.0)).work()
+    assert Life(log, _changed(2.0), accept_change=True).task.epoch == 1
+
+
+def test_died_right_after_an_accepted_change():
+    """A worker that died between opening a new epoch and its first checkpoint comes back without being told again."""
+    log = Log()
+    _day(log, 0)
+    Life(log, small()).work()
+    changed = small(features={"visits": small().features["visits"]})
+    accepted = Life(log, changed, accept_change=True)
+    _day(log, 1)
+    accepted.work()
+    assert Life(log, changed).state == accepted.state
+
+
+def test_new_epoch_is_compared():
+    """Journal records since the last epoch are still compared, whatever came before it."""
+    log = Log()
+    _day(log, 0)
+    Life(log, _changed(1.0)).work()
+    accepted = Life(log, _changed(2.0), accept_change=True)
+    _day(log, 1)
+    accepted.work()
+    with pytest.raises(Diverged):
+        Life(log, _changed(3.0))
+
+
+def test_same_stages_in_another_group():
+    """Stages that have run in the lane are not run a second time as a part of it, over the same topics."""
+    log = Log()
+    Life(log, small())
+    with pytest.raises(UsageError, match="validate, featurize ran as part of lane"):
+        Life(log, small(), stages=["validate", "featurize"])
+
+
+def test_other_stages_in_another_group():
+    """Groups without a stage in common share a journal topic."""
+    log = Log()
+    Life(log, small(), stages=["validate", "featurize"])
+    assert Life(log, small(), stages=["predict", "join", "train", "evaluate"]).task.seq == 1
