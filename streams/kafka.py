@@ -45,6 +45,8 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
+_BROKEN = ("FAIL", "BROKERFAIL", "REQTMOUT")
+"""How the client's log lines begin when a connection broke or a request was given up."""
 _COMMON = {
     "client.id": "headrace",
     "topic.metadata.refresh.interval.ms": 30_000,
@@ -324,8 +326,11 @@ class TransactionalProducer:
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": timeout_ms,
                 "error_cb": self._on_error,
+                # A connection that breaks in mid-request reaches no callback, but each time the log of this context.
+                "debug": "broker",
+                "log_level": 7,
             },
-            logger=log,
+            logger=_Listener(self._on_log),
         )
         self._call(self._producer.init_transactions)
         self.suspicious = False
@@ -383,11 +388,27 @@ class TransactionalProducer:
         self.suspicious |= self._open
         log.info("producer: %s", error.str())
 
+    def _on_log(self, level: int, text: str) -> None:
+        self.suspicious |= self._open and text.startswith(_BROKEN)
+        if level >= logging.ERROR:
+            log.log(level, "%s", text)
+
+
+class _Listener:
+    """Takes a client's log where the client wants a logger."""
+
+    def __init__(self, hear: Callable[[int, str], None]) -> None:
+        self._hear = hear
+
+    def log(self, level: int, pattern: str, *values: Any) -> None:
+        """One line of the client's, served from its `poll`."""
+        self._hear(level, pattern % values if values else pattern)
+
 
 class Reader:
     """Reads ranges of committed records, to the end that the log has at the time, past writers' open transactions."""
 
-    def __init__(self, cluster: Cluster, stall_s: float = 60.0) -> None:
+    def __init__(self, cluster: Cluster, stall_s: float = 90.0) -> None:
         config = {
             "fetch.wait.max.ms": 20,
             "fetch.queue.backoff.ms": 5,
