@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from headrace.schemas.records import Input
+from headrace.schemas.records import REASONS, Input
 from headrace.schemas.wire import BadRecord, guess_format
 from headrace.streams.chain import Chain
 from headrace.streams.context import Output
@@ -25,6 +25,8 @@ from headrace.streams.topology import Group
 __all__ = ["Intake", "Processed", "Task", "Version"]
 
 _SAMPLE = 200
+_READ = ("bad_label", "orphan", "late_label")
+"""Why a record that could be read became a dead letter of the stage that reads it."""
 
 
 class Version(NamedTuple):
@@ -52,18 +54,19 @@ class Processed(NamedTuple):
 class Intake:
     """Turns an input's records into `Input`s, and notices a format that nobody declared.
 
-    `read(partition, offset, key, value, at_ms)` is one record with its time; it raises `WrongFormat` when the first 200
-    and all but a few are unreadable.
+    `read(partition, offset, key, value, at_ms)` is one record with its time; it raises `WrongFormat` when 200 since the
+    last start, and all but a few since the very first, are unreadable.
     """
 
     def __init__(self, chain: Chain, rank: int, *, tolerant: bool = False) -> None:
         self._source = chain.sources[rank]
+        self._good = _readable(chain.counts, self._source.role)
         self._bad: list[bytes] = []
         read = self._source.reader(chain.clock[1][rank])
         self.read = read if tolerant else self._suspicious(read)
 
     def _suspicious(self, read: Callable[..., Input]) -> Callable[..., Input]:
-        good, suspect = 0, self._suspect
+        good, suspect = self._good, self._suspect
 
         def watched(partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
             nonlocal good
@@ -80,7 +83,7 @@ class Intake:
         self._bad.append((item.value or b"")[:2_000])
         if len(self._bad) >= _SAMPLE and good * 50 < len(self._bad):
             raise WrongFormat(
-                f"{len(self._bad)} of the first {len(self._bad) + good} records of {self._source.topic} cannot "
+                f"{len(self._bad)} of {len(self._bad) + good} records of {self._source.topic} cannot "
                 f"be read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. "
                 "Declare that format, or pass --keep-going to dead-letter them."
             )
@@ -198,3 +201,10 @@ class Task:
         for rank, item in self.chain.process(batch).items():
             self.positions[rank] = item.offset + 1
         return self.chain.take()
+
+
+def _readable(counts: dict[str, int], role: str) -> int:
+    """How many records of this input could be read so far."""
+    stage = {"events": "validate", "labels": "join"}.get(role)
+    unread = (counts.get(f"dead.{stage}.{reason}", 0) for reason in REASONS if reason not in _READ)
+    return counts.get(role, 0) - sum(unread)

@@ -164,3 +164,14 @@ def test_an_epoch_takes_a_number_of_the_journal() -> None:
     first, second = one.open_epoch(Version.of(small()), first=True), one.open_epoch(Version.of(small()), first=False)
     assert [(epoch.seq, epoch.epoch) for epoch in (first, second)] == [(0, 0), (1, 1)]
     assert one.seq == 2
+
+
+def test_a_worker_that_starts_amid_bad_records_knows_the_good_ones_before() -> None:
+    """What would not have stopped it without a restart does not stop it after one."""
+    one = fed(task())
+    while one.run(7) is not None:
+        pass
+    one.start()
+    for offset in range(30, 30 + 250):
+        one.feed(1, offset, b"a", b"{", NOW_MS)
+    assert len(one.merge.buffers[1]) == 250
