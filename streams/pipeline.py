@@ -18,6 +18,7 @@ from headrace.processors.drift import Drift, Watch
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
 from headrace.schemas.contract import Schema, load_schema
+from headrace.schemas.faults import RANGES
 from headrace.schemas.wire import Decoder, time_of
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import function_hash, state_hash
@@ -166,6 +167,7 @@ class Pipeline:
         self.events, self.labels = events, labels
         self.event_schema = _schema(events, base, "events")
         self.label_schema = _schema(labels, base, "labels")
+        self._check_ids()
         self.ttl_ms = _duration(labels.ttl, "labels.ttl")
         self.horizon_ms = _duration(events.duplicates_within, "events.duplicates_within")
         if self.horizon_ms < self.ttl_ms:
@@ -250,6 +252,7 @@ class Pipeline:
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
             "evaluate_every": self.evaluate_every,
+            "topics": dict(sorted(self.topic_names.items())),
         }
 
     def _expiry(self, y: Any) -> Any:
@@ -308,6 +311,14 @@ class Pipeline:
                     watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features)
                 )
         return tuple(drift)
+
+    def _check_ids(self) -> None:
+        event, label = self.event_schema.field(self.events.id), self.label_schema.field(self.labels.id)
+        if (event.kind in RANGES) != (label.kind in RANGES):
+            raise DeclarationError(
+                f"labels.id {label.name!r} is of type {label.kind}, but events.id {event.name!r} of type {event.kind}: "
+                "no label would ever find its event."
+            )
 
     def _check_lanes(self) -> None:
         if self.partitions == 1:

@@ -70,6 +70,10 @@ WRONG = {
     "events.schemas": ({"events": {"schemas": {1: EVENT}}}, ["events", "schemas", "avro only"]),
     "labels.schema": ({"labels": {"schema": 7}}, ["labels.schema", "path"]),
     "labels.id": ({"labels": {"id": "uid"}}, ["labels", "'uid'", "id, at, y"]),
+    "labels.id: other type": (
+        {"labels": {"schema": LABEL | {"fields": [{"name": "id", "type": "long"}, *LABEL["fields"][1:]]}}},
+        ["labels.id 'id'", "long", "string"],
+    ),
     "labels.time": ({"labels": {"time": "y"}}, ["labels", "'y'", "timestamp-millis"]),
     "labels.y": ({"labels": {"y": "outcome"}}, ["labels.y", "'outcome'", "id, at, y"]),
     "labels.ttl": ({"labels": {"ttl": "forever"}}, ["labels.ttl", "15m"]),
@@ -245,6 +249,7 @@ DECIDES = {
     "columns": {"columns": ["shop"]},
     "live_from": {"live_from": 5},
     "evaluate_every": {"evaluate_every": 10},
+    "a topic's name": {"topics": {"events": "raw"}},
     "another schema": {"labels": {"schema": LABEL | {"doc": "of goods"}}},
 }
 
