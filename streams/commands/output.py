@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,19 @@ from rich.text import Text
 
 from headrace.streams.errors import UsageError
 
-__all__ = ["console", "emit", "escaped", "figure", "json_line", "progress", "say", "show", "warn"]
+__all__ = [
+    "console",
+    "emit",
+    "escaped",
+    "figure",
+    "json_line",
+    "json_text",
+    "printable",
+    "progress",
+    "say",
+    "show",
+    "warn",
+]
 
 _PIPED_WIDTH = 10_000  # a table is as wide as its content, a pipe has no edge
 
@@ -68,8 +81,14 @@ def emit(json_to: str | None, value: Any) -> bool:
 
 def json_line(value: Any) -> None:
     """One JSON object as a line on stdout, at once."""
-    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+    sys.stdout.write(json_text(value) + "\n")
     sys.stdout.flush()
+
+
+def json_text(value: Any) -> str:
+    """JSON in one line, safe to print: JSON itself leaves a terminal's 8-bit controls as they are."""
+    text = msgspec.json.encode(value, enc_hook=str).decode()
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 @contextlib.contextmanager
@@ -101,8 +120,13 @@ def escaped(data: bytes | None, limit: int = 120) -> str:
     if data is None:
         return "null"
     text = data[:limit].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = printable(text)
     return shown if len(data) <= limit else f"{shown}… ({len(data):,} bytes)"
+
+
+def printable(text: str) -> str:
+    """Text that anybody may have sent, safe to print: controls are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _numeric(text: str) -> bool:

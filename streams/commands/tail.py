@@ -10,10 +10,9 @@ from itertools import islice
 from typing import Any
 
 import click
-import msgspec
 
 from headrace.streams.commands.options import Context, Headrace, kafka_options, names_of, pipeline_argument
-from headrace.streams.commands.output import escaped, json_line, say
+from headrace.streams.commands.output import escaped, json_line, json_text, printable, say
 from headrace.streams.commands.records import decoder, every, last, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
@@ -97,6 +96,6 @@ def _print(record: Record, decode: Callable[[Record], Any], as_json: bool) -> No
         json_line(plain(record, value))
         return
     at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()
-    notes = " ".join(f"{name}={escaped(note, 200)}" for name, note in record.headers or [])
+    text = printable(value) if isinstance(value, str) else json_text(value)
+    notes = " ".join(f"{printable(name)}={escaped(note, 200)}" for name, note in record.headers or [])
     say(f"{record.partition}:{record.offset} {at}Z {escaped(record.key, 60)} {text}{' ' + notes if notes else ''}")

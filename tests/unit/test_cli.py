@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from headrace.deploy import broker
 from headrace.deploy.broker import BrokerError, Status
 from headrace.streams import cli
-from headrace.streams.commands import output
+from headrace.streams.commands import output, tail
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.records import last
 from headrace.streams.commands.topics import require
@@ -263,6 +263,21 @@ def test_payloads_are_escaped_and_shortened(data: bytes | None, shown: str):
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["\x1b[2J", {"note": "a\x1b[31m\x9b31m\x7f\u202e"}])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_record_cannot_steer_the_terminal(value: Any, as_json: bool, capsys: pytest.CaptureFixture[str]):
+    """Controls in what anybody may have published are shown, not sent: 7-bit and 8-bit ones, and of direction."""
+    headers = [("\x1b]0;h\x07", b"\x1b]0;v\x07")]
+    tail._print(Record("t", 0, 0, b"\x1b[A", b"", 0, headers), lambda record: value, as_json)
+    assert capsys.readouterr().out.removesuffix("\n").isprintable()
+
+
+def test_json_for_terminals_is_the_same_json():
+    """Escaping changes how a value is written, not which it is."""
+    value = {"note": "\\\x9b\x7f\u2028\U000e0001 é"}
+    assert json.loads(output.json_text(value)) == value
 
 
 def test_interleaved_is_by_time_with_labels_first():
