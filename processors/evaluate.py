@@ -63,20 +63,34 @@ class Evaluate:
         `n` is the example's running number, `time_ms` its time. An answer is {class: probability}, a label, a
         number, or None.
         """
+        return self.process_many([(y, answers, n, time_ms)], state)[0]
+
+    def process_many(self, rows: Sequence[tuple[Any, Sequence[Any], int, int]], state: State) -> list[list[Evaluation]]:
+        """`process` for many examples (y, answers, n, time_ms) at once; what it returned for each."""
         value = state[_CELL].value
-        update = self._scores.update
-        for cells, answer in zip(value["models"], answers, strict=True):
-            update(cells[0], cells[1], y, answer)
-        spans = value["spans"]
-        span = spans[1]
+        found: list[list[Evaluation]] = [[] for _ in rows]
+        start = 0
+        while start < len(rows):
+            room = self.every - value["spans"][1][0]
+            part = rows[start : start + room]
+            labels = [row[0] for row in part]
+            by_model = zip(*(row[1] for row in part), strict=True)
+            for cells, answers in zip(value["models"], by_model, strict=True):
+                self._scores.update_many(cells[0], cells[1], zip(labels, answers, strict=True))
+            start += len(part)
+            if self._count(value["spans"], part):
+                found[start - 1] = self._close(value, part[-1][2], part[-1][3])
+        return found
+
+    def _count(self, spans: list[list[int]], part: Sequence[tuple[Any, Sequence[Any], int, int]]) -> bool:
+        """Count examples, of which at most the last fills the window; whether it does."""
+        overall, span = spans
         if not span[0]:
-            span[1], span[2] = n, time_ms
-            if not spans[0][0]:
-                spans[0][1], spans[0][2] = n, time_ms
-        span[0] += 1
-        if span[0] < self.every:
-            return []
-        return self._close(value, n, time_ms)
+            _, _, span[1], span[2] = part[0]
+            if not overall[0]:
+                overall[1], overall[2] = span[1], span[2]
+        span[0] += len(part)
+        return span[0] >= self.every
 
     def summary(self, state: State) -> dict[str, dict[str, float | None]]:
         """Return the overall metrics of every model as they stand now."""

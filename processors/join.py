@@ -14,7 +14,8 @@ Every event has exactly one outcome as well: ``labelled``, ``expired``, or it is
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from headrace.processors.base import State, StoreSpec
@@ -69,7 +70,8 @@ class Join:
         """`process` and `update` on this state, with their look-ups done once."""
         pending, early, done = state["pending"], state["early"], state["done"]
         deadlines, early_deadlines, done_times = state["pending.index"], state["early.index"], state["done.index"]
-        put, take, remember, push = pending.put, pending.pop, done.put, heapq.heappush
+        put, take, remember = pending.put, pending.pop, done.put
+        await_, await_early, await_done = deadlines.add, early_deadlines.add, done_times.add
 
         def process(event_id: Any, entry: tuple[Any, ...]) -> Early | None:
             if len(early):
@@ -78,17 +80,17 @@ class Join:
                     label = Early(*found)
                     time_ms = max(entry[0], label.time_ms)
                     remember(event_id, (time_ms, label.y))
-                    push(done_times, (time_ms, event_id))
+                    await_done((time_ms, event_id))
                     return label
             put(event_id, entry)
-            push(deadlines, (entry[0], entry[1], event_id))
+            await_((entry[0], entry[1], event_id))
             return None
 
         def update(event_id: Any, label: Early) -> tuple[str, tuple[Any, ...] | None]:
             entry = take(event_id)
             if entry is not None:
                 remember(event_id, (label[0], label[3]))
-                push(done_times, (label[0], event_id))
+                await_done((label[0], event_id))
                 return "labelled", entry
             known = done.get(event_id)
             if known is not None:
@@ -99,52 +101,85 @@ class Join:
             if waiting is not None:
                 return ("duplicate" if Early(*waiting).y == label.y else "corrected"), None
             early.put(event_id, tuple(label))
-            push(early_deadlines, (label.time_ms, label.offset, event_id))
+            await_early((label.time_ms, label.offset, event_id))
             return "early", None
 
         return process, update
 
     def expire(self, stream_time_ms: int, state: State) -> list[tuple[Any, tuple[Any, ...] | Early]]:
         """What stream time has overtaken, oldest first: pending entries, then labels that found no event."""
-        out: list[tuple[Any, tuple[Any, ...] | Early]] = []
-        cutoff = stream_time_ms - self.ttl_ms
-        pending, deadlines = state["pending"], state["pending.index"]
-        while deadlines and deadlines[0][0] < cutoff:
-            time_ms, offset, event_id = heapq.heappop(deadlines)
-            entry = pending.get(event_id)
-            if entry is not None and entry[0] == time_ms and entry[1] == offset:
-                pending.pop(event_id)
-                self._remember(event_id, _EXPIRED, stream_time_ms, state)
-                out.append((event_id, entry))
-        early, deadlines = state["early"], state["early.index"]
-        while deadlines and deadlines[0][0] < cutoff:
-            time_ms, offset, event_id = heapq.heappop(deadlines)
-            label = early.get(event_id)
-            if label is not None and label[0] == time_ms and label[1] == offset:
-                early.pop(event_id)
-                out.append((event_id, Early(*label)))
-        done, arrivals = state["done"], state["done.index"]
-        while arrivals and arrivals[0][0] < cutoff:
-            time_ms, event_id = heapq.heappop(arrivals)
-            known = done.get(event_id)
-            if known is not None and known[0] == time_ms:
-                done.pop(event_id)
+        return self.compile_expire(state)(stream_time_ms)
+
+    def compile_expire(self, state: State) -> Callable[[int], list[tuple[Any, tuple[Any, ...] | Early]]]:
+        """`expire` on this state, with its look-ups done once."""
+        pending, early, done = state["pending"], state["early"], state["done"]
+        deadlines, early_deadlines, done_times = state["pending.index"], state["early.index"], state["done.index"]
+        ttl_ms = self.ttl_ms
+
+        def expire(stream_time_ms: int) -> list[tuple[Any, tuple[Any, ...] | Early]]:
+            out: list[tuple[Any, tuple[Any, ...] | Early]] = []
+            cutoff = stream_time_ms - ttl_ms
+            for time_ms, offset, event_id in deadlines.before(cutoff):
+                entry = pending.get(event_id)
+                if entry is not None and entry[0] == time_ms and entry[1] == offset:
+                    pending.pop(event_id)
+                    done.put(event_id, (stream_time_ms, _EXPIRED))
+                    done_times.add((stream_time_ms, event_id))
+                    out.append((event_id, entry))
+            for time_ms, offset, event_id in early_deadlines.before(cutoff):
+                label = early.get(event_id)
+                if label is not None and label[0] == time_ms and label[1] == offset:
+                    early.pop(event_id)
+                    out.append((event_id, Early(*label)))
+            for time_ms, event_id in done_times.before(cutoff):
+                known = done.get(event_id)
+                if known is not None and known[0] == time_ms:
+                    done.pop(event_id)
+            return out
+
+        return expire
+
+
+class Deadlines:
+    """Tuples that begin with a time, taken out in order: a queue of those that come in order, a heap of the others."""
+
+    __slots__ = ("_heap", "_queue", "add")
+
+    def __init__(self, entries: Iterable[tuple[Any, ...]]) -> None:
+        self._queue: deque[tuple[Any, ...]] = deque(sorted(entries))
+        self._heap: list[tuple[Any, ...]] = []
+        self.add = self._adder()
+
+    def _adder(self) -> Callable[[tuple[Any, ...]], None]:
+        queue, heap = self._queue, self._heap
+        append = queue.append
+
+        def add(entry: tuple[Any, ...]) -> None:
+            if not queue or entry >= queue[-1]:
+                append(entry)
+            else:
+                heapq.heappush(heap, entry)
+
+        return add
+
+    def before(self, cutoff: int) -> list[tuple[Any, ...]]:
+        """Take out those whose time is before `cutoff`, in order."""
+        queue, heap = self._queue, self._heap
+        out: list[tuple[Any, ...]] = []
+        while queue and queue[0][0] < cutoff:
+            if heap and heap[0] < queue[0]:
+                out.append(heapq.heappop(heap))
+            else:
+                out.append(queue.popleft())
+        while heap and heap[0][0] < cutoff:
+            out.append(heapq.heappop(heap))
         return out
 
-    @staticmethod
-    def _remember(event_id: Any, y: Any, time_ms: int, state: State) -> None:
-        state["done"].put(event_id, (time_ms, y))
-        heapq.heappush(state["done.index"], (time_ms, event_id))
+
+def _deadlines(store: Any) -> Deadlines:
+    """By (time, offset, id): ties by offset, so the order does not depend on a restore."""
+    return Deadlines((value[0], value[1], event_id) for event_id, value in store.items())
 
 
-def _deadlines(store: Any) -> list[tuple[int, int, Any]]:
-    """Heap of (time, offset, id): ties by offset, so the order does not depend on a restore."""
-    entries = [(value[0], value[1], event_id) for event_id, value in store.items()]
-    heapq.heapify(entries)
-    return entries
-
-
-def _arrivals(done: Any) -> list[tuple[int, Any]]:
-    entries = [(value[0], event_id) for event_id, value in done.items()]
-    heapq.heapify(entries)
-    return entries
+def _arrivals(done: Any) -> Deadlines:
+    return Deadlines((value[0], event_id) for event_id, value in done.items())

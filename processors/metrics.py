@@ -73,6 +73,9 @@ class Scores(Protocol):
     def update(self, overall: Any, window: Any, y: Any, answer: Any) -> None:
         """Score one answer in both cells, or in neither."""
 
+    def update_many(self, overall: Any, window: Any, rows: Iterable[tuple[Any, Any]]) -> None:
+        """Score many (label, answer) in both cells."""
+
     def scored(self, cell: Any) -> int:
         """Return how many answers the cell has scored."""
 
@@ -100,37 +103,46 @@ class BinaryScores:
 
     def update(self, overall: list[Any], window: list[Any], y: bool, answer: Any) -> None:
         """Score one answer in both cells, or in neither."""
-        if answer.__class__ is not dict:
+        self.update_many(overall, window, ((y, answer),))
+
+    def update_many(self, overall: list[Any], window: list[Any], rows: Iterable[tuple[bool, Any]]) -> None:
+        """Score many (label, answer) in both cells."""
+        n, mean, window_n, window_mean = overall[48], overall[49], window[48], window[49]
+        log = math.log
+        for y, answer in rows:
             if not isinstance(answer, dict):
                 if answer is not None:
                     place = _LABELS_ONLY + (2 if y else 0) + (1 if answer else 0)
                     overall[place] += 1
                     window[place] += 1
-                return
-            answer = dict(answer)  # a Counter or a defaultdict would answer, or grow, where a key is missing
-        try:
-            p = answer[True]
-            q = answer[False]
-        except KeyError:
-            if not answer:
-                return
-            p = answer.get(True, 0.0)
-            says = max(answer, key=answer.get)
-        else:
-            says = True if p > q else False if q > p else max(answer, key=answer.get)
-        place = bisect_left(_THRESHOLDS, p)
-        if says:
-            place += 11  # _BUCKETS, spelt out: this is the hot path
-        if y:
-            place += 22
-        overall[place] += 1
-        window[place] += 1
-        p = _P_MIN if p < _P_MIN else _P_MAX if p > _P_MAX else p
-        loss = -math.log(p) if y else -math.log(1 - p)
-        n = overall[48] = overall[48] + 1.0
-        overall[49] += (1.0 / n) * (loss - overall[49])
-        n = window[48] = window[48] + 1.0
-        window[49] += (1.0 / n) * (loss - window[49])
+                continue
+            if answer.__class__ is not dict:
+                answer = dict(answer)  # a Counter or a defaultdict would answer, or grow, where a key is missing
+            try:
+                p, q = answer[True], answer[False]
+            except KeyError:
+                if not answer:
+                    continue
+                p = answer.get(True, 0.0)
+                says = max(answer, key=answer.__getitem__)
+            else:
+                says = True if p > q else False if q > p else max(answer, key=answer.__getitem__)
+            place = bisect_left(_THRESHOLDS, p)
+            if says:
+                place += 11  # _BUCKETS, spelt out: this is the hot path
+            p = _P_MIN if p < _P_MIN else _P_MAX if p > _P_MAX else p
+            if y:
+                place += 22
+                loss = -log(p)
+            else:
+                loss = -log(1 - p)
+            overall[place] += 1
+            window[place] += 1
+            n += 1.0
+            mean += (1.0 / n) * (loss - mean)
+            window_n += 1.0
+            window_mean += (1.0 / window_n) * (loss - window_mean)
+        overall[48], overall[49], window[48], window[49] = n, mean, window_n, window_mean
 
     def scored(self, cell: list[Any]) -> int:
         """Return how many answers the cell has scored."""
@@ -172,6 +184,11 @@ class MulticlassScores:
                 cell[y][answer] += 1
             except KeyError:
                 cell.setdefault(y, {})[answer] = 1
+
+    def update_many(self, overall: Confusion, window: Confusion, rows: Iterable[tuple[Any, Any]]) -> None:
+        """Score many (label, answer) in both cells."""
+        for y, answer in rows:
+            self.update(overall, window, y, answer)
 
     def scored(self, cell: Confusion) -> int:
         """Return how many answers the cell has scored."""
@@ -217,6 +234,11 @@ class RegressionScores:
                 spread + (y - mean) * (y - moved),
                 residual + product,
             )
+
+    def update_many(self, overall: list[float], window: list[float], rows: Iterable[tuple[float, Any]]) -> None:
+        """Score many (label, answer) in both cells."""
+        for y, answer in rows:
+            self.update(overall, window, y, answer)
 
     def scored(self, cell: list[float]) -> int:
         """Return how many answers the cell has scored."""

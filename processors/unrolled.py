@@ -14,7 +14,7 @@ from headrace.processors.base import State
 from headrace.processors.binding import Asked, Bound, Plan, Reader, outcome
 from headrace.processors.features import coerce, failed
 from headrace.processors.slots import FOLDING, define, indent
-from headrace.processors.windows import Group, since
+from headrace.processors.windows import Group
 
 __all__ = ["keys", "process", "update"]
 
@@ -92,7 +92,7 @@ SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     """Answer what the source may refer to."""
     groups = [fed.group for fed in plan.groups]
-    names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "since": since, "checked": plan.bound}
+    names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "checked": plan.bound}
     for i, group in enumerate(groups):
         store, idle = state[group.name], state[group.name + ".index"]
         names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get, f"put{i}": store.put}
@@ -255,7 +255,7 @@ def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
     tile, keep, step = f"tile_{group.tile_ms}", f"floor_{group.tile_ms} - {group.span - 1}", group.width + 1
     closed = [name for span in group.spans for name in _slots(i, group, f"q{span}_")]
     held = ", ".join([tile, *_slots(i, group, "a"), *closed, f"tiles{i}"])
-    lines = [f"if w{i} is None:", f"    tiles{i} = ()"]
+    lines = [f"if w{i} is None:", f"    tiles{i} = ()", f"    begun{i}[{tile}].append(key{i})"]
     if not known:
         lines += [f"    {group.clear(f'q{span}_{i}_')}" for span in group.spans]
     lines.append("else:")
@@ -265,9 +265,14 @@ def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
             lines.append(indent("\n".join(_folded(i, group, span, f"{tile} - {span - 1}"))))
     return [
         *lines,
-        f"    if tiles{i}[0] < {keep}:",
-        f"        tiles{i} = since(tiles{i}, {keep}, {step})",
-        f"begun{i}[{tile}].append(key{i})",
+        f"    keep = {keep}",
+        f"    if w{i}[0] < keep:",
+        f"        tiles{i} = ()",
+        f"    elif tiles{i}[0] < keep:",
+        f"        at = {step}",
+        f"        while tiles{i}[at] < keep:",
+        f"            at += {step}",
+        f"        tiles{i} = tiles{i}[at:]",
         group.clear(f"a{i}_"),
         adds,
         f"put{i}(key{i}, ({held}))",

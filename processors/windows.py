@@ -49,12 +49,12 @@ class Group:
     values: int
     ones: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Answer the number of slots of a tile."""
         return sum(part.width for part in self.parts)
 
-    @property
+    @cached_property
     def span(self) -> int:
         """Answer the longest window, in tiles."""
         return max(self.spans)
@@ -172,10 +172,10 @@ def add(held, tile, t, keep{values}):
     def keep(self, store: Keyed, idle: Idle, key: Any, old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> None:
         """Store what `key` holds now, and note its newest tile."""
         store.put(key, new)
-        if old is None or old[0] != new[0]:
+        if old is None:
             idle.tiles[new[0]].append(key)
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """Answer how many tiles the floor moves on from one sweep to the next."""
         return max(1, self.span // 2)
@@ -194,10 +194,10 @@ def add(held, tile, t, keep{values}):
 
 
 class Idle:
-    """Keys by the tiles that were their newest: which have been idle for how long. Derived from a store, never written.
+    """Keys by a tile that was their newest: which may have been idle for long. Derived from a store, never written.
 
-    A key is noted under every tile that it begins, and not taken from the one before: that one's turn comes, and then
-    the store says that the key has moved on. All keys before a tile are evicted together, so no order among them can
+    A key stays under the tile that was its newest when it was noted. When that one's turn comes and the store says that
+    the key has moved on, it is noted again. All keys before a tile are evicted together, so no order among them can
     matter.
     """
 
@@ -214,13 +214,15 @@ class Idle:
         tiles = self.tiles
         if not tiles or min(tiles) >= tile:
             return []
-        out: dict[Any, None] = {}
-        for old in sorted(i for i in tiles if i < tile):
+        out: list[Any] = []
+        for old in [i for i in tiles if i < tile]:
             for key in tiles.pop(old):
-                held = store.get(key)
-                if held is not None and held[0] == old:
-                    out[key] = None
-        return list(out)
+                newest = store.get(key)[0]
+                if newest < tile:
+                    out.append(key)
+                else:
+                    tiles[newest].append(key)
+        return out
 
 
 def duration(text: str) -> int:

@@ -202,7 +202,7 @@ class Back:
         states, progress = context.states, context.progress
         outcome, see_error, mark = self.outcome, self.see_error, context.outbox.mark
         published, publish = context.outbox.line(self._learned)
-        scored, score = context.outbox.line(self._scored)
+        scored, score = context.outbox.line(self._scored, aside=True)
         update_baselines, baseline_state = self.baselines.update, states["baselines"]
         learners = [model.learn for model in self.compiled]
 
@@ -245,8 +245,7 @@ class Back:
 
     def _scored(self, rows: list[Any]) -> list[Any]:
         """Rows to evaluations, of those that fill a window."""
-        score, scores = self.evaluate.process, self.context.states["evaluate"]
-        found = [score(y, answers, n, time_ms, scores) for y, answers, n, time_ms in rows]
+        found = self.evaluate.process_many(rows, self.context.states["evaluate"])
         return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
 
     def forget(self) -> None:

@@ -7,9 +7,9 @@ directly, cut they read one another's topic. Outputs are collected as (role, key
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from headrace.processors.base import StoreSpec, described
@@ -82,6 +82,8 @@ class Chain:
         context = self.context = Context(self.pipeline, self.group, self.shard, self.topic, self.stores.states)
         self.clock, self.counts = context.clock, context.counts
         group = self.group
+        joins = "join" in context.states
+        self._expire = self.join.compile_expire(context.states["join"]) if joins else lambda _: []
         watching = Watching(context, self._drifts) if group.watches else None
         front = Front(context, self.features_wire, self._advance) if group.front else None
         self._on_outcome = None if front is None else front.outcome
@@ -202,7 +204,7 @@ class Chain:
         """Stream time moves on; what it overtakes expires, oldest first, before the record itself is processed."""
         context = self.context
         self.clock[0] = time_ms
-        for event_id, overtaken in self.join.expire(time_ms, context.states["join"]):
+        for event_id, overtaken in self._expire(time_ms):
             if isinstance(overtaken, Early):
                 if self._back is not None:
                     context.count("labels.orphan")
@@ -277,7 +279,8 @@ def _columns(names: tuple[str, ...], *, attributes: bool) -> Callable[[Any], dic
     """A function from an event, or the same as a dict, to those of its columns that predictions carry."""
     if not attributes:
         return lambda event: {name: event[name] for name in names}
-    if len(names) < 2:
-        return lambda event: {name: getattr(event, name) for name in names}
-    values = attrgetter(*names)
-    return lambda event: dict(zip(names, values(event), strict=True))
+    pairs = ", ".join(f"{name!r}: getattr(event, {name!r})" for name in names)
+    if not any(keyword.iskeyword(name) for name in names):
+        pairs = ", ".join(f"{name!r}: event.{name}" for name in names)
+    columns: Callable[[Any], dict[str, Any]] = eval(f"lambda event: {{{pairs}}}")
+    return columns

@@ -7,14 +7,14 @@ as doing it in between. The order in which things were noted is the order of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["Outbox", "Output"]
 
 Output = tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]] | None]
-Settle = Callable[[list[Any]], Iterable[Any]]
-"""Of the rows of a kind, in order, what each came to: an output, a list of them, or nothing: ()."""
+Settle = Callable[[list[Any]], Sequence[Any]]
+"""Of the rows of a kind, in order, what each came to."""
 
 
 class Outbox:
@@ -27,8 +27,9 @@ class Outbox:
         self._finished: list[Output] = []
         self._order: list[int] = []
         self._lines: list[tuple[list[Any], Settle]] = []
+        self._asides: set[int] = set()
         self.mark = self._order.append
-        number, add = self.line(iter)
+        number, add = self.line(list)
         mark = self.mark
 
         def put(output: Output) -> None:
@@ -38,22 +39,30 @@ class Outbox:
 
         self.put = put
 
-    def line(self, settle: Settle) -> tuple[int, Callable[[Any], None]]:
-        """A new kind of rows: its number, and what appends a row. Lines are settled in the order of their opening."""
+    def line(self, settle: Settle, *, aside: bool = False) -> tuple[int, Callable[[Any], None]]:
+        """A new kind of rows: its number, and what appends a row. Lines are settled in the order of their opening.
+
+        Every row comes to an output; with `aside` to a list of them, or to () as nearly all do.
+        """
         rows: list[Any] = []
+        if aside:
+            self._asides.add(len(self._lines))
         self._lines.append((rows, settle))
         return len(self._lines) - 1, rows.append
 
     def settle(self) -> None:
         """Turn all rows into outputs."""
-        order = self._order
-        came = [iter(settle(rows)) if rows else iter(()) for rows, settle in self._lines]
-        for found in map(next, map(came.__getitem__, order)):
-            if found.__class__ is tuple:
-                if found:
-                    self._finished.append(found)
-            else:
-                self._finished += found
+        order, finished = self._order, self._finished
+        results = [settle(rows) if rows else () for rows, settle in self._lines]
+        came = map(next, map([iter(each) for each in results].__getitem__, order))
+        if any(number in self._asides and any(each) for number, each in enumerate(results)):
+            for found in came:
+                if found.__class__ is list:
+                    finished += found
+                elif found:
+                    finished.append(found)
+        else:
+            finished += filter(None, came)
         order.clear()
         for rows, _ in self._lines:
             rows.clear()

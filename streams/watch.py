@@ -59,7 +59,7 @@ class Watching:
             return found
 
         outbox = self.context.outbox
-        mark, (number, note) = outbox.mark, outbox.line(settle)
+        mark, (number, note) = outbox.mark, outbox.line(settle, aside=True)
 
         def see(*row: Any) -> None:
             mark(number)

@@ -273,8 +273,16 @@ def _ids_forgotten(stack: ExitStack) -> type[World]:
     return World
 
 
-def _heap_in_wrong_order(stack: ExitStack) -> type[World]:
-    _replace(stack, join, "_deadlines", lambda right: lambda store: sorted(right(store), reverse=True))
+def _deadlines_in_wrong_order(stack: ExitStack) -> type[World]:
+    def wrong(right: Any) -> Any:
+        def backwards(store: Any) -> Any:
+            made = right(store)
+            made._queue.reverse()
+            return made
+
+        return backwards
+
+    _replace(stack, join, "_deadlines", wrong)
     return World
 
 
@@ -378,7 +386,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("a task is kept though another worker advanced it", _kept_after_revoke, 220),
     Canary("trouble during recovery leaves the worker without tasks", _abandoned_recovery),
     Canary("the ids seen are not restored", _ids_forgotten),
-    Canary("the heap of deadlines is restored in the wrong order", _heap_in_wrong_order),
+    Canary("deadlines are restored in the wrong order", _deadlines_in_wrong_order),
     Canary("the journal is read from too late", _journal_from_now),
     Canary("the marker comes before its keys, in several transactions", _marker_first),
     Canary("the state changes while its checkpoint is written", _not_frozen),
