@@ -8,6 +8,7 @@ client error leaves here as one of our own: `Aborted` (recover from the journal)
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -45,8 +46,8 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
-_BROKEN = ("FAIL", "BROKERFAIL", "REQTMOUT")
-"""How the client's log lines begin when a connection broke or a request was given up."""
+_BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
+"""A line of the client's log that says that a connection in use broke, or that a request was given up."""
 _COMMON = {
     "client.id": "headrace",
     "topic.metadata.refresh.interval.ms": 30_000,
@@ -337,6 +338,7 @@ class TransactionalProducer:
 
     def begin(self) -> None:
         """Open a transaction."""
+        self._producer.poll(0)  # what broke before is not about this transaction
         self._call(self._producer.begin_transaction)
         self._open = True
 
@@ -389,7 +391,7 @@ class TransactionalProducer:
         log.info("producer: %s", error.str())
 
     def _on_log(self, level: int, text: str) -> None:
-        self.suspicious |= self._open and text.startswith(_BROKEN)
+        self.suspicious |= self._open and _BROKEN.match(text) is not None
         if level >= logging.ERROR:
             log.log(level, "%s", text)
 

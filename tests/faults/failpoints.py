@@ -62,7 +62,7 @@ class Deaths:
         others = [death for death in plan if not death[0].startswith("epoch.")]
         while epochs or others:
             world = self._open()
-            here = list(dict(epochs))
+            here = sorted(dict(epochs), key=SITES.index)
             for site in here:
                 epochs.remove(next(death for death in epochs if death[0] == site))
                 self._die(world, site, 1)

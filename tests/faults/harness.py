@@ -12,6 +12,7 @@ assert world.audit().different == 0
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -32,6 +33,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import group_name
 from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
+from headrace.streams.task import Task
 from headrace.streams.topics import topic_name, topic_specs
 from headrace.streams.topology import Group, group_of
 from tests.faults import worker
@@ -121,19 +123,24 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGKILL)
+        self._send(signal.SIGKILL)
         self.join()
 
     def pause(self) -> None:
         """SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
         self.paused = True
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._send(signal.SIGCONT)
         self.paused = False
+
+    def _send(self, number: int) -> None:
+        """A signal, unless the process has just ended by itself."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """SIGTERM; AssertionError unless it ends with 0 in time."""
@@ -143,8 +150,7 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         """SIGTERM."""
-        if self.alive:
-            os.kill(self.pid, signal.SIGTERM)
+        self._send(signal.SIGTERM)
 
     def join(self, timeout_s: float = 30.0) -> None:
         """Wait for its end; AssertionError when it does not come in time."""
@@ -263,6 +269,15 @@ class World:
         )
         self.workers.append(process)
         return process
+
+    def group(self, stages: tuple[str, ...] | None = None) -> Group:
+        """A group of stages; None means the lane."""
+        return group_of(stages)
+
+    def decoder(self, role: str) -> Callable[[bytes | None], Any]:
+        """How features or examples are read."""
+        chain = Task(self.pipeline, group_of(), 0, topics=self.topic).chain
+        return {"features": chain.features_wire, "examples": chain.examples_wire}[role].decode  # type: ignore[no-any-return]
 
     # -- outcome -------------------------------------------------------------------------------------------------
 

@@ -1,1 +1,107 @@
-"""placeholder"""
+"""A synthetic pipeline with six lanes, a model each, and records for it with everything that makes life hard."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any, NamedTuple
+
+from river.linear_model import LogisticRegression
+from river.preprocessing import StandardScaler
+
+from headrace import Events, Labels, Pipeline, between, count, field, label, mean, time_since_last, variance
+
+__all__ = ["LANES", "Record", "Traffic", "soak", "traffic"]
+
+LANES = 6
+_ENTITIES = 60
+_START_MS = 1_700_000_000_000
+_STRING, _DOUBLE, _BOOL = "string", "double", "boolean"
+_TIME = {"type": "long", "logicalType": "timestamp-millis"}
+
+
+def _schema(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields.items()]}
+
+
+soak = Pipeline(
+    "soak",
+    task="binary",
+    events=Events(
+        _schema("Reading", id=_STRING, device=_STRING, at=_TIME, level=_DOUBLE),
+        id="id",
+        key="device",
+        time="at",
+        expect={"level": between(0.0, 100.0)},
+        duplicates_within="3h",
+    ),
+    labels=Labels(_schema("Outcome", id=_STRING, known=_TIME, alarm=_BOOL), id="id", time="known", y="alarm", ttl="3h"),
+    features={
+        "level": field("level"),
+        "readings_10m": count(by="device", over="10m", tile="1m"),
+        "level_10m": mean("level", by="device", over="10m", tile="1m", default=0.0),
+        "spread_10m": variance("level", by="device", over="10m", tile="1m", default=0.0),
+        "alarms_30m": mean(label(), by="device", over="30m", tile="5m", default=0.0),
+        "since_s": time_since_last(by="device", default=0.0),
+    },
+    models={"logreg": StandardScaler() | LogisticRegression()},
+    champion="logreg",
+    partitions=LANES,
+    evaluate_every=200,
+)
+
+
+class Record(NamedTuple):
+    """A record to be published."""
+
+    role: str
+    lane: int
+    key: bytes
+    value: bytes
+
+
+class Traffic(NamedTuple):
+    """Records in the order of publishing, and what must become of them.
+
+    `ids` are the valid events by lane in their order, `labelled` the ids that get a label, `duplicates` and `broken`
+    how many records repeat an id or cannot be read.
+    """
+
+    records: list[Record]
+    ids: list[list[str]]
+    labelled: set[str]
+    duplicates: int
+    broken: int
+
+
+def traffic(events: int, seed: int) -> Traffic:
+    """`events` valid events with labels for most, some twice, some late, and some that are no events at all."""
+    chance = random.Random(seed)
+    queue: list[tuple[float, int, Record]] = []
+    ids: list[list[str]] = [[] for _ in range(LANES)]
+    labelled: set[str] = set()
+    duplicates = broken = 0
+    for i in range(events):
+        entity = chance.randrange(_ENTITIES)
+        lane, key = entity % LANES, f"device-{entity}".encode()
+        at = _START_MS + i * 200 - (chance.randrange(60_000) if chance.random() < 0.05 else 0)
+        level = min(100.0, max(0.0, chance.gauss(30 + entity % 7 * 6, 15)))
+        name = f"e{i}"
+        event = json.dumps({"id": name, "device": key.decode(), "at": at, "level": level}).encode()
+        queue.append((i, len(queue), Record("events", lane, key, event)))
+        ids[lane].append(name)
+        if chance.random() < 0.02:
+            duplicates += 1
+            queue.append((i + chance.random() * 500, len(queue), Record("events", lane, key, event)))
+        if chance.random() < 0.01:
+            broken += 1
+            queue.append((i, len(queue), Record("events", lane, key, event[:-7])))
+        if chance.random() < 0.95:
+            labelled.add(name)
+            known = at + chance.randrange(5_000, 300_000)
+            outcome = {"id": name, "known": known, "alarm": level + chance.gauss(0, 10) > 50}
+            queue.append(
+                (i + chance.random() * 300, len(queue), Record("labels", lane, key, json.dumps(outcome).encode()))
+            )
+    queue.sort()
+    return Traffic([record for _, _, record in queue], ids, labelled, duplicates, broken)

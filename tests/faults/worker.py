@@ -29,6 +29,7 @@ from headrace.streams.runtime import Settings, Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
 from headrace.streams.topology import group_of
+from headrace.streams.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["Job", "Notes", "declared", "run"]
 
@@ -118,7 +119,8 @@ def run(job: Job) -> None:
     faulthandler.register(signal.SIGUSR1)
     notes = Notes(job.notes)
     notes.note("started", slot=job.slot)
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {os.getpid()} %(message)s", force=True)
+    level = logging.DEBUG if "debug" in job.kafka else logging.INFO
+    logging.basicConfig(level=level, format=f"%(asctime)s {os.getpid()} %(message)s", force=True)
     if job.key is not None:
         os.environ["HEADRACE_SIGNING_KEY"] = job.key
     failpoints.arm(job.failpoint)
@@ -133,8 +135,8 @@ def run(job: Job) -> None:
         codec=Sealed(signing_key(), trusted_keys()),
         observer=notes,
     )
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    stop_on_signals(worker, 30.0)
+    Watchdog(worker, worker.settings.stall_s).start()
     try:
         worker.run()
     except HeadraceError as error:
