@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ def flights(name: str, drift: bool = False, model: str = "logreg", plans: Sequen
     return pipeline
 
 
+@functools.lru_cache(maxsize=2)
 def flight_records(count_: int) -> Records:
     """The first flights of 2013, and the labels of those that have one."""
     return data.records(example, flight_rows(count_))

@@ -145,7 +145,8 @@ class Process:
         self.pid = self._process.pid
         self.said: list[dict[str, Any]] = []
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def alive(self) -> bool:
@@ -183,6 +184,10 @@ class Process:
         if self.alive:
             self._process.kill()
         self._process.wait()
+        self._listener.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
         return at
 
     def tail(self, lines: int = 20) -> str:

@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 TILES = 12
-WEEK_MS = 7 * 24 * HOUR_MS
+SINCE_TILE_MS = 14 * HOUR_MS
+"""Seven days, the window of the latest event, in twelve tiles."""
 
 TILE_MS = {"carrier": HOUR_MS // 4, "origin": HOUR_MS // 12, "tailnum": 2 * HOUR_MS, "dest": HOUR_MS // 4}
 COUNTED = {"carrier": "carrier_flights_3h", "origin": "origin_flights_1h", "tailnum": "tail_flights_24h"}
@@ -48,11 +49,12 @@ def features(event: dict[str, Any], held: dict[str, dict[str, Any]]) -> dict[str
     for column, name in LATE.items():
         tile = now // TILE_MS[column]
         entity = held.get(column)
-        seen = [part for part in entity["outcomes"] if tile - TILES < part[0] <= tile] if entity else ()
-        known = sum(part[1] for part in seen)
-        x[name] = sum(part[2] for part in seen) / known if known else 0.0
+        parts = [part for part in entity["outcomes"] if tile - TILES < part[0] <= tile] if entity else ()
+        known = sum(part[1] for part in parts)
+        x[name] = sum(part[2] for part in parts) / known if known else 0.0
     latest = held["tailnum"]["latest"] if "tailnum" in held else None
-    x["since_tail_s"] = (now - latest) / 1000 if latest is not None and now - latest < WEEK_MS else 0.0
+    seen = latest is not None and latest // SINCE_TILE_MS > now // SINCE_TILE_MS - TILES
+    x["since_tail_s"] = (now - latest) / 1000 if seen else 0.0
     return {name: x[name] for name in NAMES}
 
 
