@@ -19,7 +19,8 @@ OURS = {
     "streams": {"streams", "processors", "schemas"},
     "deploy": {"deploy"},
     "examples": {"examples", "public"},
-    "benchmarks": {"benchmarks", "examples", "public"},
+    # Wider than "public names only": a measurement runs brokers, workers and the pieces whose cost it tells.
+    "benchmarks": {"benchmarks", "deploy", "examples", "processors", "public", "streams"},
 }
 # Room -> third parties it may import; rooms that are missing may import any.
 THIRD_PARTIES = {
@@ -141,7 +142,7 @@ def test_every_room_is_read():
         ("examples/flights.py", "from headrace.streams.pipeline import Pipeline"),
         ("examples/flights.py", "from headrace import streams"),
         ("examples/flights.py", "from headrace import _private"),
-        ("benchmarks/peers.py", "from headrace.processors import join"),
+        ("benchmarks/peers.py", "from headrace.schemas import wire"),
     ],
 )
 def test_a_forbidden_import_is_caught(tmp_path: Path, path: str, line: str):
