@@ -20,8 +20,17 @@ __all__ = ["Cell", "Keyed", "Log", "Rejected", "State", "StoreSpec", "described"
 
 
 class Keyed(Protocol):
-    """A value per key; `put` marks it for the next checkpoint."""
+    """A value per key; `put` marks it for the next checkpoint.
 
+    What `put` does may be written out where a call would cost too much: ``save(key)`` if the key is in `frozen`, then
+    ``data[key] = value`` and ``dirty.add(key)``. The containers stay the same objects.
+    """
+
+    data: dict[Any, Any]
+    dirty: set[Any]
+    frozen: set[Any]
+
+    def save(self, key: Any) -> None: ...
     def get(self, key: Any, default: Any = None) -> Any: ...
     def put(self, key: Any, value: Any) -> None: ...
     def pop(self, key: Any, default: Any = None) -> Any: ...

@@ -86,6 +86,13 @@ def keys(plan: Plan, bys: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
     return made
 
 
+PUT = """
+if frozen{i} and key{i} in frozen{i}:
+    save{i}(key{i})
+data{i}[key{i}] = ({held})
+dirty{i}(key{i})""".strip()
+"""`put` of a keyed store, without the call: see `base.Keyed`."""
+
 SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 
 
@@ -95,7 +102,13 @@ def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "checked": plan.bound}
     for i, group in enumerate(groups):
         store, idle = state[group.name], state[group.name + ".index"]
-        names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get, f"put{i}": store.put}
+        names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get}
+        names |= {
+            f"data{i}": store.data,
+            f"frozen{i}": store.frozen,
+            f"save{i}": store.save,
+            f"dirty{i}": store.dirty.add,
+        }
         names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
         names |= {f"begun{i}": idle.tiles}
 
@@ -243,7 +256,7 @@ def _change(i: int, group: Group, values: list[str], *, known: bool) -> list[str
     lines.append(f"if w{i} is not None and w{i}[0] == {tile}:")
     if not known:
         lines.append(f"    {held} = w{i}")
-    lines += [indent(adds), f"    put{i}(key{i}, ({held}))"]
+    lines += [indent(adds), indent(PUT.format(i=i, held=held))]
     if known or group.loopless:
         lines += [f"elif w{i} is None or w{i}[0] < {tile}:", indent("\n".join(_advance(i, group, adds, known=known)))]
     arguments = ", ".join([f"w{i}", tile, "t", f"{floor} - {group.span - 1}", *values])
@@ -275,7 +288,7 @@ def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
         f"        tiles{i} = tiles{i}[at:]",
         group.clear(f"a{i}_"),
         adds,
-        f"put{i}(key{i}, ({held}))",
+        PUT.format(i=i, held=held),
     ]
 
 

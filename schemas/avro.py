@@ -75,6 +75,7 @@ def encoding_space() -> dict[str, Any]:
         "join": b"".join,
         "table": long_table(),
         "heads": HEADS,
+        "ends": ENDS,
         "rest": high_parts(),
         "int_": int_bytes,
         "long_": long_bytes,
@@ -192,8 +193,9 @@ def _part(field: Field, at: str, value: str, space: dict[str, Any], *, cached: b
         low = len(HEADS) - 1
         if field.kind == "long":
             written = (
-                f"(table[v] if 0 <= v < {small} else heads[v << 1 & {low}] + heads[v >> 13 & {low}] + rest[v >> 27] "
-                f"if {1 << 27} <= v < {1 << 62} else long_(v))"
+                f"(table[v] if 0 <= v < {small} else heads[v << 1 & {low}] + "
+                f"(ends[v >> 13] if v < {1 << 27} else heads[v >> 13 & {low}] + rest[v >> 27]) "
+                f"if 0 < v < {1 << 62} else long_(v))"
             )
     if not field.nullable:
         return written.replace("v", f"(v := {value})", 1) if field.kind == "bytes" else _with_value(written, value)

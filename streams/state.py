@@ -52,39 +52,38 @@ Entry = tuple[Any, bytes | None]
 
 
 class KeyedStore:
-    """A value per key. Values are immutable: change one by `put`."""
+    """A value per key. Values are immutable: change one by `put`. Its containers are emptied, never replaced."""
 
-    __slots__ = ("_frozen", "_saved", "data", "dirty", "get", "put")
+    __slots__ = ("_saved", "data", "dirty", "frozen", "get")
 
     def __init__(self) -> None:
         self.data: dict[Any, Any] = {}
         self.dirty: set[Any] = set()
         self.get: Callable[..., Any] = self.data.get
-        self._frozen: set[Any] = set()
+        self.frozen: set[Any] = set()
         self._saved: dict[Any, Any] = {}
-        self.put = self._putter()
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def _putter(self) -> Callable[[Any, Any], None]:
-        """What replaces a key's value: a function over these very containers, which are emptied, never replaced."""
-        data, dirty, frozen, saved = self.data, self.dirty.add, self._frozen, self._saved
+    def put(self, key: Any, value: Any) -> None:
+        """Replace the value of `key`."""
+        if key in self.frozen:
+            self.save(key)
+        self.data[key] = value
+        self.dirty.add(key)
 
-        def put(key: Any, value: Any) -> None:
-            if frozen and key in frozen and key not in saved:
-                saved[key] = data.get(key, _MISSING)
-            data[key] = value
-            dirty(key)
-
-        return put
+    def save(self, key: Any) -> None:
+        """Keep the value that a frozen key has, before it changes."""
+        if key not in self._saved:
+            self._saved[key] = self.data.get(key, _MISSING)
 
     def pop(self, key: Any, default: Any = None) -> Any:
         """Remove `key` and return its value."""
         if key not in self.data:
             return default
-        if key in self._frozen:
-            self._saved.setdefault(key, self.data[key])
+        if key in self.frozen:
+            self.save(key)
         self.dirty.add(key)
         return self.data.pop(key)
 
@@ -95,17 +94,17 @@ class KeyedStore:
     def freeze(self) -> Iterator[Entry]:
         """The entries changed since the last freeze, as they are now, whatever is put while iterating."""
         self._saved.clear()
-        self._frozen.clear()
-        self._frozen |= self.dirty
+        self.frozen.clear()
+        self.frozen |= self.dirty
         self.dirty.clear()
         return self._write()
 
     def _write(self) -> Iterator[Entry]:
-        frozen, saved, data = self._frozen, self._saved, self.data
+        frozen, saved, data = self.frozen, self._saved, self.data
         while frozen:
             key = frozen.pop()
             value = saved.pop(key) if key in saved else data.get(key, _MISSING)
-            yield key, None if value is _MISSING else pack(value)
+            yield _one_zero(key), None if value is _MISSING else pack(value)
 
     def load(self, key: Any, data: bytes) -> None:
         """Put back one entry of a checkpoint."""
@@ -113,7 +112,14 @@ class KeyedStore:
 
     def content(self) -> Any:
         """The whole content, for hashing."""
-        return sorted(((pack(key), value) for key, value in self.data.items()), key=lambda item: item[0])
+        return sorted(((pack(_one_zero(key)), value) for key, value in self.data.items()), key=lambda item: item[0])
+
+
+def _one_zero(key: Any) -> Any:
+    """The key, its zeros without a sign: 0.0 and -0.0 are one key of a dict, but would be two in the topic."""
+    if key.__class__ is tuple:
+        return tuple(map(_one_zero, key))
+    return key + 0.0 if key.__class__ is float else key
 
 
 class LogStore:

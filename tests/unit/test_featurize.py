@@ -41,8 +41,15 @@ class Event(msgspec.Struct):
 
 
 class Store(dict):  # type: ignore[type-arg]
+    def __init__(self, *content: Any) -> None:
+        super().__init__(*content)
+        self.data, self.dirty, self.frozen = self, set(), set()
+
     def put(self, key: Any, value: Any) -> None:
         self[key] = value
+
+    def save(self, key: Any) -> None:
+        raise AssertionError("nothing is frozen")
 
     def pop(self, key: Any, default: Any = None) -> Any:
         return super().pop(key, default)
