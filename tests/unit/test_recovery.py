@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from headrace import count
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import Diverged, UsageError
@@ -204,3 +205,16 @@ def test_other_stages_in_another_group():
     log = Log()
     Life(log, small(), stages=["validate", "featurize"])
     assert Life(log, small(), stages=["predict", "join", "train", "evaluate"]).task.seq == 1
+
+
+@pytest.mark.parametrize("by", ["spent", ("shop", "spent")])
+def test_zero_with_and_without_a_sign_are_one_key(by):
+    """They are one key in memory, so they are one in the state topic: neither hides the other's value."""
+    log, key = Log(), SigningKey.generate()
+    pipeline = small(features={"n": count(by=by, over="3h")})
+    life = Life(log, pipeline, key=key)
+    for i, spent in enumerate([0.0, -0.0, 0.0]):
+        _publish(log, [event(f"{i}", i / 10, spent=spent)])
+        life.work()
+        life.checkpoint()
+    assert Life(log, pipeline, key=key).state == life.state
