@@ -1,0 +1,50 @@
+"""A guard against losing what was gained: the chain beside the plain loop, in one process.
+
+Measured on two busy cores (docs/performance.md): 0.9 with compiled models, 0.7 with River's own methods. What is asked
+for is half of it, so that no noisy machine fails; a per-record write, a lost compiled plan or a quadratic step does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lane
+from benchmarks.__main__ import main, update
+from benchmarks.chain import ratio
+
+MEASURED = {"kernel": 0.9, "steps": 0.7}
+TOLERANCE = 0.5
+
+
+@pytest.mark.parametrize("plan", MEASURED)
+def test_the_chain_is_at_least_half_as_fast_as_it_was(plan: str) -> None:
+    """Beside the loop, which no change of ours makes slower."""
+    assert ratio(plans=(plan, "model")) > TOLERANCE * MEASURED[plan]
+
+
+def test_a_run_of_one_scenario_keeps_the_others(tmp_path: Path) -> None:
+    """The results are nested by scenario, each with the machine it ran on."""
+    results = tmp_path / "deep" / "latest.json"
+    update(results, "lane", {"ratio_to_loop": 1.0})
+    update(results, "latency", {"p99_over_copy": 2.0})
+    update(results, "lane", {"ratio_to_loop": 3.0})
+    found = json.loads(results.read_text())
+    assert found["lane"]["ratio_to_loop"] == 3.0
+    assert found["latency"]["p99_over_copy"] == 2.0
+    assert found["lane"]["machine"]["cores"] >= 1
+
+
+@pytest.mark.parametrize("arguments", [["pancakes"], ["lane", "--set", "events=many"], ["--set", "events=1"]])
+def test_a_wrong_command_says_what_is_legal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, and one sentence."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "legal" in (said := capsys.readouterr().err) or "JSON" in said or "one scenario" in said
+
+
+def test_the_keys_of_the_lane_are_its_ratios() -> None:
+    """`lane.ratio_to_loop` and its like are what others look for."""
+    assert {"ratio_to_loop", "compiled_ratio", "tree_ratio"} <= set(lane.VARIANTS)
