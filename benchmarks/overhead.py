@@ -68,7 +68,7 @@ def _size(data: Path, topic: str, exact: bool = False) -> int:
 
 def _share(found: dict[str, Any]) -> float:
     size = found["bytes_per_event"]
-    return float(sum(size[role] for role in OURS) / sum(size[role] for role in PUBLISHED))
+    return float((size["journal"] + size["state"]) / sum(size[role] for role in PUBLISHED))
 
 
 def _table(found: dict[str, Any]) -> Table:

@@ -29,6 +29,11 @@ def cpu_s():
     return used.ru_utime + used.ru_stime
 
 
+def peak_rss_kb():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+
 def main(bootstrap, events, labels, predictions, group, folder, total):
     app = Application(
         broker_address=bootstrap,
@@ -82,7 +87,7 @@ def main(bootstrap, events, labels, predictions, group, folder, total):
     stream = app.dataframe(inputs[0]).concat(app.dataframe(inputs[1]))
     stream.apply(process, stateful=True).filter(lambda value: value is not None).to_topic(sink)
     app.run()
-    say("ended", cpu_s=cpu_s() - began_cpu_s, peak_rss_kb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    say("ended", cpu_s=cpu_s() - began_cpu_s, peak_rss_kb=peak_rss_kb())
 
 
 if __name__ == "__main__":
