@@ -64,7 +64,10 @@ def _once(here: Place, what: str, value: int, events: int) -> dict[str, float]:
     count = max(1, min(events, events * 1_000 // value)) if what == "payload" else events
     workers = value if what == "workers" else 1
     site = here.site("synthetic", **options, **({"partitions": 2} if what == "workers" else {}))
-    records = declared.synthetic_records(count, _USUAL_KEYS, SEED, value if what == "payload" else 100)
+    # Windows of many tiles have to fill: the stream covers the longest of them four times.
+    step_ms = max(10, 4 * max(VARIED["tiles"]) * 60_000 // count) if what == "tiles" else 10
+    payload = value if what == "payload" else 100
+    records = declared.synthetic_records(count, _USUAL_KEYS, SEED, payload, step_ms=step_ms)
     site.publish(records, partition_of=_half if what == "workers" else None)
     started = [site.worker(slot=str(slot), **_NO_CHECKPOINT) for slot in range(workers)]
     ended = [worker.await_("ended") for worker in started]
