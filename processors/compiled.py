@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from river import optim
 from river.base import AnomalyFilter, Transformer
-from river.compose import Pipeline, TransformerUnion
+from river.compose import FuncTransformer, Pipeline, TransformerUnion
 from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
@@ -45,6 +45,8 @@ def compile_model(task: str, model: Any, numbers: Sequence[str] | None, plans: S
     """The fastest of `plans` that fits `model`; `numbers` are its features in order if all of them are numbers."""
     if not set(plans) <= set(PLANS):
         raise ValueError(f"plans must be of {', '.join(PLANS)}; got {plans!r}")
+    if _is_foreign(model):
+        return _guarded(task, model)
     compiled = _model(task, model)
     if "steps" in plans and _has_steps(model):
         compiled = _steps(task, model)
@@ -56,6 +58,23 @@ def compile_model(task: str, model: Any, numbers: Sequence[str] | None, plans: S
 def _model(task: str, model: Any) -> Compiled:
     answer = answerer(task, model)
     return Compiled("model", lambda x: plain(answer(x)), model.learn_one, _nothing)
+
+
+def _guarded(task: str, model: Any) -> Compiled:
+    """A model with parts that are not River's might change what it is given: it gets a copy."""
+    answer, learn = answerer(task, model), model.learn_one
+    return Compiled("model", lambda x: plain(answer(dict(x))), lambda x, y: learn(dict(x), y), _nothing)
+
+
+def _is_foreign(part: Any, depth: int = 0) -> bool:
+    """Whether the model, a step, or a model among its parameters runs code of the author's."""
+    if not type(part).__module__.startswith("river.") or isinstance(part, FuncTransformer):
+        return True
+    steps = getattr(part, "steps", None) or getattr(part, "transformers", None)
+    parts = list(steps.values()) if isinstance(steps, dict) else []
+    if not parts and callable(getattr(part, "_get_params", None)):
+        parts = [value for value in part._get_params().values() if callable(getattr(value, "learn_one", None))]
+    return depth < 8 and any(_is_foreign(inner, depth + 1) for inner in parts)
 
 
 def _nothing() -> None:

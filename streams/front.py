@@ -70,8 +70,8 @@ class Front:
                 dead("featurize", "events", rejected.reason, rejected.detail, item)
                 return
             counts["features"] += 1
-            if key is None:
-                key = str(key_of(event)).encode()
+            if key is None and (entity := key_of(event)) is not None:
+                key = str(entity).encode()
             mark(published)
             publish((key, event_id, time_ms, partition, offset, event, x))
             forward(event_id, item, key, outcome_keys(event), x, event)

@@ -350,10 +350,19 @@ class TransactionalProducer:
             else:
                 self._producer.produce(topic, value, key, partition)
         except BufferError:
-            self._producer.poll(0.05)
+            self._await_room()
             self.send(topic, partition, key, value, headers)
         except KafkaException as error:
             raise _translated(error) from error
+
+    def _await_room(self) -> None:
+        """The queue is full: wait until some of it is delivered, or Kafka has been away for too long."""
+        deadline = time.monotonic() + 60
+        full = len(self._producer)
+        while len(self._producer) >= full:
+            if time.monotonic() > deadline:
+                raise Aborted("nothing of the transaction was delivered within 60 s")
+            self._producer.poll(0.05)
 
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
         """Add the consumed offsets to the transaction."""

@@ -52,6 +52,8 @@ class Events:
     grace
         Events up to this much behind stream time still change windows; later ones are only predicted.
     far_future
+        Stream time may run ahead of Kafka's time by this much and no more: beyond `grace`, one producer's wrong clock
+        would keep everybody's events out of the windows.
         An event whose time is more than this ahead of its Kafka record time is a dead letter.
     max_bytes
         A longer value is a dead letter.
@@ -67,7 +69,7 @@ class Events:
     expect: Mapping[str, Any] = field(default_factory=dict)
     duplicates_within: str = "2d"
     grace: str = "15m"
-    far_future: str = "1d"
+    far_future: str = "10m"
     max_bytes: int = 1_000_000
     schemas: Mapping[int, Any] = field(default_factory=dict)
 
@@ -96,7 +98,7 @@ class Labels:
     on_expiry: Any = "drop"
     format: Literal["json", "avro"] = "json"
     expect: Mapping[str, Any] = field(default_factory=dict)
-    far_future: str = "1d"
+    far_future: str = "10m"
     max_bytes: int = 1_000_000
     schemas: Mapping[int, Any] = field(default_factory=dict)
 

@@ -143,6 +143,12 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> b
     if last.hash == now.hash:
         return False
     what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
+    renamed = [path for path in what if path in ("topics.events", "topics.labels")]
+    if renamed:
+        raise SpecChanged(
+            f"The journal is about other inputs: {', '.join(renamed)} changed, and offsets of the old topic mean "
+            "nothing in the new one. Start anew with `headrace reset`, or restore the old name."
+        )
     if not accept_change:
         raise SpecChanged(
             f"The journal was written by another specification: {', '.join(what[:8])} changed. Go on with "

@@ -111,6 +111,7 @@ class _Lane:
         self.savepoint_follows = False
         self.epoch_due = found.epoch_due
         self.journal_offset = self.journal_seen = found.journal_offset
+        self.parked_at = -1
         self.paused: set[int] = set()
         self.end_offsets: dict[int, int] = {}
         self.waiting_since: float | None = None
@@ -465,15 +466,16 @@ class Worker:
 
     def _savepoint(self, shard: int) -> None:
         """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported."""
-        reader = self.cluster.reader()
+        reader, producer = self.cluster.reader(), None
         try:
             producer = self.cluster.producer(f"{self.group_name}.savepoint.{shard}", timeout_ms=60_000)
             copy_checkpoint(self.group.name, shard, self.topics, reader, producer)
-            producer.drop()
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", self.group.name, shard, error)
         finally:
             reader.close()
+            if producer is not None:
+                producer.drop()
 
     def _checkpoint_now(self, lane: _Lane) -> None:
         """Finish the checkpoint under way, then write one of the present state."""
@@ -505,14 +507,22 @@ class Worker:
         for shard, lane in self.lanes.items():
             try:
                 self._checkpoint_now(lane)
+                lane.parked_at = self._journal_end(shard)
             except Fault as error:
                 log.warning("no checkpoint of %s/%s on revoke: %s", self.group.name, shard, error)
                 lane.side.drop()
                 continue
-            self._parked[shard] = lane
+            if lane.task.seq == lane.checkpointed_seq:
+                self._parked[shard] = lane
+            else:
+                lane.side.drop()
         self.lanes = {}
         failpoints.hit("revoke.parked")
         self.observer.assigned([])
+
+    def _journal_end(self, shard: int) -> int:
+        """Where the journal stands: a parked task that finds it there again was nobody else's meanwhile."""
+        return int(self.reader.stable(self.topics("journal"), shard))
 
     def _lose(self, error: Fault) -> None:
         """The last transaction failed while partitions were taken away: what is in memory must not come back."""
@@ -569,7 +579,8 @@ class Worker:
             yield
             mine = {topic: offset for (topic, partition), offset in committed.items() if partition == shard}
             kept = parked.get(shard)
-            if kept is not None and list(mine.values()) == kept.task.positions:
+            same = kept is not None and list(mine.values()) == kept.task.positions
+            if kept is not None and same and self._journal_end(shard) == kept.parked_at:
                 kept.task.start()
                 lanes[shard] = self._anew(kept, sides[shard])
                 continue

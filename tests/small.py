@@ -20,6 +20,7 @@ __all__ = [
     "HOUR_MS",
     "LABEL",
     "NOW_MS",
+    "Scribbling",
     "Scripted",
     "event",
     "known",
@@ -97,7 +98,22 @@ class Scripted:
             raise ValueError(f"{object()} cannot be learned")
 
 
-CLASSES = [(Scripted.__module__, "Scripted")]
+class Scribbling(Scripted):
+    """A model that writes into the features it is given."""
+
+    def clone(self) -> Scribbling:
+        return Scribbling(self.answer, self.fails)
+
+    def predict_one(self, x: Any) -> Any:
+        x["spent"] = x["spent"] + 1
+        return super().predict_one(x)
+
+    def learn_one(self, x: Any, y: Any) -> None:
+        x["spent"] = -1.0
+        super().learn_one(x, y)
+
+
+CLASSES = [(Scripted.__module__, name) for name in ("Scripted", "Scribbling")]
 
 
 def small(**changed: Any) -> Pipeline:

@@ -13,7 +13,7 @@ from headrace import between, field, label, max_length, mean
 from headrace.schemas.records import REASONS
 from headrace.streams.errors import WrongFormat
 from headrace.streams.memory import Backtest
-from tests.small import CLASSES, DAY_MS, HOUR_MS, NOW_MS, Scripted, event, known, play, small
+from tests.small import CLASSES, DAY_MS, HOUR_MS, NOW_MS, Scribbling, Scripted, event, known, play, small
 
 
 def letters(result: Backtest) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
@@ -167,6 +167,17 @@ def models(**misbehaving: Scripted) -> Any:
         champion=next((name for name in misbehaving if name == "champion"), "good"),
         classes=CLASSES,
     )
+
+
+def test_a_model_that_writes_into_its_features_changes_nothing_published() -> None:
+    """It is given a copy: features and examples are the same whatever the batch, and as without it."""
+    events, labels = [event(str(i), i * 0.1) for i in range(5)], [known(str(i), i * 0.1 + 0.05) for i in range(5)]
+    made = [
+        play(models(other=model), events, labels, batch=batch).outputs
+        for model, batch in ((Scribbling(), 1), (Scribbling(), 1000), (Scripted(), 1000))
+    ]
+    for role in ("features", "examples", "predictions"):
+        assert made[0][role] == made[1][role] == made[2][role]
 
 
 UNUSABLE = [
