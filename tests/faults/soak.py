@@ -37,7 +37,7 @@ __all__ = ["Soak", "Targets", "main", "run"]
 
 REFERENCE = "tests.faults.soak_pipeline:soak"
 SLOTS = ("0", "1", "2")
-_SETTINGS = {"batch": 500, "checkpoint_s": 1.0, "checkpoint_entries": 200, "savepoint_s": 10.0, "stall_s": 20.0}
+_SETTINGS = {"batch": 500, "checkpoint_s": 1.0, "checkpoint_entries": 200, "savepoint_s": 10.0, "stall_s": 45.0}
 _SESSION_S = 6.0
 _KAFKA = {"session.timeout.ms": "6000", "socket.timeout.ms": "10000"} | json.loads(os.environ.get("SOAK_KAFKA", "{}"))
 
@@ -264,13 +264,14 @@ def _run(run: Soak, sent: Traffic, minutes: float, targets: Targets) -> dict[str
     if publisher.exitcode:
         raise AssertionError("the publisher could not send everything")
     run.note("the faults are over")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     group = run.world.group()
     while run.world.left(group):
         run.rest(0.2)
         if time.monotonic() > deadline:
+            run.note(json.dumps(run.proxy.faults))
             stacks = "\n".join(process.stack() for process in run.workers.values())
-            raise AssertionError(f"the workers do not come to the end:\n{stacks}")
+            raise AssertionError(f"the workers do not come to the end; data and logs: {run.world.folder}\n{stacks}")
     for process in run.workers.values():
         process.terminate()
     for process in run.workers.values():

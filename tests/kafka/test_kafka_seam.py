@@ -1,0 +1,134 @@
+"""The one file that speaks to Kafka, against a real broker: what the runtime relies on at the seam."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from headrace.streams.errors import Fenced, Lost, TopicError
+from headrace.streams.kafka import Cluster, GroupConsumer
+from headrace.streams.log import END, Record
+from tests.faults.harness import until
+
+
+@pytest.fixture
+def topic(cluster: Cluster) -> str:
+    """A new topic with one partition."""
+    name = f"seam-{uuid.uuid4().hex[:8]}"
+    cluster.create([(name, 1, {})])
+    return name
+
+
+def member(cluster: Cluster, topic: str, slot: str = "0") -> GroupConsumer:
+    """A consumer that was assigned the topic, and reads nothing yet."""
+    assigned: list[object] = []
+    consumer = cluster.consumer(f"{topic}-group", slot, on_assign=assigned.append, on_revoke=lambda _: None)
+    consumer.subscribe([topic])
+    until(lambda: consumer.fetch(1, 0.05) or assigned, "an assignment")
+    assert assigned == [[(topic, 0)]]
+    return consumer
+
+
+def fetched(consumer: GroupConsumer, enough: Callable[[list[Record]], bool]) -> list[Record]:
+    """What the consumer receives until it is enough."""
+    got: list[Record] = []
+    until(lambda: enough(got) or got.extend(consumer.fetch(100, 0.05)), "records")
+    return got
+
+
+def test_a_predecessor_in_the_slot_is_fenced(cluster: Cluster, topic: str) -> None:
+    """A second producer with the same id aborts what the first has open, and the first can commit no more."""
+    first = cluster.producer(topic)
+    first.begin()
+    first.send(topic, 0, None, b"lost")
+    second = cluster.producer(topic)
+    second.begin()
+    second.send(topic, 0, None, b"kept")
+    second.commit()
+    with pytest.raises(Fenced, match="slot"):
+        first.commit()
+    reader = cluster.reader()
+    assert [record.value for record in reader.read(topic, 0)] == [b"kept"]
+    for client in (first, second):
+        client.drop()
+    reader.close()
+
+
+def test_reading_covers_committed_records_up_to_the_end(cluster: Cluster, topic: str) -> None:
+    """Ranges are half open, control records are no records, and what lies before the first offset is lost."""
+    producer = cluster.producer(topic)
+    for i in range(3):
+        producer.begin()
+        producer.send(topic, 0, b"k", b"%d" % i, [("h", b"v")])
+        producer.commit()
+    reader = cluster.reader()
+    records = list(reader.read(topic, 0))
+    assert [(r.offset, r.key, r.value, r.headers) for r in records] == [
+        (2 * i, b"k", b"%d" % i, [("h", b"v")]) for i in range(3)
+    ]
+    assert [r.offset for r in reader.read(topic, 0, 1, 4)] == [2]
+    assert reader.watermarks(topic, 0) == (0, 6)
+    assert reader.stable(topic, 0) == 6
+    with pytest.raises(Lost, match="offset -3 is gone"):
+        list(reader.read(topic, 0, -3))
+    with pytest.raises(TopicError, match="no partition 7"):
+        reader.watermarks(topic, 7)
+    producer.drop()
+    reader.close()
+
+
+def test_an_open_transaction_is_beyond_the_stable_offset(cluster: Cluster, topic: str) -> None:
+    """The high watermark counts what is open; the last stable offset, and a member of a group, do not."""
+    producer = cluster.producer(topic)
+    producer.begin()
+    producer.send(topic, 0, None, b"open")
+    producer._producer.flush(10)
+    reader = cluster.reader()
+    until(lambda: reader.watermarks(topic, 0) == (0, 1), "the record")
+    assert reader.stable(topic, 0) == 0
+    consumer = member(cluster, topic)
+    consumer.seek({(topic, 0): 0})
+    assert [(r.value is END, r.offset) for r in fetched(consumer, bool)] == [(True, 0)]
+    producer.commit()
+    assert [r.value for r in fetched(consumer, bool)][:1] == [b"open"]
+    consumer.close()
+    producer.drop()
+    reader.close()
+
+
+def test_offsets_are_committed_with_their_transaction(cluster: Cluster, topic: str) -> None:
+    """A group's offsets move with the commit; those of a transaction that never ended are given up by its successor."""
+    consumer = member(cluster, topic)
+    assert consumer.committed([(topic, 0)]) == {(topic, 0): None}
+    producer = cluster.producer(f"{topic}-a")
+    producer.begin()
+    producer.offsets({(topic, 0): 5}, consumer.metadata())
+    producer.commit()
+    assert consumer.committed([(topic, 0)]) == {(topic, 0): 5}
+    producer.begin()
+    producer.offsets({(topic, 0): 9}, consumer.metadata())
+    successor = cluster.producer(f"{topic}-a")
+    assert consumer.committed([(topic, 0)]) == {(topic, 0): 5}
+    for client in (producer, successor):
+        client.drop()
+    consumer.close()
+
+
+def test_a_paused_partition_goes_on_where_it_is_told(cluster: Cluster, topic: str) -> None:
+    """Nothing comes of a paused partition; resumed at an offset it continues there, and tells its end again."""
+    producer = cluster.plain_producer()
+    for i in range(10):
+        producer.produce(topic, b"%d" % i, None, 0)
+    assert producer.flush(10) == 0
+    consumer = member(cluster, topic)
+    consumer.seek({(topic, 0): 4})
+    got = fetched(consumer, lambda got: bool(got) and got[-1].value is END)
+    assert [r.offset for r in got] == [*range(4, 10), 10]
+    consumer.pause(topic, 0)
+    assert consumer.fetch(100, 0.2) == []
+    consumer.resume(topic, 0, 7)
+    got = fetched(consumer, lambda got: bool(got) and got[-1].value is END)
+    assert [r.offset for r in got] == [7, 8, 9, 10]
+    consumer.close()
