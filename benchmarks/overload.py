@@ -67,7 +67,6 @@ def _overloaded(here: Place, rate: float, seconds: float) -> dict[str, Any]:
     ended = worker.stop()
     reader.close()
     site.drop()
-    full = [rss for at, rss, _ in samples if at - began > seconds / 4]
     return {
         "events": count,
         "sent_events_per_s": count / sent["seconds"],
@@ -77,9 +76,8 @@ def _overloaded(here: Place, rate: float, seconds: float) -> dict[str, Any]:
             min(count, int((at - began) * count / sent["seconds"])) - seen for at, _, seen in samples if at > began
         ),
         "rss_start_mb": samples[0][1],
-        "rss_quarter_mb": full[0] if full else samples[-1][1],
         "rss_peak_mb": max(rss for _, rss, _ in samples),
-        "rss_end_mb": samples[-1][1],
+        "rss_mb": [round(samples[i * (len(samples) - 1) // 10][1]) for i in range(11)],
         "cpu_us_per_event": ended["cpu_s"] / count * 1e6,
     }
 
@@ -126,9 +124,7 @@ def _table(found: dict[str, Any]) -> Table:
         "events sent, and predicted once each, in order": f"{found['predicted']:,}",
         "most lag, events": f"{found['lag_most_events']:,}",
         "lag gone after the end, s": f"{found['lag_gone_after_s']:.1f}",
-        "RSS at the start, after a quarter, at most, MB": " / ".join(
-            f"{found[name]:.0f}" for name in ("rss_start_mb", "rss_quarter_mb", "rss_peak_mb")
-        ),
+        "RSS over the run, in tenths, MB": " ".join(map(str, found["rss_mb"])),
     }
     for name, value in rows.items():
         table.add_row(name, value)
