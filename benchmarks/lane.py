@@ -8,6 +8,9 @@ from the first event to the last label.
     compiled_ratio   the same through its kernel (`processors/compiled.py`)
     tree_ratio       a Hoeffding adaptive tree
     drift_ratio      as compiled_ratio, with three ADWIN detectors, which the loop does not have
+
+Each has a second opinion for busy machines: the loop's processor time over that of the lane's process (`cpu_ratio`,
+the client's threads included) and over that of its one thread that processes (`main_cpu_ratio`).
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def _lane(here: Place, options: dict[str, Any], events: int, settings: dict[str,
     expected = len(records[0]) + len(records[1])
     if ended["inputs"] != expected:
         raise RuntimeError(f"{ended['inputs']} of {expected} inputs were processed")
-    figures = {name: ended[name] for name in ("seconds", "cpu_s", "transactions", "peak_rss_kb")}
+    figures = {name: ended[name] for name in ("seconds", "cpu_s", "main_cpu_s", "transactions", "peak_rss_kb")}
     return figures | {"roc_auc": next(iter(ended["summaries"]["0"].values()))["ROCAUC"]}
 
 
@@ -88,15 +91,19 @@ def _loop(here: Place, options: dict[str, Any], events: int) -> dict[str, Any]:
 
 
 def _detail(pairs: Sequence[dict[str, Any]], events: int) -> dict[str, Any]:
-    def per_s(way: str) -> float:
+    def per_s(way: str) -> int:
         return round(events / statistics.median(pair[way]["seconds"] for pair in pairs))
 
     def cpu_us(way: str) -> float:
         return round(statistics.median(pair[way]["cpu_s"] for pair in pairs) / events * 1e6, 2)
 
     ratios = sorted(pair["ratio"] for pair in pairs)
+    by_cpu = [pair["loop"]["cpu_s"] / pair["lane"]["cpu_s"] for pair in pairs]
+    by_main = [pair["loop"]["cpu_s"] / pair["lane"]["main_cpu_s"] for pair in pairs]
     return {
         "ratios": [round(ratio, 3) for ratio in ratios],
+        "cpu_ratio": round(statistics.median(by_cpu), 3),
+        "main_cpu_ratio": round(statistics.median(by_main), 3),
         "lane_events_per_s": per_s("lane"),
         "loop_events_per_s": per_s("loop"),
         "lane_cpu_us": cpu_us("lane"),
@@ -109,12 +116,12 @@ def _detail(pairs: Sequence[dict[str, Any]], events: int) -> dict[str, Any]:
 
 def _table(found: dict[str, Any], variants: Sequence[str]) -> Table:
     table = Table(title=f"lane against the plain loop, {found['events']} flights, {found['rounds']} pairs")
-    for column in ("variant", "median", "min to max", "lane ev/s", "loop ev/s", "lane CPU µs", "loop CPU µs"):
+    for column in ("variant", "median", "min to max", "lane ev/s", "loop ev/s", "CPU", "main CPU"):
         table.add_column(column, justify="left" if column == "variant" else "right")
     for name in variants:
         detail = found[f"{name}_detail"]
         span = f"{detail['ratios'][0]:.2f} to {detail['ratios'][-1]:.2f}"
         figures = [f"{detail[key]:,}" for key in ("lane_events_per_s", "loop_events_per_s")]
-        costs = [f"{detail[key]:.1f}" for key in ("lane_cpu_us", "loop_cpu_us")]
+        costs = [f"{detail[key]:.2f}" for key in ("cpu_ratio", "main_cpu_ratio")]
         table.add_row(name, f"{found[name]:.2f}", span, *figures, *costs)
     return table

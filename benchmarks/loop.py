@@ -57,8 +57,9 @@ def _loop(
             keys, x, p = entry
             y = y_of(SimpleNamespace(**known))
             outcome(keys, y, known[label_time], known[label_time])
-            auc.update(y, p)
-            accuracy.update(y, max(p, key=p.get))
+            if p:
+                auc.update(y, p)
+                accuracy.update(y, max(p, key=p.get))
             model.learn_one(x, y)
 
     waiting = map(json.loads, labels)
@@ -72,7 +73,7 @@ def _loop(
         record = SimpleNamespace(**event)
         x = features(record, now, now)
         p = model.predict_proba_one(x)
-        probabilities.append(p[True])
+        probabilities.append(p.get(True))
         pending[event[id_of]] = (keys_of(record), x, p)
     while label is not None:
         learn(label)

@@ -14,6 +14,7 @@ import logging
 import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,18 @@ def peak_rss_kb() -> int:
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
 
 
+def main_cpu_s() -> float:
+    """Seconds of processor time of the thread that processes, asked from any thread."""
+    return time.clock_gettime(time.pthread_getcpuclockid(threading.main_thread().ident or 0))
+
+
 class Figures(Observer):
     """Counts what a run did, and when."""
 
     def __init__(self) -> None:
         self.ready_at: float | None = None
         self.last_commit: float | None = None
-        self.ready_cpu_s = self.last_cpu_s = 0.0
+        self.ready_cpu_s = self.last_cpu_s = self.ready_main_s = self.last_main_s = 0.0
         self.transactions = self.inputs = self.outputs = 0
         self.tasks: dict[int, Any] = {}
         self.checkpoints: list[dict[str, Any]] = []
@@ -63,7 +69,7 @@ class Figures(Observer):
         """All tasks are ready."""
         if shards:
             if self.ready_at is None:
-                self.ready_at, self.ready_cpu_s = time.monotonic(), cpu_s()
+                self.ready_at, self.ready_cpu_s, self.ready_main_s = time.monotonic(), cpu_s(), main_cpu_s()
             say("ready", shards=shards, recoveries=self.recoveries)
 
     def recovered(self, task: Any, found: Any) -> None:
@@ -88,7 +94,7 @@ class Figures(Observer):
             say("committed")
         self.transactions += 1
         self.tasks |= {task.shard: task for task, _ in tasks}
-        self.last_commit, self.last_cpu_s = time.monotonic(), cpu_s()
+        self.last_commit, self.last_cpu_s, self.last_main_s = time.monotonic(), cpu_s(), main_cpu_s()
 
     def checkpointed(self, task: Any, entries: int, size: int, seconds: float) -> None:
         """A checkpoint."""
@@ -122,6 +128,7 @@ def main(job: dict[str, Any]) -> None:
         last_commit=figures.last_commit,
         seconds=(figures.last_commit or began) - began,
         cpu_s=figures.last_cpu_s - figures.ready_cpu_s,
+        main_cpu_s=figures.last_main_s - figures.ready_main_s,
         peak_rss_kb=peak_rss_kb(),
         transactions=figures.transactions,
         inputs=figures.inputs,
