@@ -2,7 +2,7 @@
 
 Python counts new containers and looks for cycles whenever there are 700 more of them. A worker makes and drops dozens a
 record and next to no cycles, and what it keeps (windows, pending events) only makes each look longer. Measured on the
-lane: 5 to 10 % of its time; memory is as flat as with Python's own thresholds (docs/performance.md).
+chain: a sixth of its time; memory is as flat as with Python's own thresholds (docs/performance.md).
 """
 
 from __future__ import annotations
