@@ -223,7 +223,10 @@ class GroupConsumer:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group."""
-        self._consumer.list_topics(timeout=10)
+        try:
+            self._consumer.list_topics(timeout=10)
+        except KafkaException as error:
+            raise _translated(error) from error
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def fetch(self, limit: int, timeout_s: float) -> list[Record]:
@@ -367,7 +370,7 @@ class TransactionalProducer:
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
         """Add the consumed offsets to the transaction."""
         positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
-        self._call(self._producer.send_offsets_to_transaction, positions, metadata)
+        self._call(self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=20.0)
 
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""
@@ -383,9 +386,9 @@ class TransactionalProducer:
         """Forget this producer and whatever it has open; its successor's start aborts that."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
 
-    def _call(self, function: Callable[..., Any], *args: Any) -> None:
+    def _call(self, function: Callable[..., Any], *args: Any, within_s: float = 60.0) -> None:
         began = time.monotonic()
-        deadline = began + 60
+        deadline = began + within_s
         while True:
             try:
                 function(*args)
@@ -495,11 +498,11 @@ class Reader:
         self._uncommitted.close()
 
     def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-        if topic not in self._known:
-            for client in (self._consumer, self._uncommitted):
-                client.list_topics(topic, timeout=10)
-            self._known.add(topic)
         try:
+            if topic not in self._known:
+                for client in (self._consumer, self._uncommitted):
+                    client.list_topics(topic, timeout=10)
+                self._known.add(topic)
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15, cached=False)
         except KafkaException as error:
             if error.args[0].code() in (

@@ -398,7 +398,20 @@ class Worker:
         if self.producer.suspicious:
             self.producer.drop()
             self.producer = self.cluster.producer(self.id)
+            self._forget_offsets([(self.topics(role), shard) for shard in self.lanes for role in self.group.inputs])
         self.producer.begin()
+
+    def _forget_offsets(self, inputs: list[tuple[str, int]]) -> None:
+        """End what offsets an earlier transaction of this slot may have left pending.
+
+        Offsets that reach the group's coordinator after their transaction was aborted stay pending for ever: nobody
+        can read the committed ones, and this slot's next commit would make them real (KIP-890; the client lacks it).
+        An abort that names the coordinator's partition ends them: a transaction with any offset, and a new producer.
+        """
+        self.producer.begin()
+        self.producer.offsets({inputs[0]: 0}, self.consumer.metadata())
+        self.producer.drop()
+        self.producer = self.cluster.producer(self.id)
 
     def _publish(self, shard: int, processed: Processed) -> None:
         send = self.producer.send
@@ -573,6 +586,8 @@ class Worker:
         sides = {shard: self._side(shard) for shard in shards}
         failpoints.hit("recover.sides")
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
+        if inputs:
+            self._forget_offsets(inputs)
         committed = self.consumer.committed(inputs) if inputs else {}
         failpoints.hit("recover.committed")
         for shard in shards:

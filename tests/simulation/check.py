@@ -30,6 +30,8 @@ def settled(world: Any) -> bool:
     """Whether all inputs are processed and committed, and each task has exactly one owner."""
     if world.unsent or world.broker.late:
         return False
+    if any(process.alive and process.worker and process.worker._committer.busy for process in world.processes):
+        return False
     for group in world.groups:
         for shard in range(world.pipeline.partitions):
             owners = _owners(world, group, shard)
