@@ -530,6 +530,7 @@ def _make_archive(software: _Software, scratch: Path, archive: Path) -> None:
     (archive.parent / "broker.json").unlink()
     if not made.exists():
         made.write_bytes(b"")
-    for old in archive.parent.glob("*.aot"):
-        old.unlink()
+    others = sorted(archive.parent.glob("*.aot"), key=lambda path: path.stat().st_mtime)
+    for old in others[:-3]:  # several environments, each with a Java of its own, may share the cache
+        old.unlink(missing_ok=True)
     os.replace(made, archive)
