@@ -289,7 +289,7 @@ class GroupConsumer:
     @staticmethod
     def _raise(error: KafkaError, message: Message) -> None:
         code = error.code()
-        if code in _FENCED:
+        if code in _FENCED or code == KafkaError._FATAL:  # nothing else is fatal to a consumer; it never reads again
             raise Fenced(_TAKEN)
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise Lost(

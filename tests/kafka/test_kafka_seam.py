@@ -56,6 +56,25 @@ def test_a_predecessor_in_the_slot_is_fenced(cluster: Cluster, topic: str) -> No
     reader.close()
 
 
+def test_a_consumer_whose_slot_is_taken_ends(cluster: Cluster, topic: str) -> None:
+    """When another consumer joins under its name, the first raises rather than reading nothing for ever."""
+    first = member(cluster, topic)
+    second = cluster.consumer(f"{topic}-group", "0", on_assign=lambda _: None, on_revoke=lambda _: None)
+    second.subscribe([topic])
+
+    def fenced() -> bool:
+        second.fetch(1, 0.05)
+        try:
+            first.fetch(1, 0.05)
+        except Fenced:
+            return True
+        return False
+
+    until(fenced, "the first consumer ends")
+    first.close()
+    second.close()
+
+
 def test_reading_covers_committed_records_up_to_the_end(cluster: Cluster, topic: str) -> None:
     """Ranges are half open, control records are no records, and what lies before the first offset is lost."""
     producer = cluster.producer(topic)
