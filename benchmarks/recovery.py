@@ -10,6 +10,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -141,28 +142,22 @@ def _chain(here: Place, events: int, changelog: bool) -> dict[str, float]:
 
 
 def _listen(task: Task, updates: list[tuple[bytes, bytes | None]]) -> None:
-    """Every put of every store goes into `updates` as well, and so does what is taken from logs."""
-    for processor, named in task.chain.stores.states.items():
-        for name, store in named.items():
-            if isinstance(store, KeyedStore | LogStore):
-                _tap(store, (processor, name), updates)
+    """After every record, what it changed in the stores goes into `updates`: a changelog's entries."""
+    stores = [
+        ((processor, name), store)
+        for processor, named in task.chain.stores.states.items()
+        for name, store in named.items()
+        if isinstance(store, KeyedStore | LogStore)
+    ]
+
+    def logged(handler: Any, item: Any) -> None:
+        handler(item)
+        for name, store in stores:
+            for key, value in store.freeze():
+                updates.append((pack((*name, key)), value))
+
     task.start()
-
-
-def _tap(store: Any, name: tuple[str, str], updates: list[tuple[bytes, bytes | None]]) -> None:
-    put, pop = store.put, store.pop
-
-    def logged_put(key: Any, value: Any) -> None:
-        put(key, value)
-        updates.append((pack((*name, key)), pack(value)))
-
-    def logged_pop(key: Any, default: Any = None) -> Any:
-        updates.append((pack((*name, key)), None))
-        return pop(key, default)
-
-    store.put = logged_put
-    if isinstance(store, LogStore):
-        store.pop = logged_pop
+    task.chain._handlers = tuple(partial(logged, handler) for handler in task.chain._handlers)
 
 
 def _read_back(here: Place, topic: str) -> float:
