@@ -39,7 +39,12 @@ def test_any_moved_byte_changes_the_digest(outputs: list[Any], data: st.DataObje
     assert digest([tuple(output) for output in fields]) != before
 
 
-@given(OUTPUTS.filter(lambda outputs: len(outputs) > 1 and outputs[0] != outputs[1]))
+def _record(output: Any) -> Any:
+    """What is published: no headers are the same as none."""
+    return *output[:3], output[3] or None
+
+
+@given(OUTPUTS.filter(lambda outputs: len(outputs) > 1 and _record(outputs[0]) != _record(outputs[1])))
 def test_the_order_of_outputs_is_in_the_digest(outputs: list[Any]) -> None:
     """Two that change places are noticed."""
     assert digest([outputs[1], outputs[0], *outputs[2:]]) != digest(outputs)
