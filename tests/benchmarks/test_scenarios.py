@@ -67,10 +67,11 @@ def test_scale_varies_keys_and_workers(on: Any, said: list[Any]) -> None:
 
 
 def test_recovery_kills_and_compares_with_a_changelog(on: Any, said: list[Any]) -> None:
-    """After the kill what was not in the checkpoint is replayed; the changelog holds every update of the state."""
+    """After the kill no more is replayed than there was; the changelog holds every update of the state."""
     found = on(recovery).run(said.append, keys=(50,), replayed=200, rounds=1, changelog_events=300)
-    assert found["keys"]["50"]["replayed_records"] >= 200
-    assert found["keys"]["50"]["kill_to_prediction_s"] > 0
+    killed = found["keys"]["50"]
+    assert killed["replayed_records"] <= 400  # none, if a slow recovery before made a checkpoint due at once
+    assert killed["kill_to_prediction_s"] > killed["process_start_s"] + killed["recovery_s"]
     assert found["changelog"]["changelog"]["updates_per_event"] > 3
     assert found["changelog"]["journal"]["updates_per_event"] == 0
 
