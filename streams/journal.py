@@ -123,4 +123,11 @@ def changes(before: Any, after: Any, path: str = "") -> list[str]:
         for key in sorted({*before, *after}):
             out += changes(before.get(key, _ABSENT), after.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
         return out
-    return [] if before == after else [path or "specification"]
+    return [] if _listed(before) == _listed(after) else [path or "specification"]
+
+
+def _listed(value: Any) -> Any:
+    """With lists where tuples are: a checkpoint gives back the one, the journal the other."""
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return {key: _listed(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -196,7 +196,7 @@ def test_another_specification_is_refused_until_accepted(published: Shell):
     file = Path(published.pipeline.partition(":")[0])
     file.write_text(file.read_text().replace('over="1h"', 'over="2h"'))
     said = published("run", "P", "--until-caught-up", code=2)
-    assert "features.origin_flights_1h" in said
+    assert "specification: features.origin_flights_1h.over_ms, features.origin_flights_1h.tile_ms changed" in said
     assert "--accept-change" in said
     published("run", "P", "--until-caught-up", "--accept-change")
 

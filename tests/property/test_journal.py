@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.streams import journal
 from headrace.streams.journal import Entry, Epoch, digest
+from headrace.streams.state import pack, unpack
 
 ROLES = ("features", "predictions", "examples", "evaluations", "alerts", "dead-letter")
 BYTES = st.none() | st.binary(max_size=4)
@@ -90,5 +91,6 @@ def test_what_changed_between_specifications_is_named_exactly_if_something_did(o
     """No change, no name; equal specifications have equal hashes whatever the order of their keys."""
     assert bool(journal.changes(one, other)) == (one != other)
     assert journal.changes(one, one) == []
+    assert journal.changes(unpack(pack(one)), one) == []  # as a checkpoint gives it back
     turned = dict(reversed(list(one.items())))
     assert journal.spec_hash(turned, {}) == journal.spec_hash(one, {})
