@@ -130,6 +130,8 @@ def read_avro(source: str | Path | Mapping[str, Any], base: Path | None = None) 
             where = str(source)
             try:
                 text = path.read_text(encoding="utf-8")
+            except FileNotFoundError as error:
+                raise ValueError(f"there is no schema file {path}") from error
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"cannot read the schema file {path}: {error}") from error
         try:

@@ -18,6 +18,8 @@ from headrace.streams.pipeline import Pipeline
 
 __all__ = ["load_pipeline"]
 
+_ROOMS = tuple(Path(__file__).resolve().parents[1] / room for room in ("streams", "processors", "schemas"))
+
 
 def load_pipeline(name: str) -> Pipeline:
     """The pipeline with this name; UsageError says in one sentence why there is none."""
@@ -89,6 +91,12 @@ def _prefer(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
+def _ours(file: str) -> bool:
+    """Whether this is code of Headrace's, which no author wrote; examples are written as authors write."""
+    place = Path(file).resolve()
+    return any(place.is_relative_to(room) for room in _ROOMS)
+
+
 def _explained(what: str, error: BaseException) -> BaseException:
     """What to tell of an error in somebody's own file: our errors as they are, others with their place."""
     if isinstance(error, HeadraceError) or not isinstance(error, Exception):
@@ -96,7 +104,7 @@ def _explained(what: str, error: BaseException) -> BaseException:
     if isinstance(error, SyntaxError):
         return UsageError(f"{error.filename or what}, line {error.lineno}: {error.msg}.")
     frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    mine = [frame for frame in frames if "importlib" not in frame.filename and not _ours(frame.filename)]
     place = next((f for f in reversed(mine) if "site-packages" not in f.filename), None)
     where = f" ({Path(place.filename).name}, line {place.lineno})" if place else ""
     text = str(error).strip().rstrip(".")

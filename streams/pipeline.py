@@ -286,6 +286,8 @@ class Pipeline:
             raise DeclarationError("models is empty: declare at least one River estimator.")
         for name, model in models.items():
             _legal(name, _named(name) and name not in BASELINES, "models", f"a name like topics', not of {BASELINES}")
+            if isinstance(model, type):
+                raise DeclarationError(f"models[{name!r}] is a class: give an object, {model.__name__}().")
             for method in ("learn_one", "predict_one"):
                 if not callable(getattr(model, method, None)):
                     raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
@@ -370,9 +372,8 @@ def _schema(declared: Events | Labels, base: Path, what: str) -> Schema:
     except (ValueError, OSError) as error:
         raise DeclarationError(f"{what}.schema: {error}") from error
     _legal(declared.format, declared.format in ("json", "avro"), f"{what}.format", "json, avro")
-    names = (declared.id, declared.time, *((declared.key,) if isinstance(declared, Events) else ()))
-    for name in names:
-        _column(schema, name, what)
+    for part in ("id", "time", "key") if isinstance(declared, Events) else ("id", "time"):
+        _column(schema, getattr(declared, part), f"{what}.{part}")
     kinds = {f["name"]: (f["type"], f["nullable"]) for f in schema.columns()}
     kind, nullable = kinds[declared.id]
     usable = kind in ("string", "int", "long", "enum") and not nullable

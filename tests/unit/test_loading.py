@@ -82,6 +82,7 @@ def test_a_wrong_name_is_one_sentence(name: str, said: str):
         ("x = 1\ndef :", r"broken\.py, line 2: "),
         ("x = 1\ny = x / 0", r"ZeroDivisionError: division by zero \(broken\.py, line 2\)"),
         ("import of_nobody", r"No module named 'of_nobody' \(broken\.py, line 1\)"),
+        ("from headrace import count\n\ncount(by='a', over='1hour')", r"not '1hour' \(broken\.py, line 3\)"),
     ],
 )
 def test_a_broken_file_is_named_with_the_line(tmp_path: Path, text: str, said: str):
