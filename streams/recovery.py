@@ -4,7 +4,7 @@
 2. The journal from the place that the checkpoint names, to its end.
 3. The specification, environment and code that wrote them must be the ones that run here, unless a change is accepted.
 4. The inputs over the journal entries since, outputs suppressed; digests of the present epoch compared.
-5. The place reached must be the one that the group has committed.
+5. The place reached is the group's, or beyond it where its offsets were lost or set back: the journal knows better.
 
 Whoever calls it has initialised its producers first (so that a predecessor's open transactions are ended) and holds
 the partition. It is a generator: it yields now and then, so that its caller can keep its membership alive, and may
@@ -233,11 +233,19 @@ def _inputs(task: Task, rank: int, reader: Any, start: int, end: int) -> Iterato
 
 
 def _check_position(task: Task, committed: Mapping[str, int | None]) -> None:
-    """The journal's place is the group's: both were committed in one transaction. Expired offsets are no loss."""
+    """The journal's place is the group's: both were committed in one transaction.
+
+    Offsets that expired, or that a late copy of an older transaction's request has set back, are no loss: the journal
+    knows better. Offsets beyond it are somebody else's.
+    """
     for rank, source in enumerate(task.chain.sources):
-        offset = committed.get(source.topic)
-        if offset is not None and offset != task.positions[rank]:
+        offset, position = committed.get(source.topic), task.positions[rank]
+        if offset is not None and offset > position:
             raise Lost(
                 f"{source.topic}/{task.shard}: the group has committed offset {offset}, the journal ends at "
-                f"{task.positions[rank]}: one of them was changed by hand. `headrace reset` starts anew."
+                f"{position}: one of them was changed by hand. `headrace reset` starts anew."
+            )
+        if offset is not None and offset < position:
+            log.warning(
+                "%s/%s: committed %s, journalled %s: going on there", source.topic, task.shard, offset, position
             )

@@ -398,18 +398,19 @@ class Worker:
         if self.producer.suspicious:
             self.producer.drop()
             self.producer = self.cluster.producer(self.id)
-            self._forget_offsets([(self.topics(role), shard) for shard in self.lanes for role in self.group.inputs])
+            self._forget_offsets(next(iter(self.lanes)))
         self.producer.begin()
 
-    def _forget_offsets(self, inputs: list[tuple[str, int]]) -> None:
+    def _forget_offsets(self, shard: int) -> None:
         """End what offsets an earlier transaction of this slot may have left pending.
 
         Offsets that reach the group's coordinator after their transaction was aborted stay pending for ever: nobody
         can read the committed ones, and this slot's next commit would make them real (KIP-890; the client lacks it).
-        An abort that names the coordinator's partition ends them: a transaction with any offset, and a new producer.
+        An abort that names the coordinator's partition ends them: a transaction with an offset, and a new producer.
+        The offset is one that nobody reads, the journal's, as a late copy of this request may stay pending too.
         """
         self.producer.begin()
-        self.producer.offsets({inputs[0]: 0}, self.consumer.metadata())
+        self.producer.offsets({(self.topics("journal"), shard): 0}, self.consumer.metadata())
         self.producer.drop()
         self.producer = self.cluster.producer(self.id)
 
@@ -587,7 +588,7 @@ class Worker:
         failpoints.hit("recover.sides")
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
         if inputs:
-            self._forget_offsets(inputs)
+            self._forget_offsets(shards[0])
         committed = self.consumer.committed(inputs) if inputs else {}
         failpoints.hit("recover.committed")
         for shard in shards:
