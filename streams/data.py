@@ -14,7 +14,7 @@ from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["Outgoing", "load", "records"]
+__all__ = ["Outgoing", "load", "records", "without_labels"]
 
 
 class Outgoing(NamedTuple):
@@ -49,7 +49,7 @@ def _file(path: Path) -> pd.DataFrame:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     reader = readers.get(suffixes[-1] if suffixes else "")
     if reader is None:
-        raise UsageError(f"{path.name} is not a kind of file that can be read; legal: {', '.join(readers)}, also .gz.")
+        raise UsageError(f"{path} is not a kind of file that can be read; legal: {', '.join(readers)}, also .gz.")
     try:
         frame: pd.DataFrame = reader(path)
         return frame
@@ -64,8 +64,9 @@ def records(
 ) -> tuple[list[Outgoing], list[Outgoing]]:
     """Events and labels of a frame: events in its order, labels ordered by when they became known.
 
-    Without a frame of their own, labels are the rows in which every required label field has a value. A row that does
-    not fit the schema is passed on as it is, to become a dead letter rather than to vanish.
+    Without a frame of their own, labels are the rows in which every required label field has a value; none, where the
+    frame has no such columns (`without_labels` names them). A row that does not fit the schema is passed on as it is,
+    to become a dead letter rather than to vanish.
     """
     if pipeline.events.format != "json" or pipeline.labels.format != "json":
         raise UsageError(
@@ -78,13 +79,21 @@ def records(
         raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
     events = list(_rows(frame, pipeline.event_schema, pipeline.events.time, pipeline.events.key))
     own = frame if labels is None else labels
-    names = [f["name"] for f in pipeline.label_schema.columns()]
-    if not set(names) <= set(own.columns):
+    absent = without_labels(pipeline, own)
+    if absent and labels is not None:
+        raise UsageError(f"The labels have no column {', '.join(absent)}; the label schema requires it.")
+    if absent:
         return events, []
     required = [f["name"] for f in pipeline.label_schema.columns() if not f["nullable"]]
     known = own[own[required].notna().all(axis=1)]
     out = list(_rows(known, pipeline.label_schema, pipeline.labels.time, pipeline.events.key))
     return events, sorted(out, key=lambda record: record.time_ms)
+
+
+def without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> list[str]:
+    """The columns that labels need and the frame has not: with one missing, no row of it is a label."""
+    required = [f["name"] for f in pipeline.label_schema.columns() if not f["nullable"]]
+    return [name for name in required if name not in frame.columns]
 
 
 def _rows(frame: pd.DataFrame, schema: Any, time: str, key: str) -> Iterator[Outgoing]:

@@ -10,13 +10,14 @@ import pandas as pd
 
 from headrace.streams import data
 from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option
-from headrace.streams.commands.output import emit, progress, say, show
+from headrace.streams.commands.output import emit, progress, say, show, warn
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
 from headrace.streams.memory import Backtest
+from headrace.streams.pipeline import Pipeline
 from headrace.streams.summary import Summary
 
-__all__ = ["backtest", "show_summary", "summary_value"]
+__all__ = ["backtest", "show_summary", "summary_value", "warn_without_labels"]
 
 _TABLES = ("predictions", "features", "examples")
 
@@ -52,6 +53,8 @@ def backtest(
     fixed_hash_seed()
     loaded = load_pipeline(pipeline)
     frame = data.load(file, loaded, limit)
+    if labels is None:
+        warn_without_labels(loaded, frame)
     with progress("backtest", 2 * len(frame)) as advance:
         result = loaded.backtest(frame, labels=labels, keep_going=keep_going, progress=advance)
     if output is not None:
@@ -88,6 +91,13 @@ def show_summary(summary: Summary) -> None:
     show("", ("count", "n"), rows)
     show("", ("law", "holds"), laws.items())
     show("", ("", "is", *metrics), [(name, kind, *(values.get(m) for m in metrics)) for name, kind, values in scores])
+
+
+def warn_without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> None:
+    """Say so on stderr when the data have events only: a misspelt column looks just the same."""
+    absent = data.without_labels(pipeline, frame)
+    if absent:
+        warn(f"The data have no column {', '.join(absent)}, so there are no labels: --labels names a file of them.")
 
 
 def _write(result: Backtest, folder: Path) -> None:

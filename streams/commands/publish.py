@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from headrace.streams import data
+from headrace.streams.commands.backtest import warn_without_labels
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, progress, say
 from headrace.streams.commands.topics import require
@@ -92,6 +93,8 @@ def publish(
     require(cluster, pipeline, roles)
     frame = data.load(file, pipeline, limit)
     events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
+    if labels is None and "labels" in roles:
+        warn_without_labels(pipeline, frame)
     streams = {"events": events, "labels": known}
     streams = {role: streams[role] for role in roles}
     names = names_of(pipeline)

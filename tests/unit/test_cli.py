@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from headrace.deploy import broker
 from headrace.deploy.broker import BrokerError, Status
+from headrace.examples.flights_data import flights as first_flights
 from headrace.streams import cli
 from headrace.streams.commands import output, tail
 from headrace.streams.commands.publish import interleaved
@@ -209,6 +210,22 @@ def test_backtest_reports_counts_laws_and_metrics(tmp_path: Path):
         "examples": value["labelled"],
     }
     assert frames["predictions"]["columns.origin"].isin(["EWR", "JFK", "LGA"]).all()
+
+
+def test_data_without_labels_are_said_to_be(tmp_path: Path):
+    """A missing label column is a word on stderr, in a file of labels an error; a nullable column may be missing."""
+    frame = first_flights(100)
+    frame.drop(columns="tailnum").rename(columns={"arr_delay": "delay"}).to_csv(tmp_path / "data.csv", index=False)
+    result = headrace("backtest", PIPELINE, str(tmp_path / "data.csv"), "--json")
+    value = json.loads(result.stdout)
+    assert (result.exit_code, value["predictions"], value["labelled"]) == (0, 100, 0)
+    assert result.stderr.startswith("The data have no column arr_delay, so there are no labels")
+    frame.rename(columns={"arrived_at": "at"}).to_csv(tmp_path / "labels.csv", index=False)
+    result = headrace("backtest", PIPELINE, str(tmp_path / "data.csv"), "--labels", str(tmp_path / "labels.csv"))
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: The labels have no column arrived_at; the label schema requires it.\n",
+    )
 
 
 def test_a_broken_law_is_exit_1(monkeypatch: pytest.MonkeyPatch):

@@ -43,7 +43,7 @@ WRONG = {
     "name: not text": ({"name": 3}, ["name", "letters, digits"]),
     "name: too long": ({"name": "x" * 101}, ["name", "at most 100"]),
     "task": ({"task": "ranking"}, ["task", "binary, multiclass, regression"]),
-    "events.schema: no such file": ({"events": {"schema": "nowhere.avsc"}}, ["events.schema", "no schema file", "nowhere.avsc"]),
+    "events.schema: no such file": ({"events": {"schema": "nowhere.avsc"}}, ["events.schema", "no schema file"]),
     "events.schema: no record": ({"events": {"schema": '"string"'}}, ["events.schema", "record"]),
     "events.schema: nested": (
         {"events": {"schema": changed_field(EVENT, "spent", {"type": "array", "items": "int"})}},
