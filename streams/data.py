@@ -107,7 +107,8 @@ def _rows(frame: pd.DataFrame, schema: Any, time: str, key: str) -> Iterator[Out
         try:
             value = encode(row)
         except BadRecord:
-            value = json.dumps(row, default=str).encode()
+            # A cell without a value is null; pandas says NaN, also where text is missing.
+            value = json.dumps({n: None if pd.isna(v) else v for n, v in row.items()}, default=str).encode()
         moment = row[time] if at is not None else 0
         known = not isinstance(moment, str) and not pd.isna(moment)
         time_ms = _time_ms(moment) if known else 0

@@ -10,7 +10,7 @@ import pandas as pd
 
 from headrace.streams import data
 from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option
-from headrace.streams.commands.output import emit, progress, say, show, warn
+from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
 from headrace.streams.memory import Backtest
@@ -59,12 +59,16 @@ def backtest(
         result = loaded.backtest(frame, labels=labels, keep_going=keep_going, progress=advance)
     if output is not None:
         _write(result, output)
+    refused = _refused(result)
     value = summary_value(result.summary) | {
+        "refused": refused,
         "seconds": round(result.seconds, 3),
         "events_per_s": round(result.summary.events / result.seconds, 1) if result.seconds else None,
     }
     if emit(json_to, value):
         show_summary(result.summary)
+        if refused:
+            show("", ("refused", "of", "reason", "n", "why the first one"), [tuple(row.values()) for row in refused])
         say(f"{result.summary.events:,} events in {result.seconds:.2f} s: {value['events_per_s']:,.0f} a second")
     if not all(result.summary.laws.values()):
         ctx.exit(1)
@@ -98,6 +102,17 @@ def warn_without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> None:
     absent = data.without_labels(pipeline, frame)
     if absent:
         warn(f"The data have no column {', '.join(absent)}, so there are no labels: --labels names a file of them.")
+
+
+def _refused(result: Backtest) -> list[dict[str, Any]]:
+    """Dead letters by stage, topic and reason, with what was wrong with the first: nobody can look for them later."""
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for letter in result.dead_letters.to_dict("records"):
+        place = letter["stage"], letter["topic"], letter["reason"]
+        row = found.setdefault(place, {"stage": place[0], "topic": place[1], "reason": place[2], "n": 0})
+        row["n"] += 1
+        row.setdefault("detail", escaped(letter["detail"].encode(), 200))
+    return list(found.values())
 
 
 def _write(result: Backtest, folder: Path) -> None:

@@ -212,6 +212,24 @@ def test_backtest_reports_counts_laws_and_metrics(tmp_path: Path):
     assert frames["predictions"]["columns.origin"].isin(["EWR", "JFK", "LGA"]).all()
 
 
+def test_backtest_says_why_records_were_refused(tmp_path: Path):
+    """An error of the author's own code is in the table of what was refused, by reason, with the first one's detail."""
+    (tmp_path / "visits.py").write_text(
+        "from tests.small import small\n\n"
+        "def oops(visit) -> float:\n    return visit.nowhere\n\n"
+        "visits = small(features={'oops': oops})\n"
+    )
+    (tmp_path / "visits.csv").write_text("id,shop,at,spent\na,x,1000,2.5\nb,x,2000,2.5\nc,,3000,1.0\n")
+    args = ("backtest", f"{tmp_path}/visits.py:visits", f"{tmp_path}/visits.csv")
+    refused = json.loads(headrace(*args, "--json").stdout)["refused"]
+    assert [(row["stage"], row["reason"], row["n"]) for row in refused] == [
+        ("featurize", "feature_error", 2),
+        ("validate", "wrong_type", 1),
+    ]
+    assert "nowhere" in refused[0]["detail"]
+    assert refused[0]["detail"] in headrace(*args).stdout
+
+
 def test_data_without_labels_are_said_to_be(tmp_path: Path):
     """A missing label column is a word on stderr, in a file of labels an error; a nullable column may be missing."""
     frame = first_flights(100)
