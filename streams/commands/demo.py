@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from headrace.deploy import broker as local
 from headrace.streams.commands.backtest import show_summary
-from headrace.streams.commands.options import Context, Headrace, json_option
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options
 from headrace.streams.commands.output import console, emit, say, show
 from headrace.streams.demo.session import Session
 from headrace.streams.errors import HeadraceError
@@ -32,6 +32,7 @@ _INSTANCE = "demo"
 @click.option("--live", type=click.IntRange(min=0), default=10_000, show_default=True, help="How many of them live.")
 @click.option("--rate", type=click.FloatRange(min=1), default=1_000.0, show_default=True, help="Live events a second.")
 @click.option("--keep", is_flag=True, help="Leave the broker and its topics for a look.")
+@kafka_options
 @json_option
 @click.pass_context
 def demo(
@@ -39,8 +40,9 @@ def demo(
 ) -> None:
     """Publish real flights to a real Kafka, predict, label and learn from them, and show what came of it.
 
-    The history is published at full speed, the last part live at a rate. A few records are bad on purpose. Everything
-    that was started is stopped. Exit 1 when a conservation law is broken.
+    The history is published at full speed, the last part live at a rate. A few records are bad on purpose. It starts a
+    broker of its own unless --bootstrap or HEADRACE_BOOTSTRAP names a cluster. Everything that was started is stopped.
+    Exit 1 when a conservation law is broken.
     """
     pipeline = load_pipeline(REFERENCE)
     limit = None if everything else events
@@ -117,13 +119,13 @@ def _bars(session: Session, limit: int | None) -> Iterator[None]:
 
 def _figures(value: dict[str, Any]) -> None:
     latency = value["latency_ms"]
-    rows = [
+    rows: list[tuple[str, Any]] = [
         ("events a second while catching up", value["events_per_s"]),
         ("event to readable prediction, live, p50 (ms)", latency["p50"]),
         ("event to readable prediction, live, p99 (ms)", latency["p99"]),
         ("seconds in all", value["seconds"]),
     ]
-    show("", ("figure", "value"), rows)
+    show("", ("figure", "value"), [(name, None if number is None else f"{number:,.1f}") for name, number in rows])
 
 
 def _further(bootstrap: str, keep: bool) -> None:

@@ -82,8 +82,7 @@ class Session:
         worker = [sys.executable, "-m", "headrace", "--bootstrap", self.cluster.bootstrap, "run"]
         self._worker = self._spawn([*worker, self.reference, "--checkpoint", "5s", "--log-level", "warning"])
         self._until(self._caught_up, show)
-        first, last = self.watcher.first_s, self.watcher.last_s
-        self.caught_up_per_s = self.watcher.predictions / max(1e-9, (last or 0.0) - (first or 0.0))
+        self.caught_up_per_s = self.watcher.per_s
 
     def live_done(self, show: Callable[[], None]) -> None:
         """Let the publisher go live, and wait until all is published and processed."""
@@ -117,7 +116,7 @@ class Session:
         """Throughput while catching up, and latency while live."""
         latencies = self.watcher.latencies_ms
         return {
-            "events_per_s": round(self.caught_up_per_s, 1),
+            "events_per_s": None if self.caught_up_per_s is None else round(self.caught_up_per_s, 1),
             "latency_ms": {"p50": percentile(latencies, 0.5), "p99": percentile(latencies, 0.99)},
         }
 

@@ -11,6 +11,8 @@ from headrace.streams.kafka import Cluster
 
 __all__ = ["Watcher", "percentile"]
 
+_SOME_S = 0.5
+
 
 class _Coordinates(msgspec.Struct):
     offset: int
@@ -19,13 +21,14 @@ class _Coordinates(msgspec.Struct):
 class Watcher:
     """Follows the events and the predictions of a pipeline with one partition, in a thread, reading committed records.
 
-    A prediction's latency is from when the broker appended its event to when the prediction could be read.
+    A prediction's latency is from when the broker appended its event to when the prediction could be read. Predictions
+    come in transactions: the rate counts those after the first that were seen, over the time that they took.
     """
 
     def __init__(self, cluster: Cluster, events: str, predictions: str) -> None:
         self.predictions = 0
-        self.first_s: float | None = None
-        self.last_s: float | None = None
+        self._first: tuple[int, float] | None = None
+        self._last_s = 0.0
         self.latencies_ms: list[float] = []
         self.live_from_offset: int | None = None
         self._events, self._predictions = events, predictions
@@ -35,6 +38,13 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-watcher", daemon=True)
         self._thread.start()
+
+    @property
+    def per_s(self) -> float | None:
+        """Predictions a second so far; None when they came within half a second, which says nothing."""
+        if self._first is None or self._last_s - self._first[1] < _SOME_S:
+            return None
+        return (self.predictions - self._first[0]) / (self._last_s - self._first[1])
 
     def close(self) -> None:
         """Stop following."""
@@ -53,13 +63,13 @@ class Watcher:
                         self._appended_ms[record.offset] = record.timestamp_ms
                     continue
                 self.predictions += 1
-                if self.first_s is None:
-                    self.first_s = now
-                self.last_s = now
+                self._last_s = now
                 if self.live_from_offset is not None:
                     at_ms = self._appended_ms.pop(offset_of(record.value).offset, None)
                     if at_ms is not None:
                         self.latencies_ms.append(now * 1000 - at_ms)
+            if self._first is None and self.predictions:
+                self._first = self.predictions, now
 
 
 def percentile(values: list[float], share: float) -> float | None:
