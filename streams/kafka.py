@@ -46,6 +46,7 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
+_LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
 _COMMON = {
@@ -128,7 +129,13 @@ class Cluster:
         out = {}
         if resources:
             for resource, future in self.admin.describe_configs(resources).items():
-                values = {name: entry.value for name, entry in future.result(timeout=30).items()}
+                try:
+                    entries = future.result(timeout=30)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        continue  # deleted a moment ago
+                    raise _translated(error) from error
+                values = {name: entry.value for name, entry in entries.items()}
                 out[resource.name] = (len(known[resource.name].partitions), values)
         return out
 
@@ -503,7 +510,7 @@ class Reader:
                 for client in (self._consumer, self._uncommitted):
                     client.list_topics(topic, timeout=10)
                 self._known.add(topic)
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=15, cached=False)
+            low, high = _watermark_offsets(consumer, TopicPartition(topic, partition))
         except KafkaException as error:
             if error.args[0].code() in (
                 KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -516,6 +523,19 @@ class Reader:
 
 
 _TAKEN = "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one."
+
+
+def _watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """Both ends; the leader of a partition that was made a moment ago may not know of it yet."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=15, cached=False)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+        consumer.list_topics(place.topic, timeout=10)
 
 
 def _translated(exception: KafkaException) -> Exception:
