@@ -37,7 +37,7 @@ __all__ = ["Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
 
 log = logging.getLogger("headrace.kafka")
 
-SLOW_S = 5.0
+SLOW_S = 1.0
 """A request that takes longer may have been sent again."""
 
 _FENCED = {
@@ -322,7 +322,7 @@ class TransactionalProducer:
     """
 
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
-        self.suspicious = False
+        self._suspicious = False
         self._open = False
         self._producer = Producer(
             {
@@ -344,7 +344,13 @@ class TransactionalProducer:
             logger=_Listener(self._on_log),
         )
         self._call(self._producer.init_transactions)
-        self.suspicious = False
+        self._suspicious = False
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a late copy of a request may reach the next transaction; what the client noticed is served first."""
+        self._producer.poll(0)
+        return self._suspicious
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -382,12 +388,11 @@ class TransactionalProducer:
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""
         self._call(self._producer.commit_transaction)
-        self._producer.poll(0)
-        self._open = False
 
     def poll(self) -> None:
-        """Serve callbacks while idle."""
+        """Serve callbacks while idle; what happens from here on is about no transaction."""
         self._producer.poll(0)
+        self._open = False
 
     def drop(self) -> None:
         """Forget this producer and whatever it has open; its successor's start aborts that."""
@@ -399,18 +404,18 @@ class TransactionalProducer:
         while True:
             try:
                 function(*args)
-                self.suspicious |= time.monotonic() - began > SLOW_S
+                self._suspicious |= time.monotonic() - began > SLOW_S
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise _translated(error) from error
 
     def _on_error(self, error: KafkaError) -> None:
-        self.suspicious |= self._open
+        self._suspicious |= self._open
         log.info("producer: %s", error.str())
 
     def _on_log(self, level: int, text: str) -> None:
-        self.suspicious |= self._open and _BROKEN.match(text) is not None
+        self._suspicious |= self._open and _BROKEN.match(text) is not None
         if level >= logging.ERROR:
             log.log(level, "%s", text)
 

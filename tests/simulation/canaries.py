@@ -380,7 +380,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("no new producer after a doubtful commit", _trusting, 175),
     Canary("a new producer for every checkpoint, whoever owns the task by now", _side_renewed, 40),
     Canary("inputs are read uncommitted", _read_uncommitted),
-    Canary("restore ends at the last stable offset", _restore_stable, 125),
+    Canary("restore ends at the last stable offset", _restore_stable, 660),
     Canary("reading goes on at the end of the buffer", _resume_at_buffer_end),
     Canary("no rebuild after an abort", _no_rebuild),
     Canary("a task is kept though another worker advanced it", _kept_after_revoke, 220),
