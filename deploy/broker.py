@@ -522,11 +522,18 @@ def _make_archive(software: _Software, scratch: Path, archive: Path) -> None:
     record = _Record(pid, _identity(pid) or "", *ports, cluster, str(scratch), True, str(software.java), {})
     _write(archive.parent / "broker.json", dataclasses.asdict(record))
     try:
-        _await(record, START_S)
-    except BrokerError:
-        made.write_bytes(b"")
-    finally:
+        try:
+            _await(record, START_S)
+        except BrokerError:
+            made.write_bytes(b"")
         _end(record, START_S)
+    except BaseException:
+        # Interrupted. A server that is asked to end first writes its archive, in a process of its own.
+        if _alive(record):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(os.getpgid(pid), signal.SIGKILL)
+        _end(record, STOP_S)
+        raise
     (archive.parent / "broker.json").unlink()
     if not made.exists():
         made.write_bytes(b"")

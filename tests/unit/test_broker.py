@@ -83,6 +83,12 @@ def process(code: str) -> Iterator[subprocess.Popen[str]]:
 
 WAIT = "print(flush=True); input()"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); input()"
+FAMILY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+child.wait()
+"""
 
 
 # -- jars ----------------------------------------------------------------------------------------------------------
@@ -284,6 +290,29 @@ def test_stop_kills_what_ignores_termination(tmp_path: Path):
         save(record_of(stubborn.pid, broker._identity(stubborn.pid) or "", tmp_path))
         broker.stop(timeout_s=0.05)
         assert stubborn.wait() == -signal.SIGKILL
+
+
+def test_an_interrupted_archive_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while the archive is made: the server ends at once, with the process that it started to assemble it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        assert server.stdout is not None
+        assert int(server.stdout.readline()) != server.pid
+        monkeypatch.setattr(broker, "_format", lambda *_: "cluster")
+        monkeypatch.setattr(broker, "_choose_ports", lambda *_: (1, 2))
+        monkeypatch.setattr(broker, "_launch", lambda *_: server.pid)
+        monkeypatch.setattr(broker, "_await", interrupt)
+        software = broker._Software(Path("java"), (), None, tmp_path / "template")
+        with pytest.raises(KeyboardInterrupt):
+            broker._make_archive(software, tmp_path, tmp_path / "made.aot")
+        assert server.wait() == -signal.SIGKILL
+        assert server.stdout.read() == ""  # at its end only when the child is gone as well
+    assert not (tmp_path / "made.aot").exists()
 
 
 def test_zombie_counts_as_gone():
