@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
-from headrace.streams.commands.output import emit, show
+from headrace.streams.commands.output import emit, say, show
 from headrace.streams.errors import TopicError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
@@ -40,6 +40,8 @@ def topics(ctx: click.Context, pipeline: Pipeline, apply: bool, json_to: str | N
     right = not any(row["wrong"] or row["state"] == "missing" for row in rows)
     if emit(json_to, {"topics": rows, "right": right}):
         show("", ("topic", "partitions", "state"), [(r["name"], r["partitions"], _state(r)) for r in rows])
+        if any(row["state"] == "missing" for row in rows):
+            say("With --apply, the missing ones are created.")
     if not right:
         ctx.exit(1)
 

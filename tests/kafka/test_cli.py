@@ -118,6 +118,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 def test_from_topics_to_audit(shell: Shell):
     """Missing topics are reported, created and then right; what is published is predicted, seen, and audited."""
     assert shell.json("topics", "P", code=1)["right"] is False
+    assert "With --apply, the missing ones are created." in shell("topics", "P", code=1)
     assert "Missing topics:" in shell("run", "P", code=2)
     assert "Missing topics:" in shell("publish", "P", code=2)
     assert {row["state"] for row in shell.json("topics", "P", "--apply")["topics"]} == {"created"}
