@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from headrace.schemas.contract import Schema
 from headrace.schemas.rows import json_encoder
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["Outgoing", "load", "records", "without_labels"]
+
+_Decoder = tuple[Callable[[bytes | None], Any], Callable[[Any], int]]
+
+_TEXT = ("string", "enum", "bytes")
+_NUMBERS = ("int", "long", "float", "double")
+_NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
 class Outgoing(NamedTuple):
@@ -26,7 +35,10 @@ class Outgoing(NamedTuple):
 
 
 def load(source: Any, pipeline: Pipeline | None = None, limit: int | None = None) -> pd.DataFrame:
-    """A DataFrame from a DataFrame, a function returning one, or a .parquet, .csv, .jsonl file (also .gz)."""
+    """A DataFrame from a DataFrame, a function returning one, or a .parquet, .csv, .jsonl file (also .gz).
+
+    A CSV file does not say what is text and what is a number: the pipeline's schemas do.
+    """
     if source is None and pipeline is not None:
         source = pipeline.data
         if source is None:
@@ -34,29 +46,68 @@ def load(source: Any, pipeline: Pipeline | None = None, limit: int | None = None
     if callable(source):
         source = source()
     if not isinstance(source, pd.DataFrame):
-        source = _file(Path(source))
+        source = _file(Path(source), pipeline)
     frame: pd.DataFrame = source if limit is None else source.head(limit)
     return frame
 
 
-def _file(path: Path) -> pd.DataFrame:
-    readers: dict[str, Any] = {
-        ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
-        ".jsonl": lambda p: pd.read_json(p, lines=True, convert_dates=False),
-        ".json": lambda p: pd.read_json(p, lines=True, convert_dates=False),
+def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path, Pipeline | None], pd.DataFrame]] = {
+        ".parquet": lambda file, _: pd.read_parquet(file),
+        ".csv": _csv,
+        ".jsonl": _json_lines,
+        ".json": _json_lines,
     }
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     reader = readers.get(suffixes[-1] if suffixes else "")
     if reader is None:
         raise UsageError(f"{path} is not a kind of file that can be read; legal: {', '.join(readers)}, also .gz.")
     try:
-        frame: pd.DataFrame = reader(path)
-        return frame
+        return reader(path, pipeline)
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}.") from error
     except (ValueError, OSError) as error:
         raise UsageError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _csv(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
+    """The file with its columns as the schemas say: what is text stays text, 007 and NA too.
+
+    A cell that is no number where one is due stays as it is, so that its row alone is refused.
+    """
+    if pipeline is None:
+        return pd.read_csv(path)
+    kinds = {f.name: f.kind for schema in (pipeline.label_schema, pipeline.event_schema) for f in schema.fields}
+    text = [name for name, kind in kinds.items() if kind in _TEXT]
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(text, "str"),
+        keep_default_na=False,
+        na_values={name: [""] if name in text else _NULLS for name in kinds},
+        low_memory=False,
+    )
+    for name in [name for name, kind in kinds.items() if kind in _NUMBERS and name in frame.columns]:
+        if not pd.api.types.is_numeric_dtype(frame[name].dtype):
+            numbers = pd.to_numeric(frame[name], errors="coerce")
+            frame[name] = numbers.astype("object").where(numbers.notna(), frame[name].astype("object"))
+    return frame
+
+
+def _json_lines(path: Path, _: Pipeline | None) -> pd.DataFrame:
+    """One object a line, each value as it is written there."""
+    rows = []
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number} is no JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is no JSON object")
+            rows.append(row)
+    return pd.DataFrame(rows, dtype="object")
 
 
 def records(
@@ -77,7 +128,8 @@ def records(
     ]
     if missing:
         raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
-    events = list(_rows(frame, pipeline.event_schema, pipeline.events.time, pipeline.events.key))
+    key = pipeline.events.key
+    events = list(_rows(frame, pipeline.event_schema, pipeline.event_decoder(), pipeline.events.time, key))
     own = frame if labels is None else labels
     absent = without_labels(pipeline, own)
     if absent and labels is not None:
@@ -86,7 +138,7 @@ def records(
         return events, []
     required = [f["name"] for f in pipeline.label_schema.columns() if not f["nullable"]]
     known = own[own[required].notna().all(axis=1)]
-    out = list(_rows(known, pipeline.label_schema, pipeline.labels.time, pipeline.events.key))
+    out = list(_rows(known, pipeline.label_schema, pipeline.label_decoder(), pipeline.labels.time, key))
     return events, sorted(out, key=lambda record: record.time_ms)
 
 
@@ -96,24 +148,31 @@ def without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> list[str]:
     return [name for name in required if name not in frame.columns]
 
 
-def _rows(frame: pd.DataFrame, schema: Any, time: str, key: str) -> Iterator[Outgoing]:
+def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: str) -> Iterator[Outgoing]:
     names = [name for name in schema.names if name in frame.columns]
     encode = json_encoder(schema)
     keys = frame[key].tolist() if key in frame.columns else [None] * len(frame)
     columns = [frame[name].tolist() for name in names]
-    at = names.index(time) if time in names else None
     for row_key, values in zip(keys, zip(*columns, strict=True), strict=True):
         row = dict(zip(names, values, strict=True))
         try:
             value = encode(row)
         except BadRecord:
             # A cell without a value is null; pandas says NaN, also where text is missing.
-            value = json.dumps({n: None if pd.isna(v) else v for n, v in row.items()}, default=str).encode()
-        moment = row[time] if at is not None else 0
-        known = not isinstance(moment, str) and not pd.isna(moment)
-        time_ms = _time_ms(moment) if known else 0
-        yield Outgoing(time_ms, None if pd.isna(row_key) else str(row_key).encode(), value)
+            value = json.dumps({n: None if _absent(v) else v for n, v in row.items()}, default=str).encode()
+        time_ms = _time_ms(value, decoder, row.get(time))
+        yield Outgoing(time_ms, None if _absent(row_key) else str(row_key).encode(), value)
 
 
-def _time_ms(moment: Any) -> int:
-    return moment.value // 1_000_000 if isinstance(moment, pd.Timestamp) else int(moment)
+def _time_ms(value: bytes, decoder: _Decoder, moment: Any) -> int:
+    """The time that the pipeline will read; of a record that it will refuse, what can be told of it, else 0."""
+    read, time_of = decoder
+    with contextlib.suppress(BadRecord):
+        return time_of(read(value))
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        return int(moment.value // 1_000_000 if isinstance(moment, pd.Timestamp) else moment)
+    return 0
+
+
+def _absent(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))

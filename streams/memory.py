@@ -134,7 +134,7 @@ def backtest(
     `keep_going` makes dead letters of an input of which nearly all records fail, where `WrongFormat` would be raised.
     """
     frame = data.load(source, pipeline, limit)
-    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
+    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels, pipeline))
     return run(
         pipeline,
         [[(r.key, r.value) for r in known], [(r.key, r.value) for r in events]],

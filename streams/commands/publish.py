@@ -92,7 +92,7 @@ def publish(
     roles = ("events", "labels") if only is None else (only,)
     require(cluster, pipeline, roles)
     frame = data.load(file, pipeline, limit)
-    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels))
+    events, known = data.records(pipeline, frame, None if labels is None else data.load(labels, pipeline))
     if labels is None and "labels" in roles:
         warn_without_labels(pipeline, frame)
     streams = {"events": events, "labels": known}

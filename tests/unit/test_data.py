@@ -1,0 +1,106 @@
+"""Files as producers would publish them: what stands in a file is what is published, as the schemas say."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.streams import data
+from headrace.streams.errors import UsageError
+from tests.small import EVENT, LABEL, small
+
+CSV = "id,shop,at,spent,note,y\n007,12,1000,0.1,NA,True\n1e5,NA,2000,abc,,False\n9,x,,2,,\n"
+JSON_LINES = """
+{"id": "007", "shop": "12", "at": 1000, "spent": 0.1, "note": "NA", "y": true}
+
+{"id": "1e5", "shop": "NA", "at": 2000, "spent": "abc", "y": false}
+{"id": "9", "shop": "x", "at": null, "spent": 2, "note": null, "y": null}
+"""
+EVENTS = [
+    {"id": "007", "shop": "12", "at": 1000, "spent": 0.1, "note": "NA"},
+    {"id": "1e5", "shop": "NA", "at": 2000, "spent": "abc", "note": None},
+    {"id": "9", "shop": "x", "at": None, "spent": 2.0, "note": None},
+]
+
+
+def published(path: Path, **changed: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[bytes | None]]:
+    """Events and labels of a file as a consumer would read them, and the events' keys."""
+    pipeline = small(**changed)
+    events, labels = data.records(pipeline, data.load(str(path), pipeline))
+    return [json.loads(r.value) for r in events], [json.loads(r.value) for r in labels], [r.key for r in events]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("visits.csv", CSV.encode()),
+        ("visits.csv.gz", gzip.compress(CSV.encode())),
+        ("visits.jsonl", JSON_LINES.encode()),
+        ("visits.jsonl.gz", gzip.compress(JSON_LINES.encode())),
+    ],
+    ids=["csv", "csv.gz", "jsonl", "jsonl.gz"],
+)
+def test_text_stays_text_and_a_bad_cell_spoils_its_row_only(tmp_path: Path, name: str, content: bytes):
+    """Ids and keys that look like numbers or like nulls are what they were; what fits no schema is passed on."""
+    (tmp_path / name).write_bytes(content)
+    events, labels, keys = published(tmp_path / name)
+    assert [{"note": None} | event for event in events] == EVENTS
+    assert [(label["id"], label["y"]) for label in labels] == [("007", True), ("1e5", False)]
+    assert keys == [b"12", b"NA", b"x"]
+
+
+def test_numbers_are_read_exactly(tmp_path: Path):
+    """To the last bit, where a quicker reader would be content with nearly."""
+    (tmp_path / "visits.csv").write_text(
+        "id,shop,at,spent,y\na,x,1000,0.30000000000000004,\nb,x,1000,2.2250738585072011e-308,\n"
+    )
+    assert [event["spent"] for event in published(tmp_path / "visits.csv")[0]] == [0.1 + 0.2, 2.2250738585072011e-308]
+
+
+@pytest.mark.parametrize(
+    ("schema", "times", "expected"),
+    [
+        ({"type": "long", "logicalType": "timestamp-millis"}, [3_000, 1_000, 2_000], [1_000, 2_000, 3_000]),
+        ({"type": "long", "logicalType": "timestamp-micros"}, [3_000_000, 1_000_000, 2_000_000], [1_000, 2_000, 3_000]),
+        ("string", ["1970-01-01T00:00:03Z", "1970-01-01T01:00:01+01:00", "1970-01-01 00:00:02"], [1_000, 2_000, 3_000]),
+        ("string", ["1970-01-01T00:00:03Z", "soon", "1970-01-01 00:00:02"], [0, 2_000, 3_000]),
+    ],
+)
+def test_labels_are_ordered_by_their_time_however_it_is_written(
+    tmp_path: Path, schema: Any, times: list[Any], expected: list[int]
+):
+    """Milliseconds, microseconds and text; labels of text had stayed in the file's order."""
+    fields = [{"name": f["name"], "type": schema} if f["name"] == "at" else f for f in LABEL["fields"]]
+    pipeline = small(labels={"schema": LABEL | {"fields": fields}})
+    rows = [{"id": f"{i}", "at": time, "y": True} for i, time in enumerate(times)]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "visits.jsonl").write_text('{"id": "0", "shop": "x", "at": 1000, "spent": 1}')
+    events = data.load(str(tmp_path / "visits.jsonl"), pipeline)
+    labels = data.records(pipeline, events, data.load(str(tmp_path / "labels.jsonl"), pipeline))[1]
+    assert [label.time_ms for label in labels] == expected
+
+
+def test_what_no_schema_knows_does_no_harm(tmp_path: Path):
+    """Lists, objects and endless numbers where a time or a key is due become records that are refused."""
+    (tmp_path / "visits.jsonl").write_text(
+        '{"id": [1], "shop": ["x"], "at": {"a": 1}, "spent": 1}\n{"id": "b", "shop": "x", "at": 1e999, "spent": 1}\n'
+    )
+    events, labels, _ = published(tmp_path / "visits.jsonl")
+    assert ([event["id"] for event in events], labels) == ([[1], "b"], [])
+
+
+@pytest.mark.parametrize(("text", "said"), [("{}\n{not", "line 2 is no JSON"), ("[1]", "line 1 is no JSON object")])
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, text: str, said: str):
+    """One sentence with the number of the line."""
+    (tmp_path / "visits.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=rf"^visits\.jsonl cannot be read: {said}"):
+        data.load(str(tmp_path / "visits.jsonl"), small())
+
+
+def test_the_small_pipeline_is_what_these_files_are_for():
+    """The columns above are those of its schemas."""
+    assert {f["name"] for f in EVENT["fields"]} == EVENTS[0].keys()
