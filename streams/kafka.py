@@ -47,6 +47,9 @@ _FENCED = {
     KafkaError.PRODUCER_FENCED,
 }
 _LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+_UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+_UNKNOWN_S = 5.0
+"""A broker that has just started knows none of its topics: only one that stays unknown for so long does not exist."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
 _COMMON = {
@@ -293,8 +296,13 @@ class GroupConsumer:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_revoke([(tp.topic, tp.partition) for tp in partitions])
 
-    @staticmethod
-    def _raise(error: KafkaError, message: Message) -> None:
+    def _exists(self, topic: str) -> bool:
+        try:
+            return _exists(self._consumer, topic)
+        except KafkaException:
+            return True  # nobody answers, which others report
+
+    def _raise(self, error: KafkaError, message: Message) -> None:
         code = error.code()
         if code in _FENCED or code == KafkaError._FATAL:  # nothing else is fatal to a consumer; it never reads again
             raise Fenced(_TAKEN)
@@ -303,7 +311,7 @@ class GroupConsumer:
                 f"{message.topic()}/{message.partition()}: the next record to read is gone past retention "
                 f"({error.str()}); `headrace reset` starts anew, and says what is lost."
             )
-        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        if code in _UNKNOWN and not self._exists(str(message.topic())):
             raise TopicError(f"Topic {message.topic()} does not exist: create it with `headrace topics --apply`.")
         if error.fatal():
             raise Aborted(error.str())
@@ -520,11 +528,7 @@ class Reader:
                 self._known.add(topic)
             low, high = _watermark_offsets(consumer, TopicPartition(topic, partition))
         except KafkaException as error:
-            if error.args[0].code() in (
-                KafkaError.UNKNOWN_TOPIC_OR_PART,
-                KafkaError._UNKNOWN_TOPIC,
-                KafkaError._UNKNOWN_PARTITION,
-            ):
+            if error.args[0].code() in _UNKNOWN:
                 raise TopicError(f"Topic {topic} has no partition {partition}: see `headrace topics`.") from error
             raise _translated(error) from error
         return int(low), int(high)
@@ -535,15 +539,29 @@ _TAKEN = "Another worker has taken this slot: give each worker a --slot of its o
 
 def _watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
     """Both ends; the leader of a partition that was made a moment ago may not know of it yet."""
-    deadline = time.monotonic() + 15
+    began = time.monotonic()
     while True:
         try:
             return consumer.get_watermark_offsets(place, timeout=15, cached=False)
         except KafkaException as error:
-            if error.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+            code = error.args[0].code()
+            patience_s = 15.0 if code in _LEADERLESS else _UNKNOWN_S if code in _UNKNOWN else 0.0
+            if time.monotonic() - began >= patience_s:
                 raise
         time.sleep(0.05)
         consumer.list_topics(place.topic, timeout=10)
+
+
+def _exists(consumer: Consumer, topic: str) -> bool:
+    """Whether the broker knows a topic, or comes to within a moment."""
+    deadline = time.monotonic() + _UNKNOWN_S
+    while True:
+        found = consumer.list_topics(topic, timeout=10).topics.get(topic)
+        if found is not None and found.error is None:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
 
 
 def _translated(exception: KafkaException) -> Exception:

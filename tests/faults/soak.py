@@ -52,7 +52,7 @@ class Targets:
     zombies: int = 6
     storms: int = 8
     proxy_faults: int = 14
-    held: int = 22
+    held: int = 30
 
 
 @dataclass

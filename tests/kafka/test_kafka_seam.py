@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable
 
@@ -95,6 +96,17 @@ def test_reading_covers_committed_records_up_to_the_end(cluster: Cluster, topic:
     with pytest.raises(TopicError, match="no partition 7"):
         reader.watermarks(topic, 7)
     producer.drop()
+    reader.close()
+
+
+def test_a_topic_is_unknown_only_when_it_stays_so(cluster: Cluster) -> None:
+    """A broker that has just started knows none of its topics: what it comes to know in a moment was there."""
+    name = f"seam-{uuid.uuid4().hex[:8]}"
+    reader = cluster.reader()
+    later = threading.Timer(0.5, cluster.create, ([(name, 1, {})],))
+    later.start()
+    assert reader.watermarks(name, 0) == (0, 0)
+    later.join()
     reader.close()
 
 
