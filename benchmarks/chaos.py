@@ -2,7 +2,7 @@
 
     python -m benchmarks.chaos [--seeds 5000] [--kills 4] [--minutes 12] [--events 100000] [--seed 1]
 
-Four parts, each a process of its own; the simulation and the canaries use one core while the real broker has the other:
+Four parts, each a process of its own; simulation and canaries use one core while the real broker has the other:
 
 - simulation: so many seeds of the real worker on a simulated broker (`tests/simulation`)
 - canaries: bugs planted on purpose, each of which the simulation's checker has to catch
@@ -15,6 +15,7 @@ Writes `benchmarks/results/chaos.json`; exit 1 when anything differs, or a canar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -25,52 +26,64 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
 from benchmarks.machine import machine
 
 __all__ = ["main"]
 
 RESULT = Path(__file__).parent / "results" / "chaos.json"
-_CANARIES = (
-    "import json, sys; from tests.simulation.canaries import CANARIES, caught_by\n"
-    "found = [(c.name, caught_by(c)) for c in CANARIES]\n"
-    "json.dump([[name, None if f is None else f[0]] for name, f in found], open(sys.argv[1], 'w'))"
-)
+_LOOK_S = 0.5
+_SAY_S = 30.0
 
 
 class Part:
-    """One part, as a process that writes its outcome as JSON."""
+    """One part, as a process that tells how far it is in its log, and writes its outcome as JSON."""
 
     def __init__(self, name: str, folder: Path, *arguments: str) -> None:
         self.name = name
         self.file = folder / f"{name}.json"
         self.log = folder / f"{name}.log"
-        self._arguments = [str(self.file) if argument == "FILE" else argument for argument in arguments]
+        self.code: int | None = None
+        self.seconds = 0.0
+        self._arguments = ["-m", *arguments, "--json", str(self.file)]
         self._began = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Part:
+    def start(self) -> None:
         """Start it."""
         self._began = time.monotonic()
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONHASHSEED": "0"},
-            )
-        print(f"{self.name}: started", flush=True)
-        return self
+            command = [sys.executable, *self._arguments]
+            environment = {**os.environ, "PYTHONHASHSEED": "0"}
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        if self._process is None or self.code is not None:
+            return False
+        self.code = self._process.poll()
+        self.seconds = time.monotonic() - self._began
+        return self.code is None
+
+    @property
+    def said(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_bytes()[-2_000:].decode(errors="replace").split("\n") if self.log.exists() else []
+        return next((line.strip()[:100] for line in reversed(lines) if line.strip()), "")
+
+    @property
     def outcome(self) -> Any:
-        """Wait for it; its JSON. What it said is shown when it failed."""
-        assert self._process is not None
-        code = self._process.wait()
-        print(f"{self.name}: exit {code} after {time.monotonic() - self._began:.0f} s", flush=True)
-        if code or not self.file.exists():
-            print(self.log.read_text(errors="replace")[-6_000:], flush=True)
-        if not self.file.exists():
-            raise SystemExit(f"{self.name} left no result")
-        return json.loads(self.file.read_text())
+        """Its JSON; None when it left none."""
+        return json.loads(self.file.read_text()) if self.file.exists() else None
+
+    def stop(self) -> None:
+        """End it, should it still run."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,17 +96,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
+    seed = ("--seed", str(options.seed))
+    parts = {
+        "simulation": Part("simulation", folder, "tests.simulation", "--seeds", str(options.seeds), "--keep-going"),
+        "canaries": Part("canaries", folder, "tests.simulation.canaries"),
+        "failpoints": Part("failpoints", folder, "tests.faults.failpoints", "--times", str(options.kills), *seed),
+        "soak": Part(
+            "soak",
+            folder,
+            "tests.faults.soak",
+            *("--events", str(options.events), "--minutes", str(options.minutes), *seed),
+        ),
+    }
     began = time.monotonic()
-    seeds = ("--seeds", str(options.seeds), "--keep-going", "--json", "FILE")
-    simulation = Part("simulation", folder, "-m", "tests.simulation", *seeds).start()
-    canaries = Part("canaries", folder, "-c", _CANARIES, "FILE")
-    deaths = ("--times", str(options.kills), "--seed", str(options.seed), "--json", "FILE")
-    failpoints = Part("failpoints", folder, "-m", "tests.faults.failpoints", *deaths).start().outcome()
-    length = ("--events", str(options.events), "--minutes", str(options.minutes), "--seed", str(options.seed))
-    soak = Part("soak", folder, "-m", "tests.faults.soak", *length, "--json", "FILE").start().outcome()
-    simulated = simulation.outcome()
-    caught = canaries.start().outcome()
-    result = _combined(simulated, caught, failpoints, soak)
+    try:
+        _run([[parts["simulation"], parts["canaries"]], [parts["failpoints"], parts["soak"]]])
+    finally:
+        for part in parts.values():
+            part.stop()
+    failed = [part for part in parts.values() if part.outcome is None]
+    for part in failed:
+        print(f"\n{part.name} left no result; the end of its log:\n{part.log.read_text(errors='replace')[-6_000:]}")
+    if failed:
+        return 1
+    result = _combined(**{name: part.outcome for name, part in parts.items()})
     result |= {"seconds": round(time.monotonic() - began), "seed": options.seed, "machine": machine()}
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
@@ -101,10 +127,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if result["differences"] or result["canaries"]["caught"] < result["canaries"]["planted"] else 0
 
 
-def _combined(simulated: Any, caught: Any, failpoints: Any, soak: Any) -> dict[str, Any]:
+def _run(queues: list[list[Part]]) -> None:
+    """Run each queue's parts one after the other, all queues at once, and show how far they are."""
+    console = Console()
+    current: list[Part | None] = [None] * len(queues)
+    bars = Progress(TextColumn("{task.description:<10}"), TimeElapsedColumn(), TextColumn("{task.fields[said]}"))
+    tasks: dict[str, Any] = {}
+    told = time.monotonic()
+    with bars if console.is_terminal else contextlib.nullcontext():
+        while any(queues) or any(current):
+            for i, part in enumerate(current):
+                if part is not None and not part.running:
+                    console.print(f"{part.name}: exit {part.code} after {part.seconds:.0f} s")
+                    current[i] = part = None
+                if part is None and queues[i]:
+                    current[i] = queues[i].pop(0)
+                    current[i].start()  # type: ignore[union-attr]
+            speak = time.monotonic() - told > _SAY_S
+            for part in filter(None, current):
+                if console.is_terminal:
+                    tasks[part.name] = tasks.get(part.name) or bars.add_task(part.name, total=None, said="")
+                    bars.update(tasks[part.name], said=part.said)
+                elif speak:
+                    print(f"{part.name}: {part.said}", flush=True)
+            told = time.monotonic() if speak else told
+            time.sleep(_LOOK_S)
+
+
+def _combined(simulation: Any, canaries: Any, failpoints: Any, soak: Any) -> dict[str, Any]:
     recovery = sorted([*failpoints["recovery_s"], *soak["recovery_s"]])
     return {
-        "seeds": simulated["seeds"],
+        "seeds": simulation["seeds"],
         "failpoints": failpoints["failpoints"],
         "kills": failpoints["kills"] + soak["kills"],
         "kills_at_failpoints": failpoints["kills"],
@@ -116,10 +169,10 @@ def _combined(simulated: Any, caught: Any, failpoints: Any, soak: Any) -> dict[s
         "held_endtxn": soak["held_endtxn"],
         "recovery_s": {"p50": _share(recovery, 0.5), "p95": _share(recovery, 0.95)},
         "events": soak["events"],
-        "differences": len(simulated["failed"]) + failpoints["differences"] + soak["differences"],
-        "canaries": {"planted": len(caught), "caught": sum(seed is not None for _, seed in caught)},
-        "simulated_faults": simulated["counts"],
-        "failing_seeds": simulated["failed"],
+        "differences": len(simulation["failed"]) + failpoints["differences"] + soak["differences"],
+        "canaries": {"planted": len(canaries), "caught": sum(seed is not None for seed in canaries.values())},
+        "simulated_faults": simulation["counts"],
+        "failing_seeds": simulation["failed"],
     }
 
 

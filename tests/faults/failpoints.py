@@ -120,10 +120,12 @@ class Deaths:
         )
         self.counts[site] += 1
         self.seconds.append(time.monotonic() - began)
+        print(f"death {self.counts.total()}: {site}:{nth}", flush=True)
 
     def _choose(self, world: World) -> None:
         settings = self._chance.choice([_OFTEN, _NEVER, {"checkpoint_s": 0.05, "checkpoint_entries": 500}])
-        world.settings = {"batch": _BATCH, **settings}
+        beside = self._chance.choice([1, 10 * _BATCH])
+        world.settings = {"batch": _BATCH, "beside": beside, **settings}
 
     def _live(self, world: World, failpoint: str, settings: dict[str, Any]) -> None:
         """A life that ends at a site which is sure to be reached; it counts as a death of its own."""

@@ -152,7 +152,8 @@ class WorkerProcess:
         assert self.exit_code == 0, f"worker ended with {self.exit_code}; see the end of its log:\n{self.tail()}"
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """SIGTERM, once it would hear it."""
+        until(lambda: self.notes("listening") or not self.alive, "the worker listens for signals", 30)
         self._send(signal.SIGTERM)
 
     def join(self, timeout_s: float = 30.0) -> None:

@@ -255,7 +255,7 @@ def _run(run: Soak, sent: Traffic, minutes: float, targets: Targets) -> dict[str
     run.chance.shuffle(plan)
     until(lambda: any(process.notes("committed") for process in run.workers.values()), "the first commit")
     for i, fault in enumerate(plan):
-        run.note(fault.__name__)
+        run.note(f"{i + 1} of {len(plan)}: {fault.__name__}")
         fault()
         run.rest(max(0.0, min(run.began + seconds * (i + 1) / len(plan) - time.monotonic(), 5.0)))
     faulted_s = time.monotonic() - run.began

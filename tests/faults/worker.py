@@ -136,6 +136,7 @@ def run(job: Job) -> None:
         observer=notes,
     )
     stop_on_signals(worker, 30.0)
+    notes.note("listening")
     Watchdog(worker, worker.settings.stall_s).start()
     try:
         worker.run()

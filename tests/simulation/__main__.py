@@ -34,6 +34,8 @@ def main() -> int:
             print(f"  replay: python -m tests.simulation --start {seed} --seeds 1", file=sys.stderr)
             if not options.keep_going:
                 break
+        if done % 100 == 0:
+            print(f"{done} of {options.seeds} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - began
     summary = {"seeds": done, "failed": failed, "seconds": round(seconds, 1), "counts": dict(sorted(total.items()))}
     if options.json == "-":

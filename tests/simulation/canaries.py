@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ from tests.simulation.fakelog import FakeConsumer, FakeProducer
 from tests.simulation.run import run
 from tests.simulation.world import World
 
-__all__ = ["CANARIES", "LIMIT", "Canary", "canaries", "caught_by"]
+__all__ = ["CANARIES", "LIMIT", "Canary", "caught_by", "main"]
 
 LIMIT = 400
 
@@ -43,12 +46,6 @@ def caught_by(canary: Canary, limit: int = LIMIT) -> tuple[int, str] | None:
             if problem is not None:
                 return seed, problem
     return None
-
-
-def canaries(limit: int = LIMIT) -> list[tuple[str, int | None]]:
-    """Every canary with the seed that caught it."""
-    found = [(canary.name, caught_by(canary, limit)) for canary in CANARIES]
-    return [(name, None if caught is None else caught[0]) for name, caught in found]
 
 
 @contextmanager
@@ -395,9 +392,23 @@ CANARIES: tuple[Canary, ...] = (
 )
 
 
-if __name__ == "__main__":
-    for _canary in CANARIES:
-        _caught = caught_by(_canary)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Look for each with up to `LIMIT` seeds, and say which seed caught it; exit 1 when one is not caught."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.canaries", description=__doc__)
+    parser.add_argument("--json", metavar="FILE", help="write each name with the seed that caught it")
+    options = parser.parse_args(arguments)
+    found: dict[str, int | None] = {}
+    for canary in CANARIES:
+        caught = caught_by(canary)
+        found[canary.name] = None if caught is None else caught[0]
         print(
-            _canary.name, "→", "NOT CAUGHT" if _caught is None else f"seed {_caught[0]}: {_caught[1][:110]}", flush=True
+            f"{canary.name} → {'NOT CAUGHT' if caught is None else f'seed {caught[0]}: {caught[1][:110]}'}", flush=True
         )
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=2)
+    return 1 if None in found.values() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
