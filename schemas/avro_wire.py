@@ -72,14 +72,27 @@ def _plan(schema: Schema, writer: Mapping[str, Any]) -> _READ:
     if canonical(writer) == canonical(schema):
         return record_decoder(schema)
     write, read = parse_schema(plain(writer)), parse_schema(plain(dict(schema.avro)))
+    check = _strict(writer)
 
     def resolve(value: bytes, start: int) -> tuple[Mapping[str, Any], int]:
+        check(value, start)
         source = io.BytesIO(value)
         source.seek(start)
         row: Any = schemaless_reader(source, write, read)
         return row, source.tell()
 
     return resolve
+
+
+def _strict(writer: Mapping[str, Any]) -> Callable[[bytes, int], Any]:
+    """What refuses damaged bytes that fastavro would read as something: negative symbols and branches, endless numbers.
+
+    Of a writer with arrays, maps or larger unions, fastavro's word is taken.
+    """
+    try:
+        return record_decoder(writer)
+    except ValueError:
+        return lambda value, start: None
 
 
 def _finisher(schema: Schema) -> Callable[[Mapping[str, Any]], Any]:

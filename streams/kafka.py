@@ -52,6 +52,8 @@ _UNKNOWN_S = 5.0
 """A broker that has just started knows none of its topics: only one that stays unknown for so long does not exist."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
+_LARGEST_BYTES = 100_000_000
+"""What a producer sends at most, as brokers take no larger request. The topics' own limits are far below."""
 _COMMON = {
     "client.id": "headrace",
     "topic.metadata.refresh.interval.ms": 30_000,
@@ -119,6 +121,7 @@ class Cluster:
             "linger.ms": 5,
             "queue.buffering.max.messages": 200_000,
             "compression.type": "lz4",
+            "message.max.bytes": _LARGEST_BYTES,
         }
         return Producer({**self.config, **settings, **config}, logger=log)
 
@@ -339,6 +342,7 @@ class TransactionalProducer:
                 "batch.size": 1_000_000,
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1_048_576,
+                "message.max.bytes": _LARGEST_BYTES,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": timeout_ms,
                 **cluster.config,
@@ -568,4 +572,9 @@ def _translated(exception: KafkaException) -> Exception:
     error: KafkaError = exception.args[0]
     if error.code() in _FENCED:
         return Fenced(_TAKEN)
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # and would be at every try
+        return TopicError(
+            f"A record is larger than its topic takes: raise the topic's max.message.bytes, then start again "
+            f"({error.str()})."
+        )
     return Aborted(f"{error.name()}: {error.str()}")

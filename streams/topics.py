@@ -17,6 +17,8 @@ _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "segment.bytes": str(64 << 20)}
+_ROOM = {"max.message.bytes": str(8 << 20)}
+"""What is made of an input is larger than it: a dead letter by its headers, text with escapes in JSON sixfold."""
 _STATE = {**_COMPACT, "min.compaction.lag.ms": "120000"}
 
 ROLES: dict[str, Mapping[str, str]] = {
@@ -37,6 +39,7 @@ ROLES: dict[str, Mapping[str, str]] = {
 }
 """Role → the settings that matter. All carry LogAppendTime: retention would take event times for old age."""
 
+_INPUTS = ("events", "labels")
 _CHECKED = ("cleanup.policy", "message.timestamp.type")
 
 
@@ -66,7 +69,7 @@ def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
             role,
             topic_name(pipeline, role),
             1 if role == "registry" else pipeline.partitions,
-            dict(config) | {"message.timestamp.type": "LogAppendTime"},
+            {**config, **({} if role in _INPUTS else _ROOM), "message.timestamp.type": "LogAppendTime"},
         )
         for role, config in ROLES.items()
     ]
@@ -85,7 +88,7 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
             else "create it with that many"
         )
         out.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}: {remedy}")
-    if spec.role in ("events", "labels"):
+    if spec.role in _INPUTS:
         if "compact" in config.get("cleanup.policy", "") and spec.role == "events":
             out.append(
                 f"{spec.name}: cleanup.policy is {config['cleanup.policy']}: compacted inputs cannot be replayed"

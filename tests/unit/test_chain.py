@@ -1,4 +1,4 @@
-"""The chain over bad and unusual input: every record has one outcome, and what is refused keeps its key and bytes."""
+"""The chain over unusual input: every record has one outcome. (What cannot be read: test_poison.py.)"""
 
 from __future__ import annotations
 
@@ -9,33 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace import between, field, label, max_length, mean
-from headrace.schemas.records import REASONS
+from headrace import field, label, mean
 from headrace.streams.errors import WrongFormat
 from headrace.streams.memory import Backtest
-from tests.small import CLASSES, DAY_MS, HOUR_MS, NOW_MS, Scribbling, Scripted, event, known, play, small
-
-
-def letters(result: Backtest) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
-    """The dead letters: key, value, and headers as text."""
-    return [
-        (key, value, {name: text.decode() for name, text in headers or []})
-        for _, key, value, headers in result.outputs.get("dead-letter", [])
-    ]
+from tests.lawful import lawful, letters
+from tests.small import CLASSES, HOUR_MS, Scribbling, Scripted, event, known, play, small
 
 
 def predicted(result: Backtest) -> list[dict[str, Any]]:
     return [msgspec.json.decode(value or b"") for _, _, value, _ in result.outputs.get("predictions", [])]
-
-
-def lawful(result: Backtest) -> bool:
-    """Whether the conservation laws hold, and every label has one outcome."""
-    summary, counts = result.summary, result.task.chain.counts
-    waiting = len(result.task.chain.stores.states["join"]["early"])
-    refused = sum(counts.get(f"dead.join.{reason}", 0) for reason in REASONS if reason not in ("orphan", "late_label"))
-    met = summary.labelled + counts.get("labels.refused", 0)
-    others = sum(summary.labels.get(name, 0) for name in ("duplicate", "corrected", "late", "orphan"))
-    return all(summary.laws.values()) and counts.get("labels", 0) == met + others + refused + waiting
 
 
 DOCUMENT = json.loads(event("x")[1])
@@ -43,66 +25,6 @@ DOCUMENT = json.loads(event("x")[1])
 
 def document(**changed: Any) -> bytes:
     return json.dumps(DOCUMENT | changed).encode()
-
-
-BAD = {
-    "null": (None, "null"),
-    "empty": (b"", "malformed"),
-    "truncated": (event("x")[1][:-5], "malformed"),
-    "two documents": (event("x")[1] * 2, "malformed"),
-    "no JSON": (b"id=x;spent=1", "malformed"),
-    "a list": (b"[1, 2]", "wrong_type"),
-    "JSON null": (b"null", "wrong_type"),
-    "no UTF-8": (event("x")[1].replace(b'"a"', b'"\xff\xfe"'), "not_utf8"),
-    "a lone surrogate": (document(note="\ud800"), "malformed"),
-    "deeply nested": (b'{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too_deep"),
-    "oversized": (document(note="x" * 2_000_000), "too_large"),
-    "a field is absent": (b'{"id": "x", "shop": "a", "at": 0}', "missing_field"),
-    "a field is null": (document(shop=None), "wrong_type"),
-    "another type": (document(spent="1.0"), "wrong_type"),
-    "a bool is no number": (document(spent=True), "wrong_type"),
-    "NaN": (document(spent=math.nan), "non_finite"),
-    "Infinity": (document(spent=math.inf), "non_finite"),
-    "1e400": (event("x")[1].replace(b"1.0", b"1e400"), "non_finite"),
-    "an integer of 400 digits": (event("x")[1].replace(b"1.0", b"1" * 400), "non_finite"),
-    "a time of 70 bits": (document(at=2**70), "out_of_range"),
-    "out of range": (document(spent=1e9), "out_of_range"),
-    "too long": (document(note="x" * 51), "not_allowed"),
-    "far future": (document(at=NOW_MS + DAY_MS + 1), "far_future"),
-    "Avro": (b"\xc3\x01" + bytes(20), "not_utf8"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_an_unreadable_event_is_a_dead_letter_with_its_bytes_and_coordinates(kind: str) -> None:
-    """Original key and value; reason, detail, stage, topic, partition and offset; its neighbours are processed."""
-    value, reason = BAD[kind]
-    expect = {"spent": between(-100, 1e6), "note": max_length(50)}
-    result = play(small(events={"expect": expect}), [event("1"), (b"k\xff", value), event("2", 1)])
-    ((key, kept, headers),) = letters(result)
-    assert (key, kept) == (b"k\xff", value)
-    assert list(headers) == ["reason", "detail", "stage", "topic", "partition", "offset"]
-    assert headers | {"detail": ""} == {
-        "reason": headers["reason"], "detail": "", "stage": "validate", "topic": "small.events", "partition": "0",
-        "offset": "1",
-    }  # fmt: skip
-    assert headers["reason"] in ({reason, "too_long", "out_of_range"} if kind == "too long" else {reason})
-    assert headers["reason"] in REASONS
-    assert headers["detail"]
-    assert [row["event_id"] for row in predicted(result)] == ["1", "2"]
-    assert lawful(result)
-
-
-@pytest.mark.parametrize("kind", ["null", "truncated", "no UTF-8", "deeply nested", "another type", "far future"])
-def test_an_unreadable_label_is_a_dead_letter_of_the_labels_topic(kind: str) -> None:
-    """Stage join, original key and bytes; the event goes on waiting."""
-    value = {"another type": known("1", 1, y="yes")[1], "far future": known("1", 5_000)[1]}.get(kind, BAD[kind][0])
-    result = play(small(), [event("1")], [(None, value)])
-    ((key, kept, headers),) = letters(result)
-    assert (key, kept, headers["stage"], headers["topic"]) == (None, value, "join", "small.labels")
-    assert (headers["reason"], headers["offset"]) == (BAD[kind][1], "0")
-    assert (result.summary.pending, result.summary.label_dead_letters) == (1, 1)
-    assert lawful(result)
 
 
 def test_what_is_unreadable_or_far_in_the_future_does_not_move_stream_time() -> None:
