@@ -21,6 +21,7 @@ from headrace.streams.commands.backtest import backtest
 from headrace.streams.commands.broker import broker
 from headrace.streams.commands.dead_letter import dead_letter
 from headrace.streams.commands.demo import demo
+from headrace.streams.commands.explain import explain
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.publish import publish
 from headrace.streams.commands.reset import reset
@@ -44,6 +45,7 @@ COMMANDS: tuple[click.Command, ...] = (
     status,
     tail,
     audit,
+    explain,
     dead_letter,
     reset,
 )

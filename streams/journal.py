@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from headrace.streams.errors import Lost
+
 __all__ = ["Entry", "Epoch", "changes", "digest", "numbers", "read", "spec_hash", "varints", "write"]
 
 
@@ -48,8 +50,11 @@ write = msgspec.msgpack.Encoder().encode
 
 
 def read(value: bytes) -> Entry | Epoch:
-    """One journal record."""
-    return _decode(value)
+    """One journal record; raises `Lost` for what is none."""
+    try:
+        return _decode(value)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Lost(f"A journal record is damaged ({error}): what follows it cannot be recomputed.") from error
 
 
 def digest(outputs: Sequence[tuple[str, bytes | None, bytes | None, Any]]) -> bytes:

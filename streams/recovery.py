@@ -207,6 +207,8 @@ def _replay(
     readers = [new_reader() for _ in ends] if batches else []
     try:
         inputs = [_inputs(task, rank, reader, starts[rank], ends[rank]) for rank, reader in enumerate(readers)]
+        if task.seq == 0:
+            task.positions = list(starts)
         for i, entry in enumerate(entries):
             if isinstance(entry, Epoch):
                 if entry.seq != task.seq:

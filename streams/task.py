@@ -142,11 +142,17 @@ class Task:
         self.seq += 1
         return Processed(batch, outputs, entry)
 
-    def replay(self, entry: Entry, inputs: list[Iterator[Input]], *, compare: bool = True) -> list[Output]:
+    def replay(self, entry: Entry, inputs: list[Iterator[Input]], *, compare: bool = True) -> Processed:
         """Process what a journal entry says, in its order; raises `Diverged` when other bytes come out."""
         if entry.seq != self.seq:
             raise Lost(
                 f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}."
+            )
+        if list(entry.starts) != self.positions or entry.epoch != self.epoch:
+            raise Lost(
+                f"journal record {entry.seq} of {self.group.name}/{self.shard} does not follow the one before it: it "
+                f"begins at {list(entry.starts)} in epoch {entry.epoch}, the last one ended at {self.positions} in "
+                f"epoch {self.epoch}."
             )
         batch: Batch = []
         for rank in ranks_of(numbers(entry.runs), len(inputs)):
@@ -158,16 +164,19 @@ class Task:
                 )
             batch.append((rank, item))
         outputs = self._process(batch)
-        self.positions = list(entry.ends)
+        if self.positions != list(entry.ends):
+            raise Lost(
+                f"journal record {entry.seq} of {self.group.name}/{self.shard} is damaged: its records end at "
+                f"{self.positions}, not at {list(entry.ends)}."
+            )
         self.seq += 1
-        self.epoch = entry.epoch
         if compare and (len(outputs) != entry.outputs or digest(outputs) != entry.digest):
             raise Diverged(
                 f"Replaying journal record {entry.seq} of {self.group.name}/{self.shard} made other bytes than it "
                 "says: "
                 "code or environment changed since; --accept-change opens a new epoch."
             )
-        return outputs
+        return Processed(batch, outputs, entry)
 
     def open_epoch(self, version: Version, *, first: bool) -> Epoch:
         """The journal record that says what holds from here on."""

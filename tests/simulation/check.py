@@ -149,7 +149,7 @@ def _replay(world: Any, task: Task, entries: list[Entry | Epoch]) -> dict[str, l
             if entry.starts != [0] * len(entry.starts):
                 raise Broken(f"the journal of {task.group.name}/{task.shard} begins at {entry.starts}")
             inputs = [_inputs(world, task, rank, 0) for rank in range(len(entry.starts))]
-        _by_role(task.replay(entry, inputs), made)
+        _by_role(task.replay(entry, inputs).outputs, made)
     left = [next(items, None) for items in inputs]
     if any(item is not None for item in left):
         raise Broken(f"{task.group.name}/{task.shard}: inputs that no journal record names: {left}")

@@ -64,7 +64,7 @@ def test_a_replay_makes_the_same_outputs() -> None:
     batches, again = ran(), task()
     read = inputs(again, [0, 0])
     for batch in batches:
-        assert again.replay(batch.entry, read) == batch.outputs
+        assert again.replay(batch.entry, read).outputs == batch.outputs
     assert (again.positions, again.seq) == ([30, 30], len(batches))
     assert sum(len(batch.outputs) for batch in batches) > 80
 
@@ -99,7 +99,7 @@ def test_without_comparing_other_code_may_replay() -> None:
     """Which is what an accepted change asks for."""
     entry = ran(1_000)[0].entry
     other = task(labels={"y": lambda record: not record.y})
-    assert len(other.replay(entry, inputs(other, [0, 0]), compare=False)) == entry.outputs
+    assert len(other.replay(entry, inputs(other, [0, 0]), compare=False).outputs) == entry.outputs
 
 
 def test_records_that_are_gone_are_named() -> None:

@@ -1,0 +1,97 @@
+"""``headrace explain``: one event's way, recomputed and compared."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
+from headrace.streams.commands.output import emit, escaped, progress, say, show
+from headrace.streams.commands.topics import require
+from headrace.streams.explain import Explained, RawRecord, event_id_of
+from headrace.streams.explain import explain as recompute
+from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.loading import load_pipeline
+from headrace.streams.snapshots import Sealed
+
+__all__ = ["explain"]
+
+_READ = ("events", "labels", "features", "predictions", "examples", "dead-letter", "journal", "savepoints")
+
+
+@click.command(cls=Headrace)
+@click.argument("pipeline", metavar="PIPELINE")
+@click.argument("event_id", metavar="EVENT_ID")
+@kafka_options
+@json_option
+@click.pass_context
+def explain(ctx: click.Context, pipeline: str, event_id: str, json_to: str | None) -> None:
+    """Recompute one event's features, prediction and example, compare them, and tell its way.
+
+    Exit 1 when a byte differs from what was published, or when there is no such event.
+    """
+    fixed_hash_seed()
+    loaded = load_pipeline(pipeline)
+    wanted = event_id_of(loaded, event_id)
+    cluster = ctx.ensure_object(Context).cluster()
+    require(cluster, loaded, set(_READ))
+    codec = Sealed(signing_key(), trusted_keys(), loaded.classes)
+    with progress("replay", None) as advance:
+        found = recompute(loaded, [wanted], cluster.reader, names_of(loaded), codec=codec, progress=advance)[wanted]
+    if emit(json_to, _plain(found)):
+        _tell(found)
+    if found.different or not found.events:
+        ctx.exit(1)
+
+
+def _plain(found: Explained) -> dict[str, Any]:
+    """As JSON has it: raw bytes as text, escaped where they are none."""
+    out: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,))
+    for name in ("events", "labels"):
+        for record in out[name]:
+            record["bytes"] = len(record["value"] or b"")
+            record["key"] = None if record["key"] is None else record["key"].decode(errors="backslashreplace")
+            record["value"] = None if record["value"] is None else record["value"].decode(errors="backslashreplace")
+    return out
+
+
+def _tell(found: Explained) -> None:
+    if not found.events and not found.labels:
+        spans = [f"{topic} {first} to {end - 1}" for topic, (first, end) in found.covered.items() if end > first]
+        say(f"No event {found.event_id!r} was read; the replay covered {', '.join(spans) or 'nothing'}.")
+        if found.ended:
+            say(f"It ended there: {found.ended}.")
+        return
+    say(f"Event {found.event_id!r}: {found.status}{f' ({found.why})' if found.why else ''}")
+    _records("event", found.events)
+    if found.features is not None:
+        show("features", ("name", "value"), list(found.features.items()))
+    if found.learned is not None and found.prediction is not None:
+        until = "" if found.learned.until_ms is None else f", until {_moment(found.learned.until_ms)}"
+        say(f"{found.learned.version} answered: {found.learned.n:,} examples learned{until}; the last of them:")
+        show("", ("n", "event", "label", "known at"), [
+            (e["n"], e["event_id"], e["label"], _moment(e["label_time_ms"])) for e in found.learned.last
+        ])  # fmt: skip
+        answer = {name: found.prediction[name] for name in ("prediction", "probability", "reason")}
+        say(", ".join(f"{name} {value}" for name, value in answer.items() if value is not None))
+    _records("label", found.labels)
+    if found.first is not None:
+        say(f"{found.first['version']} is the first that had learned from it (it answered {found.first['event_id']!r})")
+    rows = [(c.topic, "-" if c.offset is None else c.offset, c.difference or "the same bytes") for c in found.compared]
+    show("recomputed", ("topic", "offset", "compared"), rows)
+
+
+def _records(what: str, records: list[RawRecord]) -> None:
+    for record in records:
+        say(
+            f"{what}: {record.topic}/{record.partition} offset {record.offset}, {len(record.value or b''):,} bytes, "
+            f"{_moment(record.time_ms)}, became {record.became or 'nothing yet'}"
+        )
+        say(f"  {escaped(record.value)}")
+
+
+def _moment(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,309 @@
+"""Explain: one event's way from its raw record to the first version that learned from it, made again and compared.
+
+The events asked for are followed through one replay of everything (`recompute`): what was read, what was made of it, in
+which state the model was that answered, and what became of the label. Each record made is compared with the published
+one, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from headrace.schemas.faults import RANGES
+from headrace.schemas.records import Input, Prediction
+from headrace.schemas.wire import BadRecord
+from headrace.streams.errors import UsageError
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
+from headrace.streams.state import ObjectCodec
+
+__all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain"]
+
+_LAST = 5
+
+
+class RawRecord(msgspec.Struct):
+    """An input record that names the event: where it lies, what it holds, and what became of it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    time_ms: int
+    became: str = ""
+    y: Any = None
+
+
+class Compared(msgspec.Struct):
+    """A record made again, and the published one: `difference` is None where they are the same bytes."""
+
+    topic: str
+    offset: int | None
+    difference: str | None
+
+
+class Learned(msgspec.Struct):
+    """What the version that answered had learned: n examples, the latest label time, and the last few of them."""
+
+    version: str
+    n: int
+    until_ms: int | None
+    last: list[dict[str, Any]]
+
+
+class Explained(msgspec.Struct):
+    """One event's way. What has not happened is None or empty.
+
+    `status`: unknown, dead letter, pending, expired, labelled. `first` is the first prediction by a version that had
+    learned from this event. `covered` are the input offsets that were replayed, by topic and partition; `ended` says
+    why no more of them were, if so.
+    """
+
+    event_id: Any
+    status: str = "unknown"
+    why: str = ""
+    events: list[RawRecord] = []
+    features: dict[str, Any] | None = None
+    learned: Learned | None = None
+    prediction: dict[str, Any] | None = None
+    labels: list[RawRecord] = []
+    example: dict[str, Any] | None = None
+    first: dict[str, Any] | None = None
+    compared: list[Compared] = []
+    different: int = 0
+    covered: dict[str, list[int]] = {}
+    ended: str | None = None
+
+
+def event_id_of(pipeline: Pipeline, text: str) -> Any:
+    """An event id as it stands in records; UsageError if it cannot be one."""
+    if pipeline.event_schema.field(pipeline.events.id).kind not in RANGES:
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no event id: {pipeline.events.id} is a whole number.") from error
+
+
+def explain(
+    pipeline: Pipeline,
+    event_ids: Iterable[Any],
+    new_reader: Callable[[], Any],
+    topics: Callable[[str], str],
+    *,
+    codec: ObjectCodec,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[Any, Explained]:
+    """Explain these events in one replay; it ends as soon as there is nothing more to tell of any of them."""
+    wanted = {event_id: Explained(event_id) for event_id in event_ids}
+    for made in recomputations(pipeline, new_reader, topics, codec):
+        if made.task.group.front or made.task.group.back:
+            _Following(pipeline, wanted, made, topics).run(progress)
+    return wanted
+
+
+class _Following:
+    """The events asked for, followed through one task."""
+
+    def __init__(
+        self, pipeline: Pipeline, wanted: dict[Any, Explained], made: Recomputation, topics: Callable[[str], str]
+    ) -> None:
+        self._pipeline, self._wanted, self._made, self._topics = pipeline, wanted, made, topics
+        chain = made.task.chain
+        self._features, self._examples = chain.features_wire.decode, chain.examples_wire.decode
+        self._prediction = msgspec.json.Decoder(Prediction).decode
+        self._places: dict[tuple[str, int, int], tuple[Explained, RawRecord | None]] = {}
+        self._last: deque[dict[str, Any]] = deque(maxlen=_LAST)
+        self._unanswered: list[tuple[Explained, int]] = []
+        self._here: set[Any] = set()
+
+    def run(self, progress: Callable[[int], None]) -> None:
+        """Follow them to the end of the journal, or of their stories."""
+        group = self._made.task.group
+        covered: dict[str, list[int]] = {}
+        roles = group.inputs
+        for step in self._made:
+            for role, start, end in zip(roles, step.entry.starts, step.entry.ends, strict=True):
+                span = covered.setdefault(f"{self._topics(role)}/{self._made.task.shard}", [start, end])
+                span[1] = end
+            touched = self._inputs(step, roles)
+            for pair in step.pairs:
+                touched |= self._output(pair)
+            if not step.sound:
+                self._unsound(step, touched)
+            progress(len(step.batch))
+            if self._told():
+                break
+        for explained in self._wanted.values():
+            explained.covered |= covered
+            explained.ended = explained.ended or self._made.ended
+        if group.back:
+            self._conclude()
+
+    # -- what was read -------------------------------------------------------------------------------------------
+
+    def _inputs(self, step: Step, roles: tuple[str, ...]) -> set[Any]:
+        p, touched = self._pipeline, set()
+        own = {"events": p.events.id, "labels": p.labels.id}
+        for rank, item in step.batch:
+            name = own.get(roles[rank])
+            if name is None or isinstance(item.payload, BadRecord):
+                continue
+            explained = self._wanted.get(getattr(item.payload, name))
+            if explained is None:
+                continue
+            touched.add(explained.event_id)
+            place = (self._topics(roles[rank]), item.partition, item.offset)
+            known = explained.events if roles[rank] == "events" else explained.labels
+            record = next((r for r in known if (r.topic, r.partition, r.offset) == place), None)
+            if record is None:  # a cut chain reads labels twice
+                record = RawRecord(*place, item.key, item.value, item.time_ms, y=self._y(roles[rank], item))
+                known.append(record)
+            self._places[place] = explained, record
+        return touched
+
+    def _y(self, role: str, item: Input) -> Any:
+        if role != "labels":
+            return None
+        try:
+            return self._pipeline.legal_label(self._pipeline.label_of(item.payload))
+        except Exception:
+            return None  # a dead letter says why
+
+    # -- what was made -------------------------------------------------------------------------------------------
+
+    def _output(self, pair: Pair) -> set[Any]:
+        """Take in one pair; returns the id of the event that it is about, if that was asked for."""
+        take = _TAKES.get(pair.role)
+        if take is None or pair.made is None:
+            return set()
+        explained = take(self, pair, pair.made[2])
+        if explained is None:
+            return set()
+        found = pair.found
+        explained.compared.append(
+            Compared(self._topics(pair.role), None if found is None else found.offset, pair.difference)
+        )
+        explained.different += pair.difference is not None
+        return {explained.event_id}
+
+    def _featurized(self, pair: Pair, value: bytes) -> Explained | None:
+        record = self._features(value)
+        explained = self._wanted.get(record["event_id"])
+        if explained is not None:
+            explained.features = record["features"]
+            self._became("events", record, "features")
+            if pair.found is not None:
+                self._places[self._topics("features"), pair.found.partition, pair.found.offset] = explained, None
+        return explained
+
+    def _predicted(self, pair: Pair, value: bytes) -> Explained | None:
+        record = self._prediction(value)
+        for waiting, _ in self._unanswered:
+            waiting.first = {"version": record.model, "event_id": record.event_id, "offset": record.offset}
+        self._unanswered.clear()
+        explained = self._wanted.get(record.event_id)
+        if explained is not None:
+            explained.prediction = msgspec.json.decode(value)
+            n = int(record.model.rpartition("@")[2])
+            explained.learned = Learned(record.model, n, record.learned_until_ms, list(self._last))
+        return explained
+
+    def _learned(self, pair: Pair, value: bytes) -> Explained | None:
+        record = self._examples(value)
+        self._last.append({name: record[name] for name in ("n", "event_id", "label", "label_time_ms")})
+        explained = self._wanted.get(record["event_id"])
+        if explained is not None:
+            explained.example = record
+            self._unanswered.append((explained, record["n"]))
+        return explained
+
+    def _refused(self, pair: Pair, value: bytes) -> Explained | None:
+        assert pair.made is not None
+        headers = {name: text.decode(errors="replace") for name, text in pair.made[3] or []}
+        place = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
+        explained, record = self._places.get(place, (None, None))
+        if explained is None:
+            return None
+        said = f"dead letter of {headers['stage']}: {headers['reason']} ({headers['detail']})"
+        if record is not None:
+            record.became = said
+        if record is None or record.topic == self._topics("events"):
+            explained.status, explained.why = "dead letter", said
+        return explained
+
+    def _became(self, role: str, record: dict[str, Any], what: str) -> None:
+        _, raw = self._places.get((self._topics(role), record["partition"], record["offset"]), (None, None))
+        if raw is not None:
+            raw.became = what
+
+    def _unsound(self, step: Step, touched: set[Any]) -> None:
+        """The journal says other bytes than came out: that is about every event of the batch."""
+        for event_id in touched:
+            explained = self._wanted[event_id]
+            what = f"record {step.entry.seq} of {self._made.name} says other bytes"
+            explained.compared.append(Compared(self._topics("journal"), None, what))
+            explained.different += 1
+
+    # -- what came of it -----------------------------------------------------------------------------------------
+
+    def _told(self) -> bool:
+        """Whether nothing more can be told of any event by going on."""
+        if not self._made.task.group.back:
+            return all(explained.features is not None for explained in self._wanted.values())
+        return all(explained.first is not None for explained in self._wanted.values())
+
+    def _conclude(self) -> None:
+        """Say how each story stands now that the replay is over."""
+        task = self._made.task
+        pending = task.chain.stores.states["join"]["pending"]
+        for explained in self._wanted.values():
+            if not explained.events or explained.events[0].partition != task.shard:
+                if explained.labels and not explained.events:
+                    explained.why = "there are labels for it, but no event"
+                self._labels(explained)
+                continue
+            if explained.example is not None:
+                explained.status = "labelled" if self._labels(explained) else "expired"
+                if explained.status == "expired":
+                    explained.why = f"no label in time: it counts as {explained.example['label']!r}"
+            elif explained.status != "dead letter":
+                explained.status = "unknown" if explained.features is None else "pending"
+                if explained.features is not None and pending.get(explained.event_id) is None:
+                    explained.status, explained.why = "expired", "no label came within its time to live"
+                self._labels(explained)
+            else:
+                self._labels(explained)
+            for record in explained.events:
+                record.became = record.became or "a duplicate: the id was seen before"
+            if explained.features is not None and explained.prediction is None and explained.status != "dead letter":
+                explained.why = explained.why or "no prediction of it is published: it is from before live_from"
+
+    def _labels(self, explained: Explained) -> bool:
+        """Say what became of each label; whether one of them made the example."""
+        example, used = explained.example, None
+        for record in explained.labels:
+            if record.became:
+                continue
+            if used is None and example is not None and record.time_ms == example["label_time_ms"]:
+                used, record.became = record, f"example {example['n']}"
+            elif used is not None:
+                record.became = "a duplicate" if record.y == used.y else "a correction: the first label has trained"
+            elif explained.status == "dead letter":
+                record.became = "not learned: the event was refused"
+            else:
+                record.became = "waits for its event" if not explained.events else "not used"
+        return used is not None
+
+
+_TAKES: dict[str, Callable[[_Following, Pair, Any], Explained | None]] = {
+    "features": _Following._featurized,
+    "predictions": _Following._predicted,
+    "examples": _Following._learned,
+    "dead-letter": _Following._refused,
+}

@@ -1,0 +1,153 @@
+"""Explain: what is told of an event is what happened to it, and what differs from the published bytes is noticed."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from headrace.streams.audit import audit
+from headrace.streams.errors import Lost, UsageError
+from headrace.streams.explain import event_id_of, explain
+from headrace.streams.keys import SigningKey
+from headrace.streams.snapshots import Sealed
+from tests.inmemory import Lane, Log, topic
+from tests.small import CLASSES, Scripted, event, known, small
+
+KEY = SigningKey.generate()
+CODEC = Sealed(KEY, {KEY.key_id: KEY.verify_key}, CLASSES)
+
+
+def lane(count: int = 60) -> Lane:
+    """Events of which two in three get a label an hour later; one bad event, one twice, two second labels."""
+    one = Lane(small())
+    events = [event(f"e{i}", i / 4, shop=f"s{i % 5}", spent=float(i)) for i in range(count)]
+    labels = [known(f"e{i}", i / 4 + 1, i % 2 == 0, shop=f"s{i % 5}") for i in range(count) if i % 3]
+    one.publish(
+        [*events[:30], events[3], (b"x", b"{"), *events[30:]],
+        [*labels, known("e4", 15.8), known("e5", 15.9), known("nobody", 16.0)],
+    )
+    return one.work(batch=9)
+
+
+def told(one: Lane, *ids: str, log: Log | None = None) -> Any:
+    """What is explained of these events."""
+    found = explain(one.pipeline, ids, (log or one.log).reader, topic, codec=CODEC)
+    return found[ids[0]] if len(ids) == 1 else found
+
+
+def test_a_labelled_event_is_told_from_its_bytes_to_the_first_version_that_learned_it() -> None:
+    """Each part is what the topics have, and what had been learned when it was asked."""
+    one = lane()
+    found = told(one, "e10")
+    (raw,) = found.events
+    assert (raw.topic, raw.partition, raw.offset, raw.became) == ("t.events", 0, 10, "features")
+    assert raw.value == one.log.records["t.events", 0][10].value
+    assert (found.status, found.features, found.different) == ("labelled", {"spent": 10.0, "visits": 2.0}, 0)
+    n = found.learned.n
+    assert found.learned.version == found.prediction["model"] == f"logreg/0@{n}"
+    assert [e["n"] for e in found.learned.last] == list(range(n - 4, n + 1))[-min(5, n) :]
+    (label,) = found.labels
+    assert label.became == f"example {found.example['n']}"
+    assert int(found.first["version"].rpartition("@")[2]) >= found.example["n"] > n
+    assert [c.topic for c in found.compared] == ["t.features", "t.predictions", "t.examples"]
+    assert {c.difference for c in found.compared} == {None}
+
+
+def test_all_events_are_recomputed_equal_in_one_replay() -> None:
+    """Every status there is, and no difference."""
+    one = lane()
+    found = told(one, *[f"e{i}" for i in range(60)])
+    assert {e.status for e in found.values()} == {"labelled", "pending"}
+    assert sum(e.different for e in found.values()) == 0
+    assert all(len(e.compared) >= 2 for e in found.values())
+
+
+def test_what_never_came_is_said() -> None:
+    """An unknown id, a label without event, a second event and a second label."""
+    one = lane()
+    nobody = told(one, "nobody")
+    assert (nobody.status, nobody.why) == ("unknown", "there are labels for it, but no event")
+    nothing = told(one, "nothing")
+    assert (nothing.status, nothing.events, nothing.covered["t.events/0"]) == ("unknown", [], [0, 62])
+    twice = explain(one.pipeline, ["e3", "nothing"], one.log.reader, topic, codec=CODEC)["e3"]
+    assert [r.became for r in twice.events] == ["features", "a duplicate: the id was seen before"]
+    both = explain(one.pipeline, ["e4", "e5", "nothing"], one.log.reader, topic, codec=CODEC)
+    assert [r.became for r in both["e4"].labels][1:] == ["a duplicate"]
+    assert [r.became for r in both["e5"].labels][1:] == ["a correction: the first label has trained"]
+
+
+def test_an_event_without_label_is_pending_and_then_expired() -> None:
+    """As stream time passes its time to live."""
+    one = lane()
+    assert told(one, "e57").status == "pending"
+    one.publish([event("later", 200.0)])
+    one.work()
+    found = told(one, "e57")
+    assert (found.status, found.why) == ("expired", "no label came within its time to live")
+
+
+def test_an_event_that_counts_as_a_label_on_expiry_says_so() -> None:
+    """No click in time is a label, too."""
+    one = Lane(small(labels={"on_expiry": False}))
+    one.publish([event("a", 0.0), event("b", 100.0)])
+    found = told(one.work(), "a")
+    assert (found.status, found.why) == ("expired", "no label in time: it counts as False")
+
+
+def test_a_dead_letter_says_stage_and_reason() -> None:
+    """Refused by the champion: the event is there, and why it has no prediction."""
+    one = Lane(small(models={"m": Scripted("raises")}, champion="m", classes=CLASSES))
+    one.publish([event("a", 0.0), event("b", 2.0, spent=-1.0)], [known("a", 1.0), known("b", 3.0)])
+    found = told(one.work(), "b")
+    assert found.status == "dead letter"
+    assert found.events[0].became == found.why
+    assert "dead letter of predict: predict_error" in found.why
+    assert found.labels[0].became == "not learned: the event was refused"
+    assert [c.difference for c in found.compared] == [None, None]
+
+
+@pytest.mark.parametrize("role", ["features", "predictions", "examples"])
+def test_a_published_record_that_was_changed_differs(role: str) -> None:
+    """One byte of what was published of the event: explained as different, and of no other event."""
+    one = lane()
+    offset = next(i for i, r in enumerate(one.log.records[topic(role), 0]) if b"e10" in r.value)
+    changed = one.log.flip(role, offset, len(one.log.records[topic(role), 0][offset].value) // 2, 0)
+    found = told(one, "e10", "e11", log=changed)
+    assert (found["e10"].different, found["e11"].different) == (1, 0)
+    assert [c.topic for c in found["e10"].compared if c.difference] == [topic(role)]
+
+
+def test_a_whole_number_is_asked_for_as_one() -> None:
+    """Ids are text on the command line, and what the schema says in records."""
+    assert event_id_of(small(), "7") == "7"
+    whole = [{"name": "id", "type": "long"}, *small().event_schema.avro["fields"][1:]]
+    labels = [{"name": "id", "type": "long"}, *small().label_schema.avro["fields"][1:]]
+    declared = small(
+        events={"schema": {"type": "record", "name": "E", "fields": whole}},
+        labels={"schema": {"type": "record", "name": "L", "fields": labels}},
+    )
+    assert event_id_of(declared, "7") == 7
+    with pytest.raises(UsageError, match="whole number"):
+        event_id_of(declared, "seven")
+
+
+@pytest.mark.parametrize("role", ["journal", "examples"])
+def test_one_flipped_bit_in_the_log_is_noticed_100_times_of_100(role: str) -> None:
+    """At random places of random records, key or value: audit counts a difference, or says what is damaged."""
+    one, chance, noticed = lane(12), random.Random(6), 0
+    assert audit(one.pipeline, one.log.reader, topic, codec=CODEC).different == 0
+    records = one.log.records[topic(role), 0]
+    for _ in range(100):
+        offset = chance.randrange(len(records))
+        part = chance.choice(["key", "value", "value", "value"])
+        position = chance.randrange(len(getattr(records[offset], part)))
+        changed = one.log.flip(role, offset, position, chance.randrange(8), part)
+        try:
+            noticed += audit(one.pipeline, changed.reader, topic, codec=CODEC).different > 0
+        except Lost:
+            noticed += 1
+        except UsageError as error:
+            noticed += "No stage is called" in str(error)  # the journal's key names another group
+    assert noticed == 100
