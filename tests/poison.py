@@ -21,7 +21,10 @@ from river.preprocessing import StandardScaler
 from headrace import Events, Labels, Pipeline, between, count, field, label, max_length, mean
 from headrace.schemas.avro import plain, single_object
 
-__all__ = ["CORPUS", "MAX_BYTES", "WRITERS", "Bad", "event", "known", "visits", "visits_avro"]
+__all__ = [
+    "CORPUS", "EVOLVED", "HOUR_MS", "MAX_BYTES", "VISIT", "WRITERS", "Bad", "Format", "event", "framed", "known",
+    "visits", "visits_avro",
+]  # fmt: skip
 
 Role = Literal["events", "labels"]
 Format = Literal["json", "avro"]
@@ -105,7 +108,7 @@ visits_avro = _declared("visits-avro", "avro")
 def event(format: Format, name: str, hour: float, **more: Any) -> tuple[bytes, bytes]:
     """A good event's key and value."""
     row = _visit(id=name, at=int(hour * HOUR_MS), **more)
-    return b"a", json.dumps(row).encode() if format == "json" else _avro(VISIT, row, _id(1))
+    return b"a", json.dumps(row).encode() if format == "json" else framed(VISIT, row, _id(1))
 
 
 def known(format: Format, name: str, hour: float, y: bool = True) -> tuple[bytes, bytes]:
@@ -115,7 +118,7 @@ def known(format: Format, name: str, hour: float, y: bool = True) -> tuple[bytes
         "at": f"1970-01-{1 + int(hour // 24):02}T{int(hour % 24):02}:{int(hour * 60 % 60):02}:00Z",
         "y": y,
     }
-    return b"a", json.dumps(row).encode() if format == "json" else _avro(RETURN, row, _id(7))
+    return b"a", json.dumps(row).encode() if format == "json" else framed(RETURN, row, _id(7))
 
 
 class Bad(NamedTuple):
@@ -152,7 +155,8 @@ def _id(number: int) -> bytes:
     return b"\0" + number.to_bytes(4, "big")
 
 
-def _avro(schema: Row, row: Row, frame: bytes) -> bytes:
+def framed(schema: Row, row: Row, frame: bytes) -> bytes:
+    """A row as Avro, behind a frame."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(plain(schema)), row)
     return frame + out.getvalue()
@@ -286,7 +290,7 @@ def _json_labels() -> dict[str, tuple[bytes | None, str]]:
 
 
 def _avro_events() -> dict[str, tuple[bytes | None, str]]:
-    own, single = _avro(VISIT, _visit(), _id(1)), _avro(VISIT, _visit(), single_object(VISIT))
+    own, single = framed(VISIT, _visit(), _id(1)), framed(VISIT, _visit(), single_object(VISIT))
     later = {"channel": "web", "spent": 1.5, "id": "x", "till": 3, "at": HOUR_MS, "shop": "a"}
     start, middle = _string(b"x") + b"\2" + _string(b"a"), _long(HOUR_MS) + bytes(8)
     rest = _long(2) + b"\1" + _long(0) + bytes(3)
@@ -304,7 +308,7 @@ def _avro_events() -> dict[str, tuple[bytes | None, str]]:
         "an unknown registry id": (_id(9) + own[5:], "unknown_schema"),
         "the largest registry id": (b"\0\xff\xff\xff\xff" + own[5:], "unknown_schema"),
         "an unknown fingerprint": (b"\xc3\1" + bytes(8) + own[5:], "unknown_schema"),
-        "a label as a single object": (_avro(RETURN, _return(), single_object(RETURN)), "unknown_schema"),
+        "a label as a single object": (framed(RETURN, _return(), single_object(RETURN)), "unknown_schema"),
         # damage
         "cut by one byte": (own[:-1], "malformed"),
         "a single object cut in the middle": (single[:20], "malformed"),
@@ -321,35 +325,35 @@ def _avro_events() -> dict[str, tuple[bytes | None, str]]:
         "over the declared size": (own + bytes(MAX_BYTES), "too_large"),
         # values
         "an int of 33 bits": (_id(1) + start + middle + _long(2**32) + rest[1:], "out_of_range"),
-        "NaN": (_avro(VISIT, _visit(spent=math.nan), _id(1)), "non_finite"),
-        "Infinity in 32 bits": (_avro(VISIT, _visit(weight=math.inf), single_object(VISIT)), "non_finite"),
-        "above the expected range": (_avro(VISIT, _visit(spent=2e6), _id(1)), "out_of_range"),
-        "a text too long": (_avro(VISIT, _visit(note="x" * 51), _id(1)), "not_allowed"),
-        "far future": (_avro(VISIT, _visit(at=_YEAR_3000_MS), single_object(VISIT)), "far_future"),
+        "NaN": (framed(VISIT, _visit(spent=math.nan), _id(1)), "non_finite"),
+        "Infinity in 32 bits": (framed(VISIT, _visit(weight=math.inf), single_object(VISIT)), "non_finite"),
+        "above the expected range": (framed(VISIT, _visit(spent=2e6), _id(1)), "out_of_range"),
+        "a text too long": (framed(VISIT, _visit(note="x" * 51), _id(1)), "not_allowed"),
+        "far future": (framed(VISIT, _visit(at=_YEAR_3000_MS), single_object(VISIT)), "far_future"),
         # of another writer
-        "a writer's symbol that nobody reads": (_avro(EVOLVED, later | {"channel": "phone"}, _id(2)), "not_allowed"),
+        "a writer's symbol that nobody reads": (framed(EVOLVED, later | {"channel": "phone"}, _id(2)), "not_allowed"),
         "a writer's negative symbol": (_id(2) + _long(-1) + bytes(4) + old, "malformed"),
         "a writer's negative branch": (_id(2) + _long(0) + bytes(4) + old[:-3] + b"\1" + _string(b"a"), "malformed"),
-        "a writer's record cut by one byte": (_avro(EVOLVED, later, single_object(EVOLVED))[:-1], "malformed"),
-        "a writer's record and a byte": (_avro(EVOLVED, later, _id(2)) + b"\0", "malformed"),
-        "a writer's NaN": (_avro(EVOLVED, later | {"spent": math.nan}, _id(2)), "non_finite"),
+        "a writer's record cut by one byte": (framed(EVOLVED, later, single_object(EVOLVED))[:-1], "malformed"),
+        "a writer's record and a byte": (framed(EVOLVED, later, _id(2)) + b"\0", "malformed"),
+        "a writer's NaN": (framed(EVOLVED, later | {"spent": math.nan}, _id(2)), "non_finite"),
         "a writer's list without an end": (_id(3) + _long(0) + bytes(4) + old + _long(2**40), "malformed"),
         "the frame of another writer": (_id(2) + own[5:], "malformed"),
     }  # fmt: skip
 
 
 def _avro_labels() -> dict[str, tuple[bytes | None, str]]:
-    own = _avro(RETURN, _return(), _id(7))
+    own = framed(RETURN, _return(), _id(7))
     return {
         "a tombstone": (None, "null"),
         "cut by one byte": (own[:-1], "malformed"),
         "a byte too many": (own + b"\1", "malformed"),
         "JSON in an Avro topic": (_text(_return()), "malformed"),
-        "the events' registry id": (_avro(VISIT, _visit(), _id(1)), "unknown_schema"),
+        "the events' registry id": (framed(VISIT, _visit(), _id(1)), "unknown_schema"),
         "a bool of 2": (own[:-1] + b"\2", "malformed"),
         "a text that is not UTF-8": (own.replace(b"\2x", b"\2\xff", 1), "not_utf8"),
-        "a time that is none": (_avro(RETURN, _return(at="soon"), single_object(RETURN)), "wrong_type"),
-        "far future": (_avro(RETURN, _return(at="3000-01-01T00:00:00Z"), _id(7)), "far_future"),
+        "a time that is none": (framed(RETURN, _return(at="soon"), single_object(RETURN)), "wrong_type"),
+        "far future": (framed(RETURN, _return(at="3000-01-01T00:00:00Z"), _id(7)), "far_future"),
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def mixed(format: Format) -> dict[str, list[Outgoing]]:
 
 @pytest.mark.parametrize("format", ["json", "avro"])
 def test_the_whole_corpus_among_good_records_under_kills(format: Format, make_world: Callable[..., World]) -> None:
-    """Killed twice in the middle: outputs are the memory runtime's, each letter is there once, audit differs nowhere."""
+    """Killed twice in the middle: outputs equal the memory runtime's, each letter comes once, audit differs nowhere."""
     reference = "tests.poison:visits" if format == "json" else "tests.poison:visits_avro"
     world = make_world(reference, settings={"batch": 60, "checkpoint_s": 0.1, "checkpoint_entries": 50})
     world.publish(**mixed(format))

@@ -7,13 +7,15 @@ from types import ModuleType
 import pytest
 
 from headrace import count
+from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint
-from headrace.streams.errors import Diverged, UsageError
+from headrace.streams.errors import Diverged, SpecChanged, UsageError
 from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
 from headrace.streams.log import Record
 from headrace.streams.recovery import Recovered, recover
+from headrace.streams.savepoints import copy
 from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
@@ -45,9 +47,9 @@ class Log:
     def commit(self):
         pass
 
-    def send(self, topic, partition, key, value):
+    def send(self, topic, partition, key, value, headers=None):
         found = self.records.setdefault(topic, [])
-        found.append(Record(topic, partition, self.watermarks(topic, 0)[1], key, value, NOW_MS))
+        found.append(Record(topic, partition, self.watermarks(topic, 0)[1], key, value, NOW_MS, headers))
 
 
 class Life:
@@ -78,10 +80,17 @@ class Life:
                 self.task.feed(rank, r.offset, r.key, r.value, r.timestamp_ms)
             self.task.merge.end(rank)
         while (done := self.task.run(batch)) is not None:
+            for role, key, value, headers in done.outputs:
+                self.log.send(role, 0, key, value, headers)
             self._journal(done.entry)
 
     def checkpoint(self):
         Checkpoint(self.task, self.version, 0, "state", self.log).write(None)
+
+    def savepoint(self):
+        outputs = {role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs}
+        Checkpoint(self.task, self.version, 0, "state", self.log, outputs).write(None)
+        copy(self.task.group.name, 0, _topic, self.log, self.log)
 
     def _journal(self, entry):
         self.log.send("journal", 0, self.task.group.name.encode(), write(entry))
@@ -178,6 +187,74 @@ def test_died_right_after_an_accepted_change():
     _day(log, 1)
     accepted.work()
     assert Life(log, changed).state == accepted.state
+
+
+KEY = SigningKey.generate()
+CODEC = Sealed(KEY, {KEY.key_id: KEY.verify_key})
+
+
+def _edited(factor):
+    """The pipeline with a feature function as its author saved it: edited, it is the same name with another body."""
+    space = {}
+    exec(f"def tip(e) -> float:\n    return e.spent * {factor}\n", space)
+    return small(features={"tip": space["tip"]})
+
+
+def _crashed_before_an_edit():
+    """A log that a process left behind after a checkpoint and a batch, and its features so far."""
+    log = Log()
+    life = Life(log, _edited(0.1), key=KEY)
+    for day in (0, 1):
+        _day(log, day)
+        life.work()
+        life.checkpoint()
+    _day(log, 2)
+    life.work()
+    return log, list(log.records["features"])
+
+
+def test_an_edited_feature_stops_and_is_named():
+    """Code that changed between crash and restart is not run over a journal that other code wrote."""
+    log, features = _crashed_before_an_edit()
+    with pytest.raises(SpecChanged, match=r"another specification: features\.tip\S* changed.*--accept-change"):
+        Life(log, _edited(0.2), key=KEY)
+    assert log.records["features"] == features
+    assert Life(log, _edited(0.1), key=KEY).task.epoch == 0
+
+
+def test_an_edited_feature_that_is_accepted():
+    """A new epoch: what was published stays, what comes is made by the new code, and the next start needs no flag."""
+    log, features = _crashed_before_an_edit()
+    life = Life(log, _edited(0.2), key=KEY, accept_change=True)
+    _day(log, 3)
+    life.work()
+    assert life.task.epoch == 1
+    assert log.records["features"][: len(features)] == features
+    decode = life.task.chain.features_wire.decode
+    tips = [decode(record.value)["features"]["tip"] for record in log.records["features"]]
+    assert tips == [0.1] * len(features) + [0.2] * 40
+    assert Life(log, _edited(0.2), key=KEY).state == life.state
+
+
+def test_an_edited_feature_is_audited_per_epoch():
+    """The old code audits the first epoch and says where it ended, the new code the second from its savepoint on."""
+    log, _ = _crashed_before_an_edit()
+    life = Life(log, _edited(0.2), key=KEY, accept_change=True)
+    _day(log, 3)
+    life.work()
+    published = sum(len(log.records[role]) for role in ("features", "predictions", "examples"))
+    with pytest.raises(SpecChanged, match="Epoch 0 was written by another specification"):
+        audit(_edited(0.2), lambda: log, _topic, codec=CODEC)
+    first = audit(_edited(0.1), lambda: log, _topic, codec=CODEC)
+    life.savepoint()
+    _day(log, 4)
+    life.work()
+    second = audit(_edited(0.2), lambda: log, _topic, codec=CODEC)
+    assert (first.different, second.different) == (0, 0)
+    assert first.ended == {"lane/0": "epoch 1 is of another specification"}
+    assert first.by_topic["features"]["compared"] == 3 * 40
+    assert second.by_topic["features"]["compared"] == 40
+    assert 0 < first.compared < published
 
 
 def test_new_epoch_is_compared():
