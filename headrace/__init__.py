@@ -8,6 +8,7 @@ from headrace.processors.features import count, field, label, last, mean, time_s
 from headrace.processors.features import max_ as max
 from headrace.processors.features import min_ as min
 from headrace.processors.features import sum_ as sum
+from headrace.processors.gate import Gate
 from headrace.schemas.contract import between, matches, max_length, one_of
 from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
 from headrace.streams.memory import Backtest
@@ -17,6 +18,7 @@ __all__ = [
     "Backtest",
     "DeclarationError",
     "Events",
+    "Gate",
     "HeadraceError",
     "Labels",
     "Pipeline",

@@ -19,12 +19,15 @@ import headrace.processors
 from headrace.processors.base import Rejected, StoreSpec
 from headrace.processors.baselines import Baselines
 from headrace.processors.checks import CHECKS, Checked, Scenario
+from headrace.processors.compare import Compare
 from headrace.processors.drift import Drift
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.features import count, field, label, mean, time_since_last
 from headrace.processors.featurize import Featurize
+from headrace.processors.gate import Gate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import Predict, plain
+from headrace.processors.segments import Segments
 from headrace.processors.train import Train
 from headrace.processors.validate import Validate
 from headrace.schemas.records import Evaluation
@@ -93,6 +96,24 @@ def shifted(item: tuple[Any, ...], round_: int) -> tuple[Any, ...]:
 def scored(processor: Evaluate, state: Any, item: Any) -> list[Evaluation]:
     n, y, answers = item
     return processor.process(y, answers, n, hour(n), state)
+
+
+def compared(processor: Compare, state: Any, item: Any) -> Any:
+    n, y, answers, segment = item
+    processor.begin("a", ["b"], n, n, state, canary="b")
+    processor.update_many([(y, answers, (segment,), "b/0@1")], state)
+    return processor.look(n, n, state) if n % 5 == 0 else processor.wanting("b", state)
+
+
+def segmented(processor: Segments, state: Any, item: Any) -> list[Evaluation]:
+    n, y, answers, segment = item
+    rows = [(y, answers, processor.compile(state)((segment,)), n, hour(n))]
+    return processor.process_many(rows, state, {"a": "champion", "b": "challenger"})[0]
+
+
+def answered(n: int) -> tuple[Any, ...]:
+    a, b, half = (({True: p, False: 1 - p}) for p in (n % 10 / 10, n % 7 / 7, 0.5))
+    return n, n % 3 == 0, (a, None if n % 11 == 0 else b, half, half), "xyz"[n % 3]
 
 
 def watched(processor: Drift, state: Any, item: Any) -> Any:
@@ -172,6 +193,18 @@ SCENARIOS: dict[str, Scenario] = {
         scored,
         [(n, n % 3 == 0, ({True: n % 10 / 10, False: 1 - n % 10 / 10}, None if n % 4 else True)) for n in range(1, 31)],
         later=lambda item, round_: item,
+    ),
+    "Compare": Scenario(
+        lambda: Compare("binary", ("a", "b"), Gate(minimum=10, every=5, renew=25, segments=("where",))),
+        compared,
+        [answered(n) for n in range(1, 61)],
+        later=lambda item, round_: item,
+    ),
+    "Segments": Scenario(
+        lambda: Segments("binary", ("a", "b"), ("where",), most=2, every=7),
+        segmented,
+        [answered(n) for n in range(1, 31)],
+        later=lambda item, round_: (*item[:3], f"{item[3]}{round_}"),
     ),
     "Baselines": Scenario(
         lambda: Baselines("multiclass"), based, ["a", "b", "a", "c", "c", "b", "a"], later=lambda item, round_: item

@@ -1,0 +1,360 @@
+"""Compare: each challenger with the champion, on the same examples; what the gate makes of it.
+
+`update_many` takes examples into the sums, in any portions: the sums are the same. `look` decides, and is called every
+so many examples, by their running number; so every replay decides the same, at the same place.
+
+The comparisons start anew when there is another champion, one of them when its model is another. An answer that one of
+the two does not give counts as the worst there is; an event that neither answered is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from headrace.processors import calibration
+from headrace.processors.base import State, StoreSpec
+from headrace.processors.baselines import BASELINES
+from headrace.processors.evidence import at_least, batched, log_e, spread
+from headrace.processors.gate import Gate
+from headrace.processors.losses import absolute, losses_for, rescaled
+
+__all__ = ["Compare", "Row", "Verdict"]
+
+_CELL = "comparison"
+
+Row = tuple[Any, Sequence[Any], Sequence[str], str | None]
+"""Label, answers in the order of the models and then the baselines, segments, and the version that served."""
+
+
+class Verdict(NamedTuple):
+    """What is to happen to a model, why, and the evidence: plain values by name."""
+
+    kind: str
+    model: str
+    why: str
+    evidence: dict[str, Any]
+
+
+class Compare:
+    """Paired comparisons of challengers with a champion, by the rules of a `Gate`.
+
+    Parameters
+    ----------
+    task
+        "binary", "multiclass" or "regression".
+    models
+        Names, in the order of the answers; those of the baselines follow.
+    gate
+        The rules.
+
+    The state is one plain cell: for each challenger the sums of the differences in loss, a few dozen batch sums, and a
+    pair of numbers for each segment.
+    """
+
+    def __init__(self, task: str, models: Sequence[str], gate: Gate) -> None:
+        self.task, self.models, self.gate = task, tuple(models), gate
+        self.loss = gate.loss_of(task)
+        self.calibrates = gate.calibration is not None and task != "regression"
+        self._ranks = {name: rank for rank, name in enumerate(self.models)}
+        self._first_baseline = len(self.models)
+
+    def stores(self) -> list[StoreSpec]:
+        """The one cell."""
+        return [StoreSpec(_CELL, "cell", _nothing)]
+
+    def begin(
+        self,
+        champion: str,
+        challengers: Iterable[str],
+        n: int,
+        time_ms: int | None,
+        state: State,
+        *,
+        canary: str | None = None,
+        again: str | None = None,
+    ) -> None:
+        """From here on (after `n` examples) this is the champion, and these challenge it; nothing if they did before.
+
+        `canary` is that of them which serves a share of the keys, `again` one that is to start anew.
+        """
+        value = state[_CELL].value
+        there = list(challengers)
+        if value["champion"] != champion:
+            value |= _nothing() | {"champion": champion, "scale": value["scale"]}
+            value["share"] = self.gate.alpha / (len(there) + 1)
+        models = value["models"]
+        for name in [name for name in models if name not in there]:
+            del models[name]
+        if again is not None and again in models and models[again]["n"]:
+            del models[again]
+        late = bool(value["seen"])
+        for name in there:
+            if name not in models:
+                later = value["later"] = value["later"] + 1 if late else 0
+                share = value["share"] / (later * (later + 1)) if late else value["share"]
+                models[name] = _fresh(share, n, time_ms, self.gate.every)
+                value["bins"].pop(name, None)
+            if name != canary:
+                models[name]["split"] = None
+            elif models[name]["split"] is None:
+                models[name]["split"] = [0, 0.0, 0.0]
+        value["seen"] = True
+
+    def update_many(self, rows: Sequence[Row], state: State) -> None:
+        """Take examples into the sums."""
+        value = state[_CELL].value
+        models, champion = value["models"], value["champion"]
+        if not rows or champion not in self._ranks:
+            return
+        ys = [row[0] for row in rows]
+        columns = list(zip(*(row[1] for row in rows), strict=True))
+        losses = self._losses(ys, value)
+        theirs = losses(columns[self._ranks[champion]])
+        base = [losses(column) for column in columns[self._first_baseline :]]
+        for name, cell in models.items():
+            mine = losses(columns[self._ranks[name]])
+            differences = _update(cell, theirs, mine)
+            for sums, baseline in zip(cell["baselines"], base, strict=True):
+                _against(sums, baseline, mine)
+            if self.gate.segments:
+                _by_segment(cell["segments"], rows, differences)
+            if cell["split"] is not None:
+                _served(cell["split"], name, rows, differences)
+        if self.calibrates:
+            for name in (champion, *models):
+                bins = value["bins"].setdefault(name, calibration.fresh())
+                calibration.update_many(self.task, bins, ys, columns[self._ranks[name]])
+
+    def look(self, n: int, time_ms: int, state: State) -> list[Verdict]:
+        """Decide after `n` examples: which canaries stop, and which challenger, if any, is promoted or proposed."""
+        value = state[_CELL].value
+        verdicts, best = [], None
+        for name, cell in value["models"].items():
+            self._close(cell)
+            stopped = self._worse(name, cell)
+            if stopped is not None:
+                verdicts.append(stopped)
+                cell["split"] = None
+            elif self._may_pass(cell) and not self.wanting(name, state):
+                lead = cell["sum"] / cell["n"]
+                if best is None or lead > best[0]:
+                    best = lead, name
+        if best is None:
+            for name, cell in value["models"].items():
+                if cell["n"] >= self.gate.renew and cell["sum"] <= 0.0:
+                    self._renew(name, cell, n, time_ms, value)
+            return verdicts
+        name = best[1]
+        kind = "proposed" if self.gate.approve else "promoted"
+        value["models"][name]["proposed"] = True
+        why = f"its {self.loss} loss is lower than {value['champion']}'s by {best[0]:.4f} a time"
+        return [*verdicts, Verdict(kind, name, why, self.evidence(name, state))]
+
+    def wanting(self, model: str, state: State) -> list[str]:
+        """What a challenger still has to show, in words; nothing when it may serve."""
+        value, gate = state[_CELL].value, self.gate
+        cell = value["models"][model]
+        n = cell["n"]
+        if n < gate.minimum:
+            return [f"{n} of {gate.minimum} examples"]
+        missing = []
+        threshold = _threshold(cell)
+        if _log_e(cell) < threshold:
+            missing.append(f"not shown to be better than {value['champion']}")
+        for name, (total, squares) in zip(BASELINES, cell["baselines"], strict=True):
+            if log_e(total, squares) < threshold:
+                missing.append(f"not shown to be better than {name}")
+        for segment, (count, total) in cell["segments"].items():
+            if count >= gate.segment_minimum and -total / count > gate.margin:
+                missing.append(f"worse by {-total / count:.4f} where {segment}")
+        if self.calibrates and gate.calibration is not None:
+            mine, theirs = self._calibration(model, value), self._calibration(value["champion"], value)
+            if mine is not None and mine > (theirs or 0.0) + gate.calibration:
+                missing.append(f"calibration error {mine:.4f}, the champion's is {theirs or 0.0:.4f}")
+        return missing
+
+    def evidence(self, model: str, state: State) -> dict[str, Any]:
+        """How a challenger stands, as plain values by name."""
+        value = state[_CELL].value
+        cell = value["models"][model]
+        n, threshold, wide = cell["n"], _threshold(cell), _spread(cell)
+        squares = cell["squares"] * wide if math.isfinite(wide) else None
+        worst = max(cell["segments"].items(), key=lambda item: -item[1][1] / item[1][0], default=None)
+        found: dict[str, Any] = {
+            "test": "paired e-process",
+            "loss": self.loss,
+            "champion": value["champion"],
+            "n": n,
+            "first_n": cell["since"] + 1,
+            "log_e": None if squares is None else log_e(cell["sum"], squares),
+            "log_threshold": threshold,
+            "spread": None if squares is None else wide,
+            "champion_loss": cell["theirs"] / n if n else None,
+            "model_loss": cell["mine"] / n if n else None,
+            "difference": cell["sum"] / n if n else None,
+            "at_least": None if squares is None else at_least(n, cell["sum"], squares, threshold),
+            "baselines": {
+                name: {"log_e": log_e(total, squared), "difference": total / n if n else None}
+                for name, (total, squared) in zip(BASELINES, cell["baselines"], strict=True)
+            },
+        }
+        if worst is not None:
+            found["worst_segment"] = {"is": worst[0], "n": worst[1][0], "difference": worst[1][1] / worst[1][0]}
+        if self.calibrates:
+            who = {"champion": value["champion"], "model": model}
+            found["calibration_error"] = {role: self._calibration(name, value) for role, name in who.items()}
+        return found
+
+    def challengers(self, state: State) -> dict[str, dict[str, Any]]:
+        """The cells of all challengers, by name: how each stands."""
+        cells: dict[str, dict[str, Any]] = state[_CELL].value["models"]
+        return cells
+
+    def _losses(self, ys: Sequence[Any], value: dict[str, Any]) -> Callable[[Iterable[Any]], list[float | None]]:
+        if self.loss == "absolute":
+            declared = self.gate.scale
+            scales = [declared] * len(ys) if declared is not None else rescaled(ys, value["scale"])
+            return lambda answers: absolute(ys, answers, scales)
+        of = losses_for(self.task, self.loss)
+        return lambda answers: of(ys, answers)
+
+    def _close(self, cell: dict[str, Any]) -> None:
+        """Close the batch that the last look began, when it is long enough."""
+        since_n, since_total = cell["open"]
+        if cell["n"] - since_n >= cell["length"]:
+            cell["length"] = batched(cell["batches"], cell["length"], cell["sum"] - since_total)
+            cell["open"] = [cell["n"], cell["sum"]]
+
+    def _may_pass(self, cell: Mapping[str, Any]) -> bool:
+        """Whether to compute the e-process at all: psi(r) is at least r²/2, and the spread at least 1."""
+        total, squares = cell["sum"], cell["squares"]
+        if cell["n"] < self.gate.minimum or cell["proposed"] or total <= 0.0:
+            return False
+        return bool(total * total >= 2.0 * _threshold(cell) * squares)
+
+    def _worse(self, name: str, cell: dict[str, Any]) -> Verdict | None:
+        """The end of a canary that is worse on what it served."""
+        if cell["split"] is None:
+            return None
+        n, total, squares = cell["split"]
+        log, threshold = log_e(-total, squares), -math.log(self.gate.alpha)
+        if log < threshold:
+            return None
+        evidence = {"test": "paired e-process on the keys that it served", "loss": self.loss, "n": n, "log_e": log}
+        evidence |= {"log_threshold": threshold, "difference": total / n}
+        why = f"where it served, its {self.loss} loss is higher than the champion's by {-total / n:.4f} a time"
+        return Verdict("shadow", name, why, evidence)
+
+    def _renew(self, name: str, cell: dict[str, Any], n: int, time_ms: int, value: dict[str, Any]) -> None:
+        """Start anew, with the next share of alpha."""
+        kept = {"start": cell["start"] + 1, "split": cell["split"]}
+        value["models"][name] = _fresh(cell["share"], n, time_ms, self.gate.every) | kept
+
+    def _calibration(self, model: str, value: Mapping[str, Any]) -> float | None:
+        bins = value["bins"].get(model)
+        return None if bins is None else calibration.expected_error(bins)
+
+
+def _nothing() -> dict[str, Any]:
+    return {
+        "champion": None,
+        "share": 0.0,
+        "later": 0,
+        "seen": False,
+        "scale": [0.0, 0.0, 0.0],
+        "bins": {},
+        "models": {},
+    }
+
+
+def _fresh(share: float, n: int, time_ms: int | None, length: int) -> dict[str, Any]:
+    """A comparison before its first example."""
+    return {
+        "share": share,
+        "start": 1,
+        "since": n,
+        "since_ms": time_ms,
+        "n": 0,
+        "sum": 0.0,
+        "squares": 0.0,
+        "theirs": 0.0,
+        "mine": 0.0,
+        "baselines": [[0.0, 0.0] for _ in BASELINES],
+        "batches": [],
+        "length": length,
+        "open": [0, 0.0],
+        "segments": {},
+        "split": None,
+        "proposed": False,
+    }
+
+
+def _update(cell: dict[str, Any], theirs: Sequence[float | None], mine: Sequence[float | None]) -> list[float | None]:
+    """Add up the differences, and return them; None where neither answered."""
+    n, total, squares, their_sum, my_sum = cell["n"], cell["sum"], cell["squares"], cell["theirs"], cell["mine"]
+    differences: list[float | None] = []
+    note = differences.append
+    for a, b in zip(theirs, mine, strict=True):
+        if a is None or b is None:
+            if a is b:
+                note(None)
+                continue
+            a, b = 1.0 if a is None else a, 1.0 if b is None else b
+        d = a - b
+        n += 1
+        total += d
+        squares += d * d
+        their_sum += a
+        my_sum += b
+        note(d)
+    cell["n"], cell["sum"], cell["squares"], cell["theirs"], cell["mine"] = n, total, squares, their_sum, my_sum
+    return differences
+
+
+def _against(sums: list[float], baseline: Sequence[float | None], mine: Sequence[float | None]) -> None:
+    """Add up the differences to a baseline, from when on it answers."""
+    total, squares = sums
+    for a, b in zip(baseline, mine, strict=True):
+        if a is not None:
+            d = a - 1.0 if b is None else a - b
+            total += d
+            squares += d * d
+    sums[:] = total, squares
+
+
+def _by_segment(cells: dict[str, list[Any]], rows: Sequence[Row], differences: Sequence[float | None]) -> None:
+    for row, d in zip(rows, differences, strict=True):
+        if d is not None:
+            for segment in row[2]:
+                cell = cells.get(segment)
+                if cell is None:
+                    cell = cells[segment] = [0, 0.0]
+                cell[0] += 1
+                cell[1] += d
+
+
+def _served(split: list[Any], model: str, rows: Sequence[Row], differences: Sequence[float | None]) -> None:
+    version_of = f"{model}/"
+    for row, d in zip(rows, differences, strict=True):
+        if d is not None and row[3] is not None and row[3].startswith(version_of):
+            split[0] += 1
+            split[1] += d
+            split[2] += d * d
+
+
+def _threshold(cell: Mapping[str, Any]) -> float:
+    """The logarithm that the e-process has to reach: the shares 1/2, 1/6, 1/12 ... of all starts add up to 1."""
+    start = cell["start"]
+    return math.log(start * (start + 1) / cell["share"])
+
+
+def _spread(cell: Mapping[str, Any]) -> float:
+    return spread(cell["batches"], cell["length"], cell["n"], cell["sum"], cell["squares"]) if cell["n"] else math.inf
+
+
+def _log_e(cell: Mapping[str, Any]) -> float:
+    """The e-process, its squares widened by how much more than independent ones the differences vary."""
+    wide = _spread(cell)
+    return log_e(cell["sum"], cell["squares"] * wide) if math.isfinite(wide) else -math.inf

@@ -1,0 +1,162 @@
+"""Segments: the same metrics for parts of the events, by the values of declared columns, and how calibrated they are.
+
+A value is a segment, called `column=value`. Of each column the first so many values to come have one of their own; all
+others share `column=*`, so that memory is bounded whatever arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headrace.processors import calibration
+from headrace.processors.base import State, StoreSpec
+from headrace.processors.metrics import Task, check_task, scores_for
+from headrace.schemas.records import Evaluation
+
+__all__ = ["OTHERS", "Row", "Segments"]
+
+OTHERS = "*"
+
+_NAMES = "segments"
+_CELL = "segment_scores"
+_CHARACTERS = 60
+
+Row = tuple[Any, Sequence[Any], Sequence[str], int, int]
+"""Label, answers, segments, running number and time of an example."""
+
+
+class Segments:
+    """Scores several models in each segment, since the start and in tumbling windows of `every` examples of all.
+
+    Parameters
+    ----------
+    task, every, shard
+        As for `Evaluate`.
+    models
+        Names, in the order in which their answers are handed in; more answers than these may be.
+    columns
+        What the values are of.
+    most
+        Values of a column that are told apart.
+
+    Metrics are those of `Evaluate` and, but for regression, the expected calibration error `ECE`.
+    """
+
+    def __init__(
+        self, task: str, models: Sequence[str], columns: Sequence[str], most: int, every: int = 1000, shard: int = 0
+    ) -> None:
+        self.task: Task = check_task(task)
+        self.models, self.columns = tuple(models), tuple(columns)
+        self.most, self.every, self.shard = most, every, shard
+        self.window = f"last-{every}"
+        self._scores = scores_for(task)
+        self._calibrated = task != "regression"
+
+    def stores(self) -> list[StoreSpec]:
+        """Two cells: the names of the segments, and the scores in each."""
+        columns = self.columns
+        return [
+            StoreSpec(_NAMES, "cell", lambda: {column: {} for column in columns}),
+            StoreSpec(_CELL, "cell", lambda: {"n": 0, "cells": {}}),
+        ]
+
+    def compile(self, state: State) -> Callable[[Sequence[Any]], tuple[str, ...]]:
+        """A function from the values of the columns to the names of their segments, which it keeps in the state."""
+        known = [(column, state[_NAMES].value[column]) for column in self.columns]
+        most = self.most
+
+        def names(values: Sequence[Any]) -> tuple[str, ...]:
+            found = []
+            for (column, by_value), value in zip(known, values, strict=True):
+                text = (value if value.__class__ is str else str(value))[:_CHARACTERS]
+                name = by_value.get(text)
+                if name is None:
+                    name = f"{column}={OTHERS}"
+                    if len(by_value) < most:
+                        name = by_value[text] = f"{column}={text}"
+                found.append(name)
+            return tuple(found)
+
+        return names
+
+    def process_many(self, rows: Sequence[Row], state: State, roles: Mapping[str, str]) -> list[list[Evaluation]]:
+        """Score many examples; for each the records that it led to: one where it filled the window.
+
+        `roles` are those of the models now; one without a role gets no record.
+        """
+        value = state[_CELL].value
+        found: list[list[Evaluation]] = [[] for _ in rows]
+        start = 0
+        while start < len(rows):
+            part = rows[start : start + self.every - value["n"]]
+            self._score(part, value["cells"])
+            start += len(part)
+            value["n"] += len(part)
+            if value["n"] >= self.every:
+                value["n"] = 0
+                found[start - 1] = self._close(value["cells"], part[-1], roles)
+        return found
+
+    def _score(self, rows: Sequence[Row], cells: dict[str, Any]) -> None:
+        parts: dict[str, list[Row]] = {}
+        for row in rows:
+            for segment in row[2]:
+                parts.setdefault(segment, []).append(row)
+        for segment, part in parts.items():
+            cell = cells.get(segment)
+            if cell is None:
+                cell = cells[segment] = {
+                    "spans": [[0, 0, 0], [0, 0, 0]],
+                    "models": [self._fresh() for _ in self.models],
+                }
+            for span in cell["spans"]:
+                if not span[0]:
+                    span[1:] = part[0][3], part[0][4]
+                span[0] += len(part)
+            labels = [row[0] for row in part]
+            for rank, ((overall, bins), (window, window_bins)) in enumerate(cell["models"]):
+                answers = [row[1][rank] for row in part]
+                self._scores.update_many(overall, window, zip(labels, answers, strict=True))
+                if self._calibrated:
+                    calibration.update_many(self.task, bins, labels, answers)
+                    calibration.update_many(self.task, window_bins, labels, answers)
+
+    def _fresh(self) -> list[list[Any]]:
+        return [[self._scores.fresh(), calibration.fresh()] for _ in range(2)]
+
+    def _close(self, cells: dict[str, Any], last: Row, roles: Mapping[str, str]) -> list[Evaluation]:
+        """The records of every segment with examples in the window, in the order in which segments came."""
+        records = []
+        for segment, cell in cells.items():
+            spans = cell["spans"]
+            if not spans[1][0]:
+                continue
+            for model, pair in zip(self.models, cell["models"], strict=True):
+                if (role := roles.get(model)) is not None:
+                    for window, span, scores in zip((self.window, "overall"), spans[::-1], pair[::-1], strict=True):
+                        records.append(self._record(model, role, segment, window, span, scores, last))
+                pair[1] = [self._scores.fresh(), calibration.fresh()]
+            spans[1] = [0, 0, 0]
+        return records
+
+    def _record(
+        self, model: str, role: str, segment: str, window: str, span: list[int], scores: list[Any], last: Row
+    ) -> Evaluation:
+        metrics = self._scores.values(scores[0])
+        if self._calibrated:
+            metrics["ECE"] = calibration.expected_error(scores[1])
+        return Evaluation(
+            model=model,
+            role=role,
+            shard=self.shard,
+            segment=segment,
+            window=window,
+            n=span[0],
+            scored=self._scores.scored(scores[0]),
+            first_n=span[1],
+            last_n=last[3],
+            first_time_ms=span[2],
+            last_time_ms=last[4],
+            metrics=metrics,
+        )

@@ -1,0 +1,291 @@
+"""The gate's rules on scripted answers, and segments' metrics."""
+
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from headrace import Gate
+from headrace.processors.compare import Compare
+from headrace.processors.segments import Segments
+
+BASE = ({True: 0.5, False: 0.5}, {True: 0.5, False: 0.5})
+
+
+def store(processor):
+    """Return the processor's stores, fresh."""
+    return {spec.name: SimpleNamespace(value=spec.initial()) for spec in processor.stores()}
+
+
+def graded(p):
+    """Return an answer with this probability of True."""
+    return {True: p, False: 1 - p}
+
+
+class Run:
+    """Models old, new (and other) under a gate; `play` feeds rows and looks as a chain does."""
+
+    def __init__(self, models=("old", "new"), task="binary", **gate):
+        self.gate = Gate(**({"minimum": 400, "calibration": None} | gate))
+        self.compare = Compare(task, models, self.gate)
+        self.state = store(self.compare)
+        self.n = 0
+        self.compare.begin(models[0], models[1:], 0, None, self.state)
+
+    def play(self, rows, portion=7):
+        """Feed rows (y, answers, segments, version) until the gate has decided something; return it and when."""
+        waiting = []
+        for y, answers, *more in rows:
+            self.n += 1
+            waiting.append((y, (*answers, *BASE), *(more or ((), "old/0@1"))))
+            if len(waiting) >= portion or not self.n % self.gate.every:
+                self.compare.update_many(waiting, self.state)
+                waiting = []
+            if not self.n % self.gate.every:
+                verdicts = self.compare.look(self.n, self.n, self.state)
+                if verdicts:
+                    return self.n, verdicts
+        self.compare.update_many(waiting, self.state)
+        return self.n, []
+
+    def cell(self, name="new"):
+        """Return how a challenger stands."""
+        return self.compare.challengers(self.state)[name]
+
+
+def stream(n, *sharpness, seed=1, segment=lambda i: ()):
+    """Rows of models that say True with a probability of 0.5 plus their sharpness where it comes true."""
+    chance = random.Random(seed)
+    for i in range(n):
+        y = chance.random() < 0.5
+        noise = [chance.gauss(0, 0.1) for _ in sharpness]
+        answers = [graded(0.5 + (s if y else -s) + e) for s, e in zip(sharpness, noise, strict=True)]
+        yield y, answers, segment(i), "old/0@1"
+
+
+def test_a_better_challenger_is_promoted_with_its_evidence():
+    """It passes once there are enough examples, and the evidence says by how much and against whom."""
+    n, (verdict,) = Run().play(stream(3_000, 0.1, 0.2))
+    assert (verdict.kind, verdict.model) == ("promoted", "new")
+    assert 400 <= n < 1_000
+    evidence = verdict.evidence
+    assert evidence["log_e"] > evidence["log_threshold"]
+    assert 0 < evidence["at_least"] < evidence["difference"] < 0.2
+    assert evidence["champion_loss"] - evidence["model_loss"] == pytest.approx(evidence["difference"])
+    assert json.loads(json.dumps(evidence)) == evidence
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 0.05, -0.2])
+def test_an_equal_or_worse_challenger_is_not(sharpness):
+    """Nothing happens in 4,000 examples."""
+    assert Run().play(stream(4_000, 0.1, sharpness)) == (4_000, [])
+
+
+def test_of_two_that_pass_the_better_one_is_promoted():
+    """Also when the other was declared first."""
+    _, (verdict,) = Run(("old", "good", "best")).play(stream(3_000, 0.0, 0.2, 0.3))
+    assert verdict.model == "best"
+
+
+def test_nobody_passes_who_does_not_beat_the_baselines():
+    """A challenger that is better than a poor champion, but no better than saying one half, stays where it is."""
+    run = Run()
+    assert run.play(stream(3_000, -0.2, 0.0)) == (3_000, [])
+    assert run.compare.wanting("new", run.state) == [
+        "not shown to be better than no-change",
+        "not shown to be better than prior",
+    ]
+
+
+def mixed(n, spoilt):
+    """Rows in which the new model is better, but for every fifth, which are the segment `where=odd`."""
+    for i, (y, (old, new), _, version) in enumerate(stream(n, 0.1, 0.25)):
+        odd = i % 5 == 0
+        yield y, (old, graded(0.5 - (0.05 if y else -0.05)) if odd and spoilt else new), (f"where={odd}",), version
+
+
+def test_a_segment_that_gets_worse_holds_it_back():
+    """Better on the whole does not do where a segment is worse by more than the margin."""
+    run = Run(segments=("where",), margin=0.02, segment_minimum=50)
+    assert run.play(mixed(3_000, True))[1] == []
+    assert run.compare.wanting("new", run.state)[-1].endswith("where where=True")
+    assert run.compare.evidence("new", run.state)["worst_segment"]["difference"] < -0.02
+    assert Run(segments=("where",), margin=0.02, segment_minimum=50).play(mixed(3_000, False))[1]
+    assert Run(segments=("where",), margin=0.5, segment_minimum=50).play(mixed(3_000, True))[1]
+
+
+def test_bad_calibration_holds_it_back():
+    """A challenger that is right more often, but far too modest, passes only where calibration is not asked for."""
+    rows = [(y, (old, graded(0.6 if y else 0.4)), *more) for y, (old, _), *more in stream(3_000, 0.0, 0.0)]
+    asked = Run(calibration=0.05)
+    assert asked.play(rows)[1] == []
+    assert asked.compare.wanting("new", asked.state)[-1].startswith("calibration error 0.4")
+    assert Run(calibration=None).play(rows)[1]
+
+
+def test_the_sums_do_not_depend_on_portions():
+    """The same state bit for bit, whether examples are taken one by one or by fifties."""
+    states = []
+    for portion in (1, 13, 50):
+        run = Run(calibration=0.05, segments=("where",))
+        run.play(stream(1_230, 0.1, 0.1, segment=lambda i: (f"where={i % 3}",)), portion)
+        states.append(repr(run.state))
+    assert states[0] == states[1] == states[2]
+
+
+def test_who_refuses_to_answer_pays_for_it():
+    """A challenger that answers only what it is sure of is wrong in the others; what nobody answers does not count."""
+    run = Run()
+    run.play([(True, (graded(0.5), None)), (True, (None, graded(1.0))), (True, ({}, None))])
+    cell = run.cell()
+    assert (cell["n"], cell["sum"]) == (2, (0.25 - 1.0) + (1.0 - 0.0))
+
+
+def test_another_champion_starts_everything_anew():
+    """After a promotion the sums are empty, and the former champion is compared, too."""
+    run = Run()
+    n, _ = run.play(stream(3_000, 0.1, 0.2))
+    run.compare.begin("new", ["old"], n, n, run.state)
+    assert (run.cell("old")["n"], run.cell("old")["since"]) == (0, n)
+    run.play(stream(3_000, 0.1, 0.2))
+    assert run.cell("old")["sum"] < 0
+
+
+def test_beginning_again_without_a_change_changes_nothing():
+    """As after a restart, which tells the gate who is there."""
+    run = Run()
+    run.play(stream(500, 0.1, 0.1))
+    before = repr(run.state)
+    run.compare.begin("old", ["new"], 500, 1, run.state)
+    assert repr(run.state) == before
+
+
+def test_alpha_is_shared_also_with_those_that_come_later():
+    """The shares of three challengers and of ten that come one after the other are at most alpha together."""
+    run = Run(("old", "a", "b", "c"), alpha=0.05)
+    there = ["a", "b", "c"]
+    for i in range(10):
+        there.append(f"late{i}")
+        run.compare.begin("old", there, i, i, run.state)
+    shares = [cell["share"] for cell in run.compare.challengers(run.state).values()]
+    assert shares[:3] == [0.0125] * 3
+    assert sum(shares) <= 0.05
+
+
+def test_another_model_under_the_same_name_starts_anew():
+    """Its past comparison is another model's, and so is that model's share of alpha."""
+    run = Run()
+    run.play(stream(500, 0.1, 0.1))
+    run.compare.begin("old", ["new"], 500, 1, run.state, again="new")
+    assert run.cell()["n"] == 0
+    assert run.cell()["share"] == 0.025 / 2
+
+
+def test_one_that_was_poor_for_long_and_is_good_now_gets_another_start():
+    """Renewed comparisons promote it thousands of examples sooner, at a smaller share of alpha."""
+    rows = [*stream(4_000, 0.2, 0.1), *stream(4_000, 0.1, 0.2, seed=2)]
+    n, (verdict,) = Run(renew=1_000).play(rows)
+    assert n < 6_000
+    assert verdict.evidence["first_n"] > 3_000
+    assert verdict.evidence["log_threshold"] > 6
+    assert Run(renew=100_000).play(rows)[0] > n + 1_000
+
+
+def test_a_proposal_is_made_once():
+    """With `approve` a person is asked, and not asked again at every look."""
+    run = Run(approve=True)
+    _, (verdict,) = run.play(stream(3_000, 0.1, 0.2))
+    assert verdict.kind == "proposed"
+    assert run.play(stream(1_000, 0.1, 0.2))[1] == []
+
+
+def test_a_canary_that_is_worse_where_it_serves_is_stopped():
+    """Only examples that it served count: one that is worse elsewhere goes on."""
+    for served, expected in (("new/0@7", ["shadow"]), ("old/0@7", [])):
+        run = Run()
+        run.compare.begin("old", ["new"], 0, None, run.state, canary="new")
+        rows = [
+            (y, answers, (), served if i % 4 == 0 else "old/0@7")
+            for i, (y, answers, *_) in enumerate(stream(2_000, 0.2, 0.05))
+        ]
+        n, verdicts = run.play(rows)
+        assert [verdict.kind for verdict in verdicts] == expected
+        if verdicts:
+            assert n < 1_000
+            assert verdicts[0].evidence["difference"] < 0
+
+
+def test_regression_by_a_scale_of_its_own():
+    """Without a declared scale the labels give one, and one wild answer does not decide."""
+    chance = random.Random(3)
+    rows = []
+    for i in range(3_000):
+        y = chance.gauss(100, 20)
+        rows.append((y, (y + chance.gauss(0, 10), y + (1e9 if i == 10 else chance.gauss(0, 5)), 100.0, 90.0)))
+    compare = Compare("regression", ("old", "new"), Gate(minimum=400))
+    state = store(compare)
+    compare.begin("old", ["new"], 0, None, state)
+    verdicts, n = [], 0
+    while not verdicts:
+        compare.update_many([(y, answers, (), None) for y, answers in rows[n : n + 50]], state)
+        n += 50
+        verdicts = compare.look(n, n, state)
+    assert n < 1_000
+    assert 0.01 < verdicts[0].evidence["difference"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "legal"),
+    [
+        ({"alpha": 0}, "a number above 0 and below 1"),
+        ({"alpha": 1.0}, "a number above 0 and below 1"),
+        ({"minimum": 0}, "a whole number, 1 or more"),
+        ({"every": 2.5}, "a whole number, 1 or more"),
+        ({"margin": -0.1}, "a number from 0 to 1"),
+        ({"calibration": 2}, "None, or a number from 0 to 1"),
+        ({"loss": "log"}, "None, brier, error, absolute"),
+        ({"scale": 0}, "None, or above 0"),
+        ({"approve": 1}, "True, False"),
+        ({"segments": "origin"}, "a sequence of features or event columns"),
+    ],
+)
+def test_a_wrong_gate_says_what_is_legal(wrong, legal):
+    """Each argument is checked where it is declared."""
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*legal: {legal}"):
+        Gate(**wrong)
+
+
+def test_a_loss_that_does_not_fit_the_task_is_refused():
+    """Brier scores of numbers, or a scale of probabilities, are mistakes."""
+    with pytest.raises(ValueError, match="of a regression task: absolute"):
+        Compare("regression", ("a",), Gate(loss="brier"))
+    with pytest.raises(ValueError, match="scale is 2"):
+        Compare("binary", ("a",), Gate(scale=2.0))
+
+
+def test_segments_have_metrics_of_their_own():
+    """Each model is scored in each segment, overall and in windows, and its calibration beside it."""
+    segments = Segments("binary", ("a",), ("where",), most=2, every=10)
+    state = store(segments)
+    names = segments.compile(state)
+    rows = [(i % 2 == 0, (graded(1.0 if i < 10 else 0.0),), names(("xyz"[i % 3],)), i, i) for i in range(20)]
+    found = segments.process_many(rows, state, {"a": "champion"})
+    assert [i for i, each in enumerate(found) if each] == [9, 19]
+    last = {(e.segment, e.window): e for e in found[19]}
+    assert {segment for segment, _ in last} == {"where=x", "where=y", "where=*"}
+    assert sum(e.n for (_, window), e in last.items() if window == "last-10") == 10
+    assert sum(e.n for (_, window), e in last.items() if window == "overall") == 20
+    assert last["where=x", "last-10"].metrics["ECE"] == 2 / 3
+    assert last["where=x", "overall"].metrics["Accuracy"] == 3 / 7
+
+
+def test_segments_do_not_grow_without_bound():
+    """A thousand values of a column are fifty segments and one for all others."""
+    segments = Segments("binary", ("a",), ("where",), most=50)
+    state = store(segments)
+    names = segments.compile(state)
+    rows = [(True, (graded(0.5),), names((str(i) * 100,)), i, i) for i in range(1_000)]
+    segments.process_many(rows, state, {})
+    assert len(state["segment_scores"].value["cells"]) == 51
+    assert len(state["segments"].value["where"]) == 50
