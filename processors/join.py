@@ -14,8 +14,9 @@ Every event has exactly one outcome as well: ``labelled``, ``expired``, or it is
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from headrace.processors.base import State, StoreSpec
@@ -23,6 +24,8 @@ from headrace.processors.base import State, StoreSpec
 __all__ = ["Early", "Join"]
 
 _EXPIRED = ("expired",)
+_SWEEPS = 16
+"""Outcomes are forgotten so many times within a time to live, not one by one."""
 
 
 class Early(NamedTuple):
@@ -52,7 +55,7 @@ class Join:
         return (
             StoreSpec("pending", "log", index=_deadlines),
             StoreSpec("early", "log", index=_deadlines),
-            StoreSpec("done", "log", index=_arrivals),
+            StoreSpec("done", "log", index=_Remembered),
         )
 
     def process(self, event_id: Any, entry: tuple[Any, ...], state: State) -> Early | None:
@@ -69,18 +72,16 @@ class Join:
     def compile(self, state: State) -> tuple[Callable[..., Early | None], Callable[..., tuple[str, Any]]]:
         """`process` and `update` on this state, with their look-ups done once."""
         pending, early, done = state["pending"], state["early"], state["done"]
-        deadlines, early_deadlines, done_times = state["pending.index"], state["early.index"], state["done.index"]
-        put, take, remember = pending.put, pending.pop, done.put
-        await_, await_early, await_done = deadlines.add, early_deadlines.add, done_times.add
+        remembered = state["done.index"]
+        put, take, remember, labels = pending.put, pending.pop, done.put, early.data
+        await_, await_early = state["pending.index"].add, state["early.index"].add
 
         def process(event_id: Any, entry: tuple[Any, ...]) -> Early | None:
-            if len(early):
+            if labels:
                 found = early.pop(event_id)
                 if found is not None:
                     label = Early(*found)
-                    time_ms = max(entry[0], label.time_ms)
-                    remember(event_id, (time_ms, label.y))
-                    await_done((time_ms, event_id))
+                    remember(event_id, (max(entry[0], label.time_ms), label.y))
                     return label
             put(event_id, entry)
             await_((entry[0], entry[1], event_id))
@@ -90,10 +91,9 @@ class Join:
             entry = take(event_id)
             if entry is not None:
                 remember(event_id, (label[0], label[3]))
-                await_done((label[0], event_id))
                 return "labelled", entry
             known = done.get(event_id)
-            if known is not None:
+            if known is not None and known[0] >= remembered.since_ms:
                 if known[1] == _EXPIRED:
                     return "late", None
                 return ("duplicate" if known[1] == label.y else "corrected"), None
@@ -106,48 +106,77 @@ class Join:
 
         return process, update
 
-    def expire(self, stream_time_ms: int, state: State) -> list[tuple[Any, tuple[Any, ...] | Early]]:
+    def expire(self, stream_time_ms: int, state: State) -> Sequence[tuple[Any, tuple[Any, ...] | Early]]:
         """What stream time has overtaken, oldest first: pending entries, then labels that found no event."""
-        return self.compile_expire(state)(stream_time_ms)
+        return self.compile_expire(state, state["done.index"].since_ms + self.ttl_ms)(stream_time_ms)
 
-    def compile_expire(self, state: State) -> Callable[[int], list[tuple[Any, tuple[Any, ...] | Early]]]:
-        """`expire` on this state, with its look-ups done once."""
-        pending, early, done = state["pending"], state["early"], state["done"]
-        deadlines, early_deadlines, done_times = state["pending.index"], state["early.index"], state["done.index"]
-        ttl_ms = self.ttl_ms
+    def compile_expire(
+        self, state: State, stream_time_ms: int
+    ) -> Callable[[int], Sequence[tuple[Any, tuple[Any, ...] | Early]]]:
+        """`expire` on this state, which stands at this stream time, with its look-ups done once."""
+        pending, early, done, remembered = state["pending"], state["early"], state["done"], state["done.index"]
+        deadlines, early_deadlines = state["pending.index"], state["early.index"]
+        waits, ttl_ms, stride_ms = pending.data, self.ttl_ms, max(1, self.ttl_ms // _SWEEPS)
+        remembered.since_ms = stream_time_ms - ttl_ms
+        due_ms = remembered.since_ms - remembered.since_ms % stride_ms + stride_ms
 
-        def expire(stream_time_ms: int) -> list[tuple[Any, tuple[Any, ...] | Early]]:
+        def expire(stream_time_ms: int) -> Sequence[tuple[Any, tuple[Any, ...] | Early]]:
+            nonlocal due_ms
+            remembered.since_ms = cutoff = stream_time_ms - ttl_ms
+            if cutoff >= due_ms:
+                due_ms = cutoff - cutoff % stride_ms + stride_ms
+                _forget(done, due_ms - stride_ms)
+            if deadlines.first_ms >= cutoff and early_deadlines.first_ms >= cutoff:
+                return ()
             out: list[tuple[Any, tuple[Any, ...] | Early]] = []
-            cutoff = stream_time_ms - ttl_ms
-            for time_ms, offset, event_id in deadlines.before(cutoff):
+            for time_ms, offset, event_id in deadlines.before(cutoff, waits):
                 entry = pending.get(event_id)
                 if entry is not None and entry[0] == time_ms and entry[1] == offset:
                     pending.pop(event_id)
                     done.put(event_id, (stream_time_ms, _EXPIRED))
-                    done_times.add((stream_time_ms, event_id))
                     out.append((event_id, entry))
-            for time_ms, offset, event_id in early_deadlines.before(cutoff):
+            for time_ms, offset, event_id in early_deadlines.before(cutoff, early.data):
                 label = early.get(event_id)
                 if label is not None and label[0] == time_ms and label[1] == offset:
                     early.pop(event_id)
                     out.append((event_id, Early(*label)))
-            for time_ms, event_id in done_times.before(cutoff):
-                known = done.get(event_id)
-                if known is not None and known[0] == time_ms:
-                    done.pop(event_id)
             return out
 
         return expire
 
 
-class Deadlines:
-    """Tuples that begin with a time, taken out in order: a queue of those that come in order, a heap of the others."""
+class _Remembered:
+    """From which time on outcomes are remembered. Older ones may still be there, until they are swept."""
 
-    __slots__ = ("_heap", "_queue", "add")
+    __slots__ = ("since_ms",)
+
+    def __init__(self, _: Any) -> None:
+        self.since_ms = -(2**62)
+
+
+def _forget(done: Any, before_ms: int) -> None:
+    """Drop the oldest outcomes, up to the first that is to be remembered."""
+    old = []
+    for event_id, (time_ms, _) in done.items():
+        if time_ms >= before_ms:
+            break
+        old.append(event_id)
+    for event_id in old:
+        done.pop(event_id)
+
+
+class Deadlines:
+    """(time, offset, id) in order: a queue of those that come in order, a heap of the others.
+
+    `first_ms` is a time before which there is none.
+    """
+
+    __slots__ = ("_heap", "_queue", "add", "first_ms")
 
     def __init__(self, entries: Iterable[tuple[Any, ...]]) -> None:
         self._queue: deque[tuple[Any, ...]] = deque(sorted(entries))
         self._heap: list[tuple[Any, ...]] = []
+        self.first_ms = self._queue[0][0] if self._queue else math.inf
         self.add = self._adder()
 
     def _adder(self) -> Callable[[tuple[Any, ...]], None]:
@@ -155,15 +184,19 @@ class Deadlines:
         append = queue.append
 
         def add(entry: tuple[Any, ...]) -> None:
-            if not queue or entry >= queue[-1]:
+            if queue and entry >= queue[-1]:
                 append(entry)
-            else:
+                return
+            if queue:
                 heapq.heappush(heap, entry)
+            else:
+                append(entry)
+            self.first_ms = min(self.first_ms, entry[0])
 
         return add
 
-    def before(self, cutoff: int) -> list[tuple[Any, ...]]:
-        """Take out those whose time is before `cutoff`, in order."""
+    def before(self, cutoff: int, living: Container[Any]) -> list[tuple[Any, ...]]:
+        """Take out those whose time is before `cutoff`, in order; also what follows and is no longer among `living`."""
         queue, heap = self._queue, self._heap
         out: list[tuple[Any, ...]] = []
         while queue and queue[0][0] < cutoff:
@@ -173,13 +206,13 @@ class Deadlines:
                 out.append(queue.popleft())
         while heap and heap[0][0] < cutoff:
             out.append(heapq.heappop(heap))
+        while queue and queue[0][2] not in living:
+            queue.popleft()
+        firsts = [entries[0][0] for entries in (queue, heap) if entries]
+        self.first_ms = min(firsts, default=math.inf)
         return out
 
 
 def _deadlines(store: Any) -> Deadlines:
     """By (time, offset, id): ties by offset, so the order does not depend on a restore."""
     return Deadlines((value[0], value[1], event_id) for event_id, value in store.items())
-
-
-def _arrivals(done: Any) -> Deadlines:
-    return Deadlines((value[0], event_id) for event_id, value in done.items())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Callable
 from typing import Any
 
 from headrace.processors.base import State, StoreSpec
 
 __all__ = ["Validate"]
+
+_SWEEPS = 16
+"""Ids are forgotten so many times within a horizon, not one by one."""
 
 
 class Validate:
@@ -26,7 +29,7 @@ class Validate:
 
     def stores(self) -> tuple[StoreSpec, ...]:
         """Ids seen, in order of arrival."""
-        return (StoreSpec("seen", "log", index=_arrivals),)
+        return (StoreSpec("seen", "log"),)
 
     def process(self, event_id: Any, stream_time_ms: int, state: State) -> bool:
         """Whether this event is new; it is remembered if so."""
@@ -34,24 +37,32 @@ class Validate:
 
     def compile(self, state: State) -> Callable[[Any, int], bool]:
         """`process` on this state, with its look-ups done once."""
-        seen, arrivals, horizon_ms = state["seen"], state["seen.index"], self.horizon_ms
-        known_at, put, append = seen.get, seen.put, arrivals.append
+        seen, horizon_ms = state["seen"], self.horizon_ms
+        known_at, put = seen.get, seen.put
+        stride_ms = max(1, horizon_ms // _SWEEPS)
+        due_ms = -math.inf
 
         def is_new(event_id: Any, stream_time_ms: int) -> bool:
+            nonlocal due_ms
             cutoff = stream_time_ms - horizon_ms
-            while arrivals and arrivals[0][0] < cutoff:
-                old_ms, old = arrivals.popleft()
-                if known_at(old) == old_ms:
-                    seen.pop(old)
+            if cutoff >= due_ms:
+                due_ms = cutoff - cutoff % stride_ms + stride_ms
+                _forget(seen, due_ms - stride_ms)
             known = known_at(event_id)
             if known is not None and known >= cutoff:
                 return False
             put(event_id, stream_time_ms)
-            append((stream_time_ms, event_id))
             return True
 
         return is_new
 
 
-def _arrivals(seen: Any) -> deque[tuple[int, Any]]:
-    return deque((arrived_ms, event_id) for event_id, arrived_ms in seen.items())
+def _forget(seen: Any, before_ms: float) -> None:
+    """Drop ids that arrived before; they stand in the order of their arrival."""
+    old = []
+    for event_id, arrived_ms in seen.items():
+        if arrived_ms >= before_ms:
+            break
+        old.append(event_id)
+    for event_id in old:
+        seen.pop(event_id)

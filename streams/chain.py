@@ -83,7 +83,7 @@ class Chain:
         self.clock, self.counts = context.clock, context.counts
         group = self.group
         joins = "join" in context.states
-        self._expire = self.join.compile_expire(context.states["join"]) if joins else lambda _: []
+        self._expire = self.join.compile_expire(context.states["join"], self.clock[0]) if joins else lambda _: []
         watching = Watching(context, self._drifts) if group.watches else None
         front = Front(context, self.features_wire, self._advance) if group.front else None
         self._on_outcome = None if front is None else front.outcome
