@@ -112,14 +112,16 @@ def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
         names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
         names |= {f"begun{i}": idle.tiles}
 
+    dues = [[float("-inf"), g.tile_ms, g.sweep, state[g.name], state[g.name + ".index"]] for g in groups]
+
     def sweep(stream_time_ms: int) -> float:
         """Evict, and answer the stream time from which there may be more to evict."""
-        due = float("inf")
-        for group in groups:
-            floor = (stream_time_ms - grace_ms) // group.tile_ms
-            next_floor = group.sweep(state[group.name], state[group.name + ".index"], floor)
-            due = min(due, next_floor * group.tile_ms + grace_ms)
-        return due
+        floor_ms = stream_time_ms - grace_ms
+        for due in dues:
+            due_ms, tile_ms, evict, store, idle = due
+            if stream_time_ms >= due_ms:
+                due[0] = evict(store, idle, floor_ms // tile_ms) * tile_ms + grace_ms
+        return min([due[0] for due in dues], default=float("inf"))
 
     return names | {"sweep": sweep, "due": float("-inf")}
 
