@@ -7,6 +7,7 @@ promotes useless models. They answer as River's `NoChangeClassifier`, `PriorClas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from headrace.processors.base import State, StoreSpec
@@ -40,8 +41,6 @@ class Baselines:
 
     def __init__(self, task: str) -> None:
         self.task: Task = check_task(task)
-        self._regression = task == "regression"
-        self._binary = task == "binary"
 
     def stores(self) -> list[StoreSpec]:
         """Return the one cell: [last, mean, n], [last, {class: count}, n] or [last, first, count of first, n]."""
@@ -49,40 +48,74 @@ class Baselines:
         return [StoreSpec(_CELL, "cell", initial)]
 
     def answer(self, state: State) -> tuple[Any, Any]:
-        """Return the answers of (no-change, prior) now; they are new values, safe to keep."""
-        if self._binary:
-            last, first, count, n = state[_CELL].value
-            if count == n:
-                return ({last: 1.0}, {last: 1.0}) if n else (None, None)
-            second = not first
-            no_change = {first: 1.0, second: 0.0} if last == first else {first: 0.0, second: 1.0}
-            return no_change, {first: count / n, second: (n - count) / n}
-        last, seen, n = state[_CELL].value
-        if self._regression:
-            return last, seen
+        """Return the answers of (no-change, prior) now; they do not change later, nor may anybody change them."""
+        return self.compile(state)[0]()
+
+    def update(self, y: Any, state: State) -> None:
+        """Learn a label that became known."""
+        self.compile(state)[1](y)
+
+    def compile(self, state: State) -> tuple[Callable[[], tuple[Any, Any]], Callable[[Any], None]]:
+        """Return `answer` and `update` on this state, with their look-ups done once."""
+        value = state[_CELL].value
+        if self.task == "binary":
+            return _flags(value)
+        return _numbers(value) if self.task == "regression" else _labels(value)
+
+
+def _flags(value: list[Any]) -> tuple[Callable[[], tuple[Any, Any]], Callable[[Any], None]]:
+    no_change = {first: {last: _two(first, last) for last in (False, True)} for first in (False, True)}
+
+    def answer() -> tuple[Any, Any]:
+        last, first, count, n = value
+        if count == n:
+            return ({last: 1.0}, {last: 1.0}) if n else (None, None)
+        return no_change[first][last], {first: count / n, not first: (n - count) / n}
+
+    def update(y: Any) -> None:
+        value[0] = y
+        if not value[3]:
+            value[1] = y
+        if y == value[1]:
+            value[2] += 1
+        value[3] += 1
+
+    return answer, update
+
+
+def _two(first: bool, last: bool) -> dict[bool, float]:
+    """The last label for certain, the one that came first in front."""
+    return {first: 1.0, not first: 0.0} if last == first else {first: 0.0, not first: 1.0}
+
+
+def _labels(value: list[Any]) -> tuple[Callable[[], tuple[Any, Any]], Callable[[Any], None]]:
+    def answer() -> tuple[Any, Any]:
+        last, seen, n = value
         if not n:
             return None, None
         no_change = dict.fromkeys(seen, 0.0)
         no_change[last] = 1.0
         return no_change, {label: count / n for label, count in seen.items()}
 
-    def update(self, y: Any, state: State) -> None:
-        """Learn a label that became known."""
-        value = state[_CELL].value
+    def update(y: Any) -> None:
         value[0] = y
-        if self._binary:
-            if not value[3]:
-                value[1] = y
-            if y == value[1]:
-                value[2] += 1
-            value[3] += 1
-            return
-        n = value[2] = value[2] + 1
-        if self._regression:
-            value[1] += (1.0 / n) * (y - value[1])
-        else:
-            seen = value[1]
-            seen[y] = seen.get(y, 0) + 1
+        value[2] += 1
+        seen = value[1]
+        seen[y] = seen.get(y, 0) + 1
+
+    return answer, update
+
+
+def _numbers(value: list[Any]) -> tuple[Callable[[], tuple[Any, Any]], Callable[[Any], None]]:
+    def answer() -> tuple[Any, Any]:
+        return value[0], value[1]
+
+    def update(y: Any) -> None:
+        value[0] = y
+        value[2] += 1
+        value[1] += (1.0 / value[2]) * (y - value[1])
+
+    return answer, update
 
 
 def _no_flags() -> list[Any]:

@@ -25,7 +25,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class Back:
-    """Predictions out, labels in. `ask` and `learn` are the two functions of the hot path, bound to their stores.
+    """Predictions out, labels in. `ask`, `on_label` and `learn` are the functions of the hot path, bound to their stores.
 
     Parameters
     ----------
@@ -63,6 +63,7 @@ class Back:
         self.wait_for, self.answer_to = join.compile(context.states["join"])
         self._unused: list[dict[str, Any]] = []
         self.learn = self._learner()
+        self.on_label = self._joiner()
         self.ask = self._asker()
 
     def _compile(self, store: Any) -> Compiled:
@@ -86,7 +87,7 @@ class Back:
         see_features, see_prediction = self.see_features, self.see_prediction
         mark = context.outbox.mark
         published, publish = context.outbox.line(self._predicted)
-        baselines, baseline_state = self.baselines.answer, context.states["baselines"]
+        baselines = self.baselines.compile(context.states["baselines"])[0]
         wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
 
         def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], event: Any) -> None:
@@ -117,7 +118,7 @@ class Back:
                     context.count("history")
                 if see_features is not None:
                     see_features(x, time_ms, partition, offset)
-                answers += baselines(baseline_state)
+                answers += baselines()
                 entry = (time_ms, offset, partition, key, keys, x, answers, served[0], served[1], model)
             early = wait_for(event_id, entry)
             if early is not None:
@@ -166,15 +167,23 @@ class Back:
 
     # -- join ----------------------------------------------------------------------------------------------------
 
-    def on_label(self, item: Input, event_id: Any, label: Early) -> None:
-        """A readable label came; stream time has been advanced to it."""
-        outcome, entry = self.answer_to(event_id, label)
-        if entry is not None:
-            self._labelled(event_id, entry, label)
-            return
-        self.context.count(f"labels.{outcome}")
-        if outcome == "late":
-            self.context.dead("join", "labels", "late_label", f"event {event_id!r} had expired", item)
+    def _joiner(self) -> Callable[[Input, Any, Early], None]:
+        context, counts, answer_to, learn = self.context, self.context.counts, self.answer_to, self.learn
+
+        def on_label(item: Input, event_id: Any, label: Early) -> None:
+            """A readable label came; stream time has been advanced to it."""
+            outcome, entry = answer_to(event_id, label)
+            if entry is None:
+                context.count(f"labels.{outcome}")
+                if outcome == "late":
+                    context.dead("join", "labels", "late_label", f"event {event_id!r} had expired", item)
+            elif entry[5] is None:
+                self._labelled(event_id, entry, label)
+            else:
+                counts["labelled"] += 1
+                learn(event_id, entry, label[3], label[0], label)
+
+        return on_label
 
     def expired(self, event_id: Any, entry: tuple[Any, ...], stream_ms: int) -> None:
         """No label came within the time to live."""
@@ -203,7 +212,7 @@ class Back:
         outcome, see_error, mark = self.outcome, self.see_error, context.outbox.mark
         published, publish = context.outbox.line(self._learned)
         scored, score = context.outbox.line(self._scored, aside=True)
-        update_baselines, baseline_state = self.baselines.update, states["baselines"]
+        update_baselines = self.baselines.compile(states["baselines"])[1]
         learners = [model.learn for model in self.compiled]
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
@@ -222,7 +231,7 @@ class Back:
             score((y, answers, n, time_ms))
             if see_error is not None:
                 see_error(prediction, y, time_ms, partition, offset)
-            update_baselines(y, baseline_state)
+            update_baselines(y)
             for rank, learn_one in enumerate(learners):
                 try:
                     learn_one(x, y)

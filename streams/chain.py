@@ -10,6 +10,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from headrace.processors.base import StoreSpec, described
@@ -32,6 +33,7 @@ from headrace.streams.watch import Watching, detectors
 __all__ = ["Chain", "Output"]
 
 _START = -(2**62)
+_EARLY: Any = tuple.__new__
 _CHUNK = 512
 """Records after which what was noted is settled: few enough to stay in the processor's caches."""
 _COUNTED = ("events", "duplicates", "features", "predictions", "labels", "labelled")
@@ -98,7 +100,7 @@ class Chain:
         on_event = None if front is None else front.events(self._forward())
         handlers = {
             "events": on_event,
-            "labels": self._on_label,
+            "labels": self._labels(),
             "features": self._on_features if group.back else partial(self._watch, watching, "features"),
             "examples": partial(self._watch, watching, "examples"),
             "predictions": partial(self._watch, watching, "predictions"),
@@ -215,31 +217,46 @@ class Chain:
             elif self.pipeline.on_expiry is not None and self._on_outcome is not None:
                 self._on_outcome(overtaken[4], self.pipeline.on_expiry, time_ms)
 
-    def _on_label(self, item: Input) -> None:
-        """A label, for whoever needs it. Bad ones are reported by the group that predicts, and by no other."""
-        back, record = self._back, item[6]
-        self.counts["labels"] += 1
-        bad = record if type(record) is BadRecord else None
-        if bad is None:
-            try:
-                y = self.pipeline.legal_label(self.pipeline.label_of(record))
-            except Exception as error:
-                bad = BadRecord("bad_label", described(error))
-        if bad is not None:
-            if back is not None:
-                self.context.dead("join", "labels", bad.reason, bad.detail, item)
-            return
-        time_ms, partition, offset, key, value = item[:5]
-        if time_ms > self.clock[0]:
-            self._advance(time_ms)
-        event_id = getattr(record, self.pipeline.labels.id)
-        label = Early(time_ms, offset, partition, y, key, value)
-        if back is not None:
-            back.on_label(item, event_id, label)
-        elif self.pipeline.featurize.outcome_bys and self._on_outcome is not None:
+    def _labels(self) -> Callable[[Input], None]:
+        """What takes a label, for whoever needs it. Bad ones are reported by the group that predicts, and no other."""
+        p, back, context, clock, counts = self.pipeline, self._back, self.context, self.clock, self.counts
+        label_of, legal, id_of, advance, make = (
+            p.label_of,
+            p.legal_label,
+            attrgetter(p.labels.id),
+            self._advance,
+            _EARLY,
+        )
+        flags = p.task == "binary"
+        answer = self._outcome_of_label if back is None else back.on_label
+
+        def on_label(item: Input) -> None:
+            time_ms, partition, offset, key, value, _, record = item
+            counts["labels"] += 1
+            bad = record if record.__class__ is BadRecord else None
+            if bad is None:
+                try:
+                    y = label_of(record)
+                    if not flags or y.__class__ is not bool:
+                        y = legal(y)
+                except Exception as error:
+                    bad = BadRecord("bad_label", described(error))
+            if bad is not None:
+                if back is not None:
+                    context.dead("join", "labels", bad.reason, bad.detail, item)
+                return
+            if time_ms > clock[0]:
+                advance(time_ms)
+            answer(item, id_of(record), make(Early, (time_ms, offset, partition, y, key, value)))
+
+        return on_label
+
+    def _outcome_of_label(self, _: Input, event_id: Any, label: Early) -> None:
+        """A label where nothing is predicted: only windows over outcomes need it."""
+        if self.pipeline.featurize.outcome_bys and self._on_outcome is not None:
             _, entry = self._answer_to(event_id, label)
             if entry is not None:
-                self._on_outcome(entry[4], y, time_ms)
+                self._on_outcome(entry[4], label.y, label.time_ms)
 
     def _on_features(self, item: Input) -> None:
         """An event that another group has featurized."""
