@@ -25,7 +25,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class Back:
-    """Predictions out, labels in. `ask`, `on_label` and `learn` are the functions of the hot path, bound to their stores.
+    """Predictions out, labels in. `ask`, `on_label` and `learn` are the hot path, bound to their stores.
 
     Parameters
     ----------

@@ -218,15 +218,9 @@ class Chain:
                 self._on_outcome(overtaken[4], self.pipeline.on_expiry, time_ms)
 
     def _labels(self) -> Callable[[Input], None]:
-        """What takes a label, for whoever needs it. Bad ones are reported by the group that predicts, and no other."""
+        """What takes a label, for whoever needs it. Bad ones are reported by the group that predicts."""
         p, back, context, clock, counts = self.pipeline, self._back, self.context, self.clock, self.counts
-        label_of, legal, id_of, advance, make = (
-            p.label_of,
-            p.legal_label,
-            attrgetter(p.labels.id),
-            self._advance,
-            _EARLY,
-        )
+        label_of, legal, id_of, make = p.label_of, p.legal_label, attrgetter(p.labels.id), _EARLY
         flags = p.task == "binary"
         answer = self._outcome_of_label if back is None else back.on_label
 
@@ -246,7 +240,7 @@ class Chain:
                     context.dead("join", "labels", bad.reason, bad.detail, item)
                 return
             if time_ms > clock[0]:
-                advance(time_ms)
+                self._advance(time_ms)
             answer(item, id_of(record), make(Early, (time_ms, offset, partition, y, key, value)))
 
         return on_label
