@@ -49,7 +49,7 @@ def _loop(pipeline: Any, inputs: declared.Records) -> None:
 def _chain(pipeline: Any, inputs: declared.Records) -> None:
     task = Task(pipeline, group_of(), 0, topics=lambda role: f"guard.{role}")
     events, labels = inputs
-    for rank, records in enumerate((labels, events)):
+    for rank, records in enumerate(((), labels, events)):
         for offset, record in enumerate(records):
             task.feed(rank, offset, record.key, record.value, _NOW_MS)
         task.merge.end(rank)

@@ -115,13 +115,14 @@ def _chain(here: Place, events: int, changelog: bool) -> dict[str, float]:
     updates: list[tuple[bytes, bytes | None]] = []
     if changelog:
         _listen(task, updates)
+    task.merge.end(0)
     producer = here.cluster.producer(name)
     now_ms = time.time_ns() // 1_000_000
     size = written = 0
     began = time.monotonic()
     for start in range(0, events, _BATCH // 2):
         for offset in range(start, min(start + _BATCH // 2, events)):
-            for rank, part in enumerate((outcomes, readings)):
+            for rank, part in enumerate((outcomes, readings), task.group.leading):
                 task.feed(rank, offset, part[offset].key, part[offset].value, now_ms)
         while (done := task.run(_BATCH)) is not None:
             producer.begin()

@@ -26,7 +26,8 @@ class Evaluate:
     models
         Names, in the order in which their answers are handed in.
     roles
-        "champion", "challenger" or "baseline" for each model.
+        "champion", "challenger" or "baseline" for each model. Whoever evaluates while roles change hands them in with
+        the rows; a model without a role there gets no record.
     every
         Examples in a window, which is named `last-<every>`; whenever one is full, each model gets a record for it
         and one named `overall`. Examples count whether or not a model answered; `scored` says how many answers did.
@@ -65,8 +66,17 @@ class Evaluate:
         """
         return self.process_many([(y, answers, n, time_ms)], state)[0]
 
-    def process_many(self, rows: Sequence[tuple[Any, Sequence[Any], int, int]], state: State) -> list[list[Evaluation]]:
-        """`process` for many examples (y, answers, n, time_ms) at once; what it returned for each."""
+    def process_many(
+        self,
+        rows: Sequence[tuple[Any, Sequence[Any], int, int]],
+        state: State,
+        roles: Mapping[str, str] | None = None,
+    ) -> list[list[Evaluation]]:
+        """`process` for many examples (y, answers, n, time_ms) at once; what it returned for each.
+
+        `roles` are those of now, where they are not the declared ones.
+        """
+        now = self.roles if roles is None else roles
         value = state[_CELL].value
         found: list[list[Evaluation]] = [[] for _ in rows]
         start = 0
@@ -79,7 +89,7 @@ class Evaluate:
                 self._scores.update_many(cells[0], cells[1], zip(labels, answers, strict=True))
             start += len(part)
             if self._count(value["spans"], part):
-                found[start - 1] = self._close(value, part[-1][2], part[-1][3])
+                found[start - 1] = self._close(value, part[-1][2], part[-1][3], now)
         return found
 
     def _count(self, spans: list[list[int]], part: Sequence[tuple[Any, Sequence[Any], int, int]]) -> bool:
@@ -101,22 +111,25 @@ class Evaluate:
         fresh = self._scores.fresh
         return {"spans": [[0, 0, 0], [0, 0, 0]], "models": [[fresh(), fresh()] for _ in self.models]}
 
-    def _close(self, value: dict[str, Any], n: int, time_ms: int) -> list[Evaluation]:
+    def _close(self, value: dict[str, Any], n: int, time_ms: int, roles: Mapping[str, str]) -> list[Evaluation]:
         """Return each model's records of the full window and of everything so far, and start the next window."""
         overall, window = value["spans"]
         overall[0] += window[0]
         records = []
         for model, cells in zip(self.models, value["models"], strict=True):
-            records.append(self._record(model, self.window, window, cells[1], n, time_ms))
-            records.append(self._record(model, "overall", overall, cells[0], n, time_ms))
+            if (role := roles.get(model)) is not None:
+                records.append(self._record(model, role, self.window, window, cells[1], n, time_ms))
+                records.append(self._record(model, role, "overall", overall, cells[0], n, time_ms))
             cells[1] = self._scores.fresh()
         window[:] = (0, 0, 0)
         return records
 
-    def _record(self, model: str, window: str, span: list[int], cell: Any, n: int, time_ms: int) -> Evaluation:
+    def _record(
+        self, model: str, role: str, window: str, span: list[int], cell: Any, n: int, time_ms: int
+    ) -> Evaluation:
         return Evaluation(
             model=model,
-            role=self.roles[model],
+            role=role,
             shard=self.shard,
             segment=None,
             window=window,

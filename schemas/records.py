@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-__all__ = ["REASONS", "Alert", "Evaluation", "Input", "Prediction"]
+__all__ = ["REASONS", "Alert", "Command", "Evaluation", "Fact", "Input", "Prediction", "Shadow"]
 
 
 def _says(description: str) -> msgspec.Meta:
@@ -48,6 +48,62 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     partition: Annotated[int, _says("of the event in the events topic")]
     offset: Annotated[int, _says("of the event in its partition")]
     columns: Annotated[dict[str, Any], _says("the event's columns that the pipeline passes on, by name")]
+
+
+class Shadow(Prediction, frozen=True, gc=False):
+    """What a model that does not serve this event would have answered."""
+
+    role: Annotated[str, _says("champion (where a canary serves), challenger or canary")]
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
+    """What somebody wants of a model: one copy in each partition that it is for. What became of it is a fact."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=100), _says("its own; a copy that came before is ignored")]
+    kind: Annotated[
+        str,
+        msgspec.Meta(max_length=40),
+        _says("promote, approve, rollback, retire or canary"),
+    ]
+    shard: Annotated[int, _says("the model shard that this copy is for: its partition")]
+    by: Annotated[str, msgspec.Meta(max_length=200), _says("who")]
+    model: Annotated[str | None, _says("which model; null: rollback to the champion before")] = None
+    why: Annotated[str, msgspec.Meta(max_length=2_000), _says("for people")] = ""
+    saw: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        _says("the registry version that its author saw: refused when it has changed since; null: whatever it is"),
+    ] = None
+    share: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=1)] | None,
+        _says("canary: the share of keys that the model serves; 0 stops it"),
+    ] = None
+
+
+class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):
+    """What happened to a model, numbered: the registry is the fold of these, and of nothing else."""
+
+    version: Annotated[int, _says("of the registry of this shard, this fact included: 1, 2, 3 ...")]
+    kind: Annotated[
+        str,
+        _says("registered, promoted, proposed, rolled_back, canary, shadow (a canary ended), retired, refused"),
+    ]
+    model: Annotated[str | None, _says("which model it is about")]
+    status: Annotated[
+        str | None, _says("what that model is from now on: champion, challenger, canary or retired; null: unknown")
+    ]
+    champion: Annotated[str | None, _says("who serves from now on")]
+    shard: Annotated[int, _says("the model shard: the partition")]
+    n: Annotated[int, _says("examples that the models had learned: with the name and shard, the version")]
+    time_ms: Annotated[int | None, _says("stream time; null before the first event")]
+    at: Annotated[
+        dict[str, int],
+        _says("input offsets, by role: of the example that decided; else of the records that come next"),
+    ]
+    by: Annotated[str, _says("who: a person, `gate`, or `declaration`")]
+    why: Annotated[str, _says("for people; of a refused command, what is wrong with it")]
+    evidence: Annotated[dict[str, Any], _says("what the decision rests on, by name")]
+    command: Annotated[str | None, _says("id of the command that it answers; null: there was none")] = None
+    saw: Annotated[int | None, _says("the registry version that the command's author saw")] = None
 
 
 class Evaluation(msgspec.Struct, frozen=True):

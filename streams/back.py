@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,15 @@ from headrace.processors.baselines import Baselines
 from headrace.processors.compiled import Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
-from headrace.processors.predict import NOTHING, Predict
+from headrace.processors.predict import NOTHING, Predict, Served
+from headrace.processors.split import chooses
 from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
-from headrace.schemas.records import Input, Prediction
+from headrace.schemas.records import Fact, Input, Prediction, Shadow
 from headrace.streams.context import Context, Pending
+from headrace.streams.decisions import Decisions
 from headrace.streams.outbox import Output
+from headrace.streams.pipeline import BASELINES
 
 __all__ = ["Back"]
 
@@ -31,6 +35,8 @@ class Back:
     ----------
     context, wire
         The chain's surroundings, and how examples are written.
+    decisions
+        Who serves; `ask` and `learn` follow each decision at once.
     outcome
         Takes an outcome into the windows of the front, where there is one.
     columns_of
@@ -42,6 +48,7 @@ class Back:
     def __init__(
         self,
         context: Context,
+        decisions: Decisions,
         join: Join,
         evaluate: Evaluate,
         wire: ExamplesWire,
@@ -51,20 +58,24 @@ class Back:
         see_prediction: Callable[..., None] | None,
         see_error: Callable[..., None] | None,
     ) -> None:
-        self.context, self.wire, self.evaluate = context, wire, evaluate
+        self.context, self.decisions, self.wire, self.evaluate = context, decisions, wire, evaluate
         self.outcome, self.columns_of = outcome, columns_of
         self.see_features, self.see_prediction, self.see_error = see_features, see_prediction, see_error
         p = context.pipeline
         self.models = tuple(p.models)
-        self.champion = self.models.index(p.champion)
         self.baselines = Baselines(p.task)
         self.train = Train(self.models)
         self.compiled = [self._compile(context.states["models"][name]) for name in self.models]
         self.wait_for, self.answer_to = join.compile(context.states["join"])
         self._unused: list[dict[str, Any]] = []
+        self._answers: list[Callable[..., Any]] = []
+        self._learners: list[Callable[..., None]] = []
+        self._shadowed = context.outbox.line(self._shadows)
         self.learn = self._learner()
         self.on_label = self._joiner()
-        self.ask = self._asker()
+        self.ask, self._serve = self._asker()
+        decisions.watchers.append(self._decided)
+        self._turn()
 
     def _compile(self, store: Any) -> Compiled:
         """A model as it is asked and taught."""
@@ -75,20 +86,86 @@ class Back:
         store.sync = compiled.sync
         return compiled
 
+    # -- who serves ----------------------------------------------------------------------------------------------
+
+    def _decided(self, fact: Fact) -> None:
+        """A decision took effect."""
+        if fact.kind != "proposed":
+            self._turn()
+
+    def _turn(self) -> None:
+        """Ask, teach, serve and score as the registry says now."""
+        status = {name: self.decisions.status(name) for name in self.models}
+        living = [status[name] != "retired" for name in self.models]
+        pairs = list(zip(self.compiled, living, strict=True))
+        self._answers[:] = [model.predict if lives else _silent for model, lives in pairs]
+        self._learners[:] = [model.learn if lives else _silent for model, lives in pairs]
+        self.champion = self.models.index(self.decisions.champion)
+        self.roles = {name: "challenger" for name in self.models if status[name] != "retired"}
+        self.roles |= {self.models[self.champion]: "champion"} | dict.fromkeys(BASELINES, "baseline")
+        self._serve(self.champion, self._beside(status))
+
+    def _beside(self, status: dict[str, str]) -> Callable[..., tuple[Served, str]] | None:
+        """What else is done with the answers to an event than to serve the champion's: canary and shadow, if any.
+
+        It answers what is served, and the version that it is of.
+        """
+        p, shard = self.context.pipeline, self.context.shard
+        serve, count = Predict(p.task).process, self.context.count
+        canary = next((name for name in self.models if status[name] == "canary"), None)
+        others = [(rank, name) for rank, name in enumerate(self.models) if status[name] != "retired"]
+        shadowed = chooses(p.shadow) if p.shadow and len(others) > 1 else None
+        if canary is None and shadowed is None:
+            return None
+        tried = -1 if canary is None else self.models.index(canary)
+        share = 0.0 if canary is None else float(self.decisions.registry["canary"][1])
+        chosen = chooses(share, canary or "")
+        mark, (line, note) = self.context.outbox.mark, self._shadowed
+        live_from = p.live_from_ms
+
+        def beside(answers: tuple[Any, ...], served: Served, model: str, row: tuple[Any, ...]) -> tuple[Served, str]:
+            key, event_id, time_ms, learned = row[:4]
+            if not learned:
+                return served, model
+            rank = self.champion
+            if tried >= 0 and key is not None and chosen(key):
+                theirs = NOTHING
+                with contextlib.suppress(Rejected):
+                    theirs = serve(answers[tried])
+                if theirs == NOTHING:
+                    count("canary_refused")
+                else:
+                    rank, served, model = tried, theirs, f"{canary}/{shard}@{learned}"
+            published = live_from is None or time_ms >= live_from
+            if shadowed is not None and published and shadowed(str(event_id).encode("utf-8", "surrogatepass")):
+                for other, name in others:
+                    if other != rank:
+                        mark(line)
+                        note((*row, name, status[name], answers[other]))
+            return served, model
+
+        return beside
+
     # -- predict -------------------------------------------------------------------------------------------------
 
-    def _asker(self) -> Callable[..., None]:
+    def _asker(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """The function that predicts, and the one that tells it whom to serve."""
         context, p = self.context, self.context.pipeline
-        counts, progress, champion = context.counts, context.progress, self.champion
-        answers_of = [model.predict for model in self.compiled]
+        counts, progress = context.counts, context.progress
+        champion, prefix = 0, ""
+        beside: Callable[..., tuple[Served, str]] | None = None
+        answers_of = self._answers
         serve = Predict(p.task).process
-        prefix = f"{p.champion}/{context.shard}@"
         live_from = p.live_from_ms
         see_features, see_prediction = self.see_features, self.see_prediction
         mark = context.outbox.mark
         published, publish = context.outbox.line(self._predicted)
         baselines = self.baselines.compile(context.states["baselines"])[0]
         wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
+
+        def follow(rank: int, also: Callable[..., tuple[Served, str]] | None) -> None:
+            nonlocal champion, prefix, beside
+            champion, prefix, beside = rank, f"{self.models[rank]}/{context.shard}@", also
 
         def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], event: Any) -> None:
             """Predict, publish the champion's answer, and wait for the label. `event` has what predictions carry."""
@@ -109,6 +186,9 @@ class Back:
             else:
                 counts["predictions"] += 1
                 model = prefix + str(learned)
+                if beside is not None:
+                    row = (key, event_id, time_ms, learned, until_ms, partition, offset, event)
+                    served, model = beside(answers, served, model, row)
                 if live_from is None or time_ms >= live_from:
                     mark(published)
                     publish((key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event))
@@ -124,7 +204,36 @@ class Back:
             if early is not None:
                 labelled(event_id, entry, early)
 
-        return ask
+        return ask, follow
+
+    def _shadows(self, rows: list[Any]) -> list[Output | None]:
+        """Rows to what models that did not serve would have answered; None where that is no answer."""
+        serve, columns_of, shard = Predict(self.context.pipeline.task).process, self.columns_of, self.context.shard
+        outputs: list[Output | None] = []
+        for key, event_id, time_ms, learned, until_ms, partition, offset, event, name, role, answer in rows:
+            try:
+                label, probability, probabilities = serve(answer)
+            except Rejected:
+                self.context.count(f"model_errors.{name}")
+                outputs.append(None)
+                continue
+            shadow = Shadow(
+                event_id,
+                time_ms,
+                label,
+                probability,
+                probabilities,
+                None,
+                f"{name}/{shard}@{learned}",
+                until_ms,
+                _behind(time_ms, until_ms),
+                partition,
+                offset,
+                columns_of(event),
+                role,
+            )
+            outputs.append(("shadow", key, _json(shadow), None))
+        return outputs
 
     def _predicted(self, rows: list[Any]) -> list[Output]:
         """Rows to predictions."""
@@ -213,7 +322,7 @@ class Back:
         published, publish = context.outbox.line(self._learned)
         scored, score = context.outbox.line(self._scored, aside=True)
         update_baselines = self.baselines.compile(states["baselines"])[1]
-        learners = [model.learn for model in self.compiled]
+        learners = self._learners
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
             """An outcome: windows over outcomes, the example, evaluation, drift, learning; in this order."""
@@ -254,7 +363,7 @@ class Back:
 
     def _scored(self, rows: list[Any]) -> list[Any]:
         """Rows to evaluations, of those that fill a window."""
-        found = self.evaluate.process_many(rows, self.context.states["evaluate"])
+        found = self.evaluate.process_many(rows, self.context.states["evaluate"], self.roles)
         return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
 
     def forget(self) -> None:
@@ -268,6 +377,14 @@ class Back:
         item = label or Early(entry.time_ms, entry.offset, entry.partition, None, entry.key, None)
         detail = f"{self.models[rank]} at example {n}: {described(error)}"
         self.context.dead("train", "labels" if label else "events", "train_error", detail, item)
+
+
+def _silent(*_: Any) -> None:
+    """What a retired model answers, and learns."""
+
+
+def _behind(time_ms: int, until_ms: int | None) -> int | None:
+    return None if until_ms is None else max(0, time_ms - until_ms)
 
 
 def _types(field: dict[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ directly, cut they read one another's topic. Outputs are collected as (role, key
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -17,12 +17,14 @@ from headrace.processors.base import StoreSpec, described
 from headrace.processors.baselines import Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
+from headrace.processors.registry import Registry
 from headrace.processors.validate import Validate
 from headrace.schemas.published import ExamplesWire, FeaturesWire
 from headrace.schemas.records import Input
 from headrace.schemas.wire import BadRecord
 from headrace.streams.back import Back
 from headrace.streams.context import Context, Output
+from headrace.streams.decisions import Decisions
 from headrace.streams.front import Front
 from headrace.streams.pipeline import BASELINES, Pipeline
 from headrace.streams.sources import source_of
@@ -90,10 +92,13 @@ class Chain:
         front = Front(context, self.features_wire, self._advance) if group.front else None
         self._on_outcome = None if front is None else front.outcome
         self._back: Back | None = None
+        self.decisions: Decisions | None = None
         if group.back:
+            self.decisions = Decisions(context, self._settle)
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)
             columns = _columns(self.pipeline.columns, attributes=group.front)
-            self._back = Back(context, self.join, self.evaluate, self.examples_wire, self._on_outcome, columns, *sees)
+            wire = self.examples_wire
+            self._back = Back(context, self.decisions, self.join, self.evaluate, wire, self._on_outcome, columns, *sees)
         else:
             compiled: tuple[Any, Any] = self.join.compile(context.states["join"]) if group.front else (None, None)
             self._wait_for, self._answer_to = compiled
@@ -104,14 +109,21 @@ class Chain:
             "features": self._on_features if group.back else partial(self._watch, watching, "features"),
             "examples": partial(self._watch, watching, "examples"),
             "predictions": partial(self._watch, watching, "predictions"),
+            "registry": self.decisions.on_record if self.decisions is not None else None,
         }
         self._handlers: tuple[Any, ...] = tuple(handlers[role] for role in group.inputs)
 
-    def process(self, batch: list[tuple[int, Input]]) -> dict[int, Input]:
+    def process(
+        self, batch: list[tuple[int, Input]], epoch: int = 0, starts: Sequence[int] | None = None
+    ) -> dict[int, Input]:
         """Process records in this order, each of the input with its rank; what they make is appended to the outputs.
 
-        Answers the last record of each input.
+        `epoch` is the journal's, `starts` are the offsets of the inputs before the batch. Answers the last record of
+        each input.
         """
+        if self.decisions is not None:
+            at = dict(zip(self.group.inputs, starts or (), strict=False))
+            self.decisions.begin(epoch, at)
         handlers, settle = self._handlers, self._settle
         for start in range(0, len(batch), _CHUNK):
             for rank, item in batch[start : start + _CHUNK]:
@@ -176,6 +188,7 @@ class Chain:
             wanted["join"] = self.join.stores()
         if group.back:
             models = p.fresh_models()
+            wanted["registry"] = Registry().stores()
             wanted["models"] = tuple(
                 StoreSpec(name, "cell", initial=partial(_itself, model), codec="object")
                 for name, model in models.items()

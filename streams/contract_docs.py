@@ -20,7 +20,7 @@ import msgspec
 
 from headrace.processors.features import Field, Label, Window
 from headrace.schemas.contract import Schema
-from headrace.schemas.records import REASONS, Alert, Evaluation, Prediction
+from headrace.schemas.records import REASONS, Alert, Command, Evaluation, Fact, Prediction, Shadow
 from headrace.streams.chain import Chain
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
@@ -50,6 +50,7 @@ STAGE_REASONS: dict[str, tuple[str, ...]] = {
     "predict": ("predict_error",),
     "join": (*_UNREADABLE, "bad_label", "orphan", "late_label"),
     "train": ("train_error",),
+    "evaluate": ("malformed",),
 }
 """Which stage refuses a record for which reasons. Stages run apart may also find a record between them damaged."""
 
@@ -68,12 +69,12 @@ _CARRIES = {
     "labels": ("as its event", "a label", "you"),
     "features": ("as the event", "features of a valid event: Avro, single object", "validate, featurize"),
     "predictions": ("as the event", "the champion's answer: JSON", "predict"),
-    "shadow": ("as the event", "reserved: challengers' answers", "-"),
+    "shadow": ("as the event", "what other models would have answered, for a share of the events: JSON", "predict"),
     "examples": ("as the event", "features, label, served prediction: Avro, single object", "join"),
     "evaluations": ("the model's name", "metrics: JSON", "evaluate"),
     "alerts": ("the alert's id", "an alert: JSON", "drift"),
     "models": ("-", "reserved: signed snapshots", "-"),
-    "registry": ("-", "reserved: decisions about models", "-"),
+    "registry": ("the model", "commands and facts about models: JSON", "you, evaluate"),
     "dead-letter": ("the refused record's", "the refused record's bytes, reasons in headers", "all"),
     "journal": ("the group of stages", "what was processed in which order: internal", "all"),
     "state": ("store and key", "checkpoints: internal", "all"),
@@ -93,6 +94,9 @@ def blocks(pipeline: Pipeline) -> dict[str, str]:
         "features": _avro(found["features"], pipeline.features),
         "examples": _avro(found["examples"], pipeline.features),
         "predictions": _json(found["predictions"]),
+        "shadow": _json(found["shadow"]),
+        "commands": _json(_struct(Command)),
+        "facts": _json(_struct(Fact)),
         "evaluations": _json(found["evaluations"]),
         "alerts": _json(found["alerts"]),
         "dead-letter-headers": _table(("header", "value"), ((f"`{name}`", text) for name, text in HEADERS.items())),
@@ -109,6 +113,8 @@ def schemas(pipeline: Pipeline) -> dict[str, Any]:
         "features": chain.features_wire.schema,
         "examples": chain.examples_wire.schema,
         "predictions": _struct(Prediction),
+        "shadow": _struct(Shadow),
+        "registry": {"anyOf": [_struct(Command), _struct(Fact)]},
         "evaluations": _struct(Evaluation),
         "alerts": _struct(Alert),
     }
@@ -203,7 +209,9 @@ def _avro(schema: Mapping[str, Any], features: Mapping[str, Any]) -> str:
 
 def _json(schema: Mapping[str, Any]) -> str:
     rows = (
-        (f"`{name}`", _json_type(field), field.get("description", "")) for name, field in schema["properties"].items()
+        (f"`{name}`", _json_type(field), field.get("description", ""))
+        for name, field in schema["properties"].items()
+        if "enum" not in field
     )
     return _table(("field", "type", "meaning"), rows)
 

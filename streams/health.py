@@ -273,5 +273,7 @@ def _watch(worker: Any, observer: Any, pulse: Pulse, stop: threading.Event, ever
 def _measure(worker: Any, observer: Any, reader: Any) -> None:
     for shard, lane in list(worker.lanes.items()):
         for rank, source in enumerate(lane.task.chain.sources):
+            if rank < lane.task.group.leading:  # commands are no lag, and what is left there are our own facts
+                continue
             stable = reader.stable(source.topic, shard)
             observer.lag(lane.task, source.topic, max(0, stable - lane.task.positions[rank]))

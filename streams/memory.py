@@ -95,6 +95,7 @@ def run(
     inputs: Sequence[Sequence[RawRecord]],
     *,
     group: Group | None = None,
+    commands: Sequence[RawRecord] = (),
     now_ms: int,
     batch: int = 1_000,
     shard: int = 0,
@@ -103,11 +104,13 @@ def run(
 ) -> Backtest:
     """Run a group of stages over complete inputs, given by rank as (key, value); offsets count from 0.
 
+    `commands` is what the registry held before the first of them.
+
     `now_ms` stands for the Kafka time of every record: what is far in the future is measured against it.
     """
     task = Task(pipeline, group or group_of(), shard, topics=lambda role: topic_name(pipeline, role), tolerant=tolerant)
     began = time.perf_counter()
-    for rank, records in enumerate(inputs):
+    for rank, records in enumerate([commands, *inputs] if task.group.leading else inputs):
         for offset, (key, value) in enumerate(records):
             task.feed(rank, offset, key, value, now_ms)
         task.merge.end(rank)

@@ -42,7 +42,7 @@ class Outbox:
     def line(self, settle: Settle, *, aside: bool = False) -> tuple[int, Callable[[Any], None]]:
         """A new kind of rows: its number, and what appends a row. Lines are settled in the order of their opening.
 
-        Every row comes to an output; with `aside` to a list of them, or to () as nearly all do.
+        Every row comes to an output or None; with `aside` to a list of them, or to () as nearly all do.
         """
         rows: list[Any] = []
         if aside:

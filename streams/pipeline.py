@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,6 +129,8 @@ class Pipeline:
         Events before this time (ISO-8601, or milliseconds) train and are evaluated, but predictions are not published.
     evaluate_every
         Examples in an evaluation window.
+    shadow
+        The share of events, chosen by id, for which the shadow topic has what the other models would have answered.
     partitions
         Partitions of events and labels. More than one means a model per partition, and every window must be by the
         entity key, so that a partition is a lane of its own.
@@ -157,6 +159,7 @@ class Pipeline:
         columns: Sequence[str] = (),
         live_from: str | int | None = None,
         evaluate_every: int = 1000,
+        shadow: float = 0.01,
         partitions: int = 1,
         topics: Mapping[str, str] | None = None,
         classes: Collection[tuple[str, str]] = (),
@@ -194,6 +197,7 @@ class Pipeline:
         self.columns = tuple(_column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = _moment(live_from)
         self.evaluate_every = _whole(evaluate_every, "evaluate_every")
+        self.shadow = float(_legal(shadow, _is_share(shadow), "shadow", "a number from 0 to 1"))
         self.partitions = _whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
         self.data = data
@@ -246,7 +250,7 @@ class Pipeline:
             "labels": _plain(self.labels) | {"schema": _plain(self.label_schema.avro)},
             "features": {name: _plain(feature) for name, feature in self.features.items()},
             "models": {
-                name: {"declared": _scrub(repr(model)), "hash": state_hash(model)}
+                name: {"declared": _scrub(repr(model)), "hash": self.model_hashes[name]}
                 for name, model in self.models.items()
             },
             "champion": self.champion,
@@ -254,8 +258,14 @@ class Pipeline:
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
             "evaluate_every": self.evaluate_every,
+            "shadow": self.shadow,
             "topics": dict(sorted(self.topic_names.items())),
         }
+
+    @cached_property
+    def model_hashes(self) -> dict[str, str]:
+        """Name → hash of the model as it is declared, untrained."""
+        return {name: state_hash(model) for name, model in self.models.items()}
 
     def _expiry(self, y: Any) -> Any:
         try:
@@ -344,6 +354,10 @@ def _legal(value: Any, ok: Any, what: str, legal: str) -> Any:
 
 def _named(name: Any) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 def _whole(value: Any, what: str) -> int:

@@ -147,7 +147,8 @@ class Recomputation:
         reader, topic, shard = self._open(), self._topics(role), self.task.shard
         end = reader.watermarks(topic, shard)[1]
         published: Iterator[Record] = reader.read(topic, shard, None if self.starts is None else self.starts[role], end)
-        return filter(_made_by(self.task), published) if role == "dead-letter" else published
+        filters = {"dead-letter": _made_by(self.task), "registry": _is_fact}
+        return filter(filters[role], published) if role in filters else published
 
     def _input(self, rank: int, start: int) -> Iterator[Input]:
         task = self.task
@@ -231,6 +232,11 @@ def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: 
 
 def _reach(positions: list[int] | tuple[int, ...], lows: list[int]) -> bool:
     return all(low <= position for low, position in zip(lows, positions, strict=True))
+
+
+def _is_fact(record: Record) -> bool:
+    """Commands share the topic with facts, but nobody here makes them."""
+    return (record.value or b"").startswith(b'{"record":"fact"')
 
 
 def _made_by(task: Task) -> Callable[[Record], bool]:

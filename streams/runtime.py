@@ -220,18 +220,20 @@ class Worker:
     def caught_up(self) -> bool:
         """Whether every input of the tasks here was read to its end, and everything read is processed and committed.
 
-        An input that another group writes has ended when that group has nothing left to read either.
+        An input that another group writes has ended when that group has nothing left to read either; one that is
+        written here as well, when the last of that was read back.
         """
         if not self.ready or not self.lanes or self.waiting or self._committer.busy:
             return False
         ranks = range(len(self.group.inputs))
         if any(rank not in lane.end_offsets for lane in self.lanes.values() for rank in ranks):
             return False
+        written = [*self.group.upstream.items(), *((role, "") for role in self.group.inputs[: self.group.leading])]
         return all(
-            self._upstream_idle(stage, shard)
+            (not stage or self._upstream_idle(stage, shard))
             and self.reader.stable(self.topics(role), shard) == lane.end_offsets[self.group.inputs.index(role)]
             for shard, lane in self.lanes.items()
-            for role, stage in self.group.upstream.items()
+            for role, stage in written
         )
 
     def finish(self) -> None:

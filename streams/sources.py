@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.processors.base import DETAIL_CHARACTERS
 from headrace.processors.features import duration
 from headrace.schemas.published import ExamplesWire, FeaturesWire
-from headrace.schemas.records import Input, Prediction
+from headrace.schemas.records import Command, Fact, Input, Prediction
 from headrace.schemas.wire import BadRecord
 from headrace.streams.pipeline import Pipeline
 
@@ -55,11 +56,30 @@ def source_of(pipeline: Pipeline, role: str, topic: str, features: FeaturesWire,
     if role == "labels":
         decode, time_of = pipeline.label_decoder()
         return Source(role, topic, decode, time_of, duration(pipeline.labels.far_future))
+    if role == "registry":
+        return Source(role, topic, _registry_decoder(), lambda record: _BEFORE_ALL, None)
     if role == "features":
         return Source(role, topic, features.decode, lambda record: int(record["time_ms"]), None)
     if role == "examples":
         return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]), None)
     return Source(role, topic, _prediction_decoder(), lambda record: int(record.time_ms), None)
+
+
+_BEFORE_ALL = -(2**62)
+"""The time of what has none: it never moves stream time."""
+
+
+def _registry_decoder() -> Callable[[bytes | None], Command | Fact | BadRecord]:
+    """Commands and facts; what is neither is handed on as it is, to become a dead letter without a time of its own."""
+    decode: Callable[[bytes], Command | Fact] = msgspec.json.Decoder(Command | Fact).decode
+
+    def read(value: bytes | None) -> Command | Fact | BadRecord:
+        try:
+            return decode(value or b"")
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            return BadRecord("malformed", f"neither a command nor a fact: {error}"[:DETAIL_CHARACTERS])
+
+    return read
 
 
 def _prediction_decoder() -> Callable[[bytes | None], Prediction]:

@@ -67,7 +67,7 @@ def summary_of(chain: Chain) -> Summary:
             _, stage, reason = name.split(".", 2)
             if stage in ("validate", "featurize", "predict"):
                 dead[reason] = dead.get(reason, 0) + count
-            else:
+            elif stage != "evaluate":  # commands that nobody can read
                 label_dead += count
     return Summary(
         events=counts.get("events", 0),

@@ -6,7 +6,7 @@ published with the journal entry that lets anybody make it again; `replay` does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -63,7 +63,7 @@ class Intake:
         self._good = _readable(chain.counts, self._source.role)
         self._bad: list[bytes] = []
         read = self._source.reader(chain.clock[1][rank])
-        self.read = read if tolerant else self._suspicious(read)
+        self.read = read if tolerant or rank < chain.group.leading else self._suspicious(read)
 
     def _suspicious(self, read: Callable[..., Input]) -> Callable[..., Input]:
         good, suspect = self._good, self._suspect
@@ -123,7 +123,7 @@ class Task:
     def start(self) -> None:
         """Empty buffers, to be fed from `positions` on; also after a restore."""
         self.chain.bind()
-        self.merge = Merge(len(self.group.inputs))
+        self.merge = Merge(len(self.group.inputs), self.group.leading)
         self.feeds = [self._feed(rank) for rank in range(len(self.group.inputs))]
 
     def feed(self, rank: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
@@ -136,8 +136,8 @@ class Task:
         if not batch:
             return None
         starts = list(self.positions)
-        outputs = self._process(batch)
-        runs = varints(runs_of([rank for rank, _ in batch], len(starts)))
+        outputs = self._process(batch, self.epoch, starts)
+        runs = varints(runs_of([rank for rank, _ in batch], len(starts), self.group.leading))
         entry = Entry(self.seq, self.epoch, starts, list(self.positions), runs, len(outputs), digest(outputs))
         self.seq += 1
         return Processed(batch, outputs, entry)
@@ -148,6 +148,11 @@ class Task:
             raise Lost(
                 f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}."
             )
+        if len(entry.starts) != len(self.group.inputs):
+            raise Lost(
+                f"journal record {entry.seq} of {self.group.name}/{self.shard} was written by a version of Headrace "
+                "that read other inputs: start anew with `headrace reset`."
+            )
         if list(entry.starts) != self.positions or entry.epoch != self.epoch:
             raise Lost(
                 f"journal record {entry.seq} of {self.group.name}/{self.shard} does not follow the one before it: it "
@@ -155,7 +160,7 @@ class Task:
                 f"epoch {self.epoch}."
             )
         batch: Batch = []
-        for rank in ranks_of(numbers(entry.runs), len(inputs)):
+        for rank in ranks_of(numbers(entry.runs), len(inputs), self.group.leading):
             item = next(inputs[rank], None)
             if item is None or not entry.starts[rank] <= item.offset < entry.ends[rank]:
                 raise Lost(
@@ -163,7 +168,7 @@ class Task:
                     f"{entry.ends[rank]} that journal record {entry.seq} names are gone."
                 )
             batch.append((rank, item))
-        outputs = self._process(batch)
+        outputs = self._process(batch, entry.epoch, entry.starts)
         if self.positions != list(entry.ends):
             raise Lost(
                 f"journal record {entry.seq} of {self.group.name}/{self.shard} is damaged: its records end at "
@@ -199,6 +204,12 @@ class Task:
         """`feed` for one input, its look-ups done once."""
         read = Intake(self.chain, rank, tolerant=self._tolerant).read
         shard, append, ended = self.shard, self.merge.buffers[rank].append, self.merge.ended
+        if rank < self.group.leading:
+
+            def lead(offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
+                append(read(shard, offset, key, value, at_ms))
+
+            return lead
 
         def feed(offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> None:
             append(read(shard, offset, key, value, at_ms))
@@ -206,8 +217,8 @@ class Task:
 
         return feed
 
-    def _process(self, batch: Batch) -> list[Output]:
-        for rank, item in self.chain.process(batch).items():
+    def _process(self, batch: Batch, epoch: int, starts: Sequence[int]) -> list[Output]:
+        for rank, item in self.chain.process(batch, epoch, starts).items():
             self.positions[rank] = item.offset + 1
         return self.chain.take()
 

@@ -68,7 +68,7 @@ def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
         TopicSpec(
             role,
             topic_name(pipeline, role),
-            1 if role == "registry" else pipeline.partitions,
+            pipeline.partitions,
             {**config, **({} if role in _INPUTS else _ROOM), "message.timestamp.type": "LogAppendTime"},
         )
         for role, config in ROLES.items()

@@ -24,8 +24,8 @@ _SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate")
 class Group:
     """Consecutive stages that run chained, and the topics they meet others in.
 
-    `inputs` are roles in merge order at equal times: labels come before events. `partitioned_by` names the input whose
-    partitions are the tasks.
+    `inputs` are roles in merge order at equal times: labels come before events. The first `leading` of them have no
+    time: what is there of them is taken at the beginning of a batch.
     """
 
     stages: tuple[str, ...]
@@ -53,9 +53,14 @@ class Group:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Roles of its input topics, by rank."""
-        if self.front:
-            return ("labels", "events")
-        return ("labels", "features") if self.back else ("examples", "features", "predictions")
+        if self.back:
+            return ("registry", "labels", "events" if self.front else "features")
+        return ("labels", "events") if self.front else ("examples", "features", "predictions")
+
+    @property
+    def leading(self) -> int:
+        """How many of the inputs, from the first, have no time: the registry's commands."""
+        return 1 if self.back else 0
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ class Group:
         if self.front:
             roles += ["features"]
         if self.back:
-            roles += ["predictions", "examples", "evaluations"]
+            roles += ["predictions", "shadow", "examples", "evaluations", "registry"]
         if self.watches:
             roles += ["alerts"]
         return (*roles, "dead-letter")

@@ -56,7 +56,7 @@ def _group(cluster: Cluster, reader: Any, pipeline: Pipeline, group: Group) -> d
     topics = names_of(pipeline)
     committed = cluster.committed(name)
     inputs = []
-    for role in group.inputs:
+    for role in group.inputs[group.leading :]:
         for partition in range(pipeline.partitions):
             place = committed.get((topics(role), partition))
             stable = reader.stable(topics(role), partition)

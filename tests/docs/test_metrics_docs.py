@@ -44,7 +44,7 @@ def test_what_is_exported_is_declared():
     task = Task(flights, group_of(), 0, topics=lambda role: f"flights.{role}")
     events, _ = data.records(flights, data.load(None, flights, 20))
     for offset, record in enumerate(events):
-        task.feed(1, offset, record.key, record.value, 0)
+        task.feed(2, offset, record.key, record.value, 0)
     task.merge.end(0)
     task.merge.end(1)
     processed = task.run(100)

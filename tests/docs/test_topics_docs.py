@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.examples.flights import flights
-from headrace.schemas.records import REASONS
+from headrace.schemas.records import REASONS, Command
 from headrace.streams import contract_docs, data, memory
 from headrace.streams.contract_docs import HEADERS, STAGE_REASONS, renewed
 from headrace.streams.memory import Backtest
@@ -57,7 +58,8 @@ def outputs() -> Backtest:
         [*[(r.key, r.value) for r in labels], *BAD_LABELS],
         [*[(r.key, r.value) for r in events], *BAD_EVENTS],
     ]
-    return memory.run(flights, inputs, now_ms=1_800_000_000_000)
+    command = b'{"record": "command", "id": "c1", "kind": "rollback", "shard": 0, "by": "me", "saw": 9}'
+    return memory.run(flights, inputs, commands=[(b"logreg", command)], now_ms=1_800_000_000_000)
 
 
 def fits(value: Any, declared: str) -> bool:
@@ -111,6 +113,22 @@ def test_json_records_are_as_documented(outputs: Backtest, role: str):
         assert list(record) == list(table)
         wrong = [name for name, value in record.items() if not fits(value, table[name][0])]
         assert wrong == []
+
+
+def test_facts_are_as_documented(outputs: Backtest):
+    """Real facts have the fields of the table, after the one that tells them from commands."""
+    table = rows(section("Registry").partition("<!-- generated: facts -->")[2])
+    records = [json.loads(value or b"") for _, _, value, _ in outputs.outputs["registry"]]
+    assert {record["kind"] for record in records} == {"registered", "refused"}
+    for record in records:
+        assert list(record) == ["record", *table]
+        assert [name for name, value in record.items() if name in table and not fits(value, table[name][0])] == []
+
+
+def test_the_example_of_a_command_is_one():
+    """It decodes as a command."""
+    (example,) = code(section("Registry"), "json")
+    assert msgspec.json.decode(example, type=Command).kind == "promote"
 
 
 @pytest.mark.parametrize("role", ["features", "examples"])

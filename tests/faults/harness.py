@@ -51,7 +51,7 @@ THREE: tuple[tuple[str, ...] | None, ...] = (
     ("predict", "join", "train", "evaluate"),
     ("drift",),
 )
-COMPARED = ("predictions", "examples", "features", "evaluations", "alerts", "dead-letter")
+COMPARED = ("predictions", "shadow", "examples", "features", "evaluations", "registry", "alerts", "dead-letter")
 Published = list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]]
 
 
@@ -346,10 +346,11 @@ class World:
         return "\n".join(process.stack() for process in self.workers if process.alive)
 
     def published(self, role: str, shard: int = 0) -> Published:
-        """Committed records of an output, in their order."""
+        """Committed records of an output, in their order; of the registry the facts, not the commands."""
         reader = self.cluster.reader()
         try:
-            return [(r.key, r.value, list(r.headers or [])) for r in reader.read(self.topic(role), shard)]
+            records = [(r.key, r.value, list(r.headers or [])) for r in reader.read(self.topic(role), shard)]
+            return [r for r in records if role != "registry" or (r[1] or b"").startswith(b'{"record":"fact"')]
         finally:
             reader.close()
 

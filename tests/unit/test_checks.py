@@ -27,10 +27,11 @@ from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import Predict, plain
+from headrace.processors.registry import CELL, Registry
 from headrace.processors.segments import Segments
 from headrace.processors.train import Train
 from headrace.processors.validate import Validate
-from headrace.schemas.records import Evaluation
+from headrace.schemas.records import Command, Evaluation, Fact
 from headrace.streams import pickling
 from headrace.streams.hashing import state_hash
 from headrace.streams.state import Stores
@@ -147,6 +148,20 @@ def trained(processor: Train, state: Any, item: Any) -> Any:
     return answers, processor.process(x, y, state)
 
 
+def decided(processor: Registry, state: Any, item: Any) -> Any:
+    n, kind, model = item
+    registry = state[CELL].value
+    while len(registry["models"]) < 3:
+        name = "abc"[len(registry["models"])]
+        status = "challenger" if registry["models"] else "champion"
+        place = (name, status, "a", 0, 0, None, {}, "me", "", {})
+        processor.update(Fact(registry["version"] + 1, "registered", *place), state)
+    found = processor.process(Command(str(n), kind, 0, "me", model, share=n % 3 / 4), state)
+    place = (found.model, found.status, None, 0, n, hour(n), {}, "me", found.why, found.evidence, str(n))
+    processor.update(Fact(registry["version"] + 1, found.kind, *place), state)
+    return found, registry["champion"], registry["canary"], registry["past"][-3:]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "Validate": Scenario(
         lambda: Validate(5 * HOUR_MS),
@@ -205,6 +220,11 @@ SCENARIOS: dict[str, Scenario] = {
         segmented,
         [answered(n) for n in range(1, 31)],
         later=lambda item, round_: (*item[:3], f"{item[3]}{round_}"),
+    ),
+    "Registry": Scenario(
+        Registry,
+        decided,
+        [(n, ("promote", "canary", "rollback", "dance")[n % 4], "abc"[n % 7 % 3]) for n in range(120)],
     ),
     "Baselines": Scenario(
         lambda: Baselines("multiclass"), based, ["a", "b", "a", "c", "c", "b", "a"], later=lambda item, round_: item

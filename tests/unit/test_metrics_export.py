@@ -261,7 +261,7 @@ class Worker:
         self.settings = Settings(stall_s=5)
         self.ticks = self.progress = 0
         self.ready = self.stopping = False
-        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={0})}
+        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={1})}
         self.cluster = cluster or SimpleNamespace(reader=lambda: Ends({}))
 
 

@@ -119,14 +119,14 @@ def test_died_between_the_first_epoch_and_the_first_batch():
     """A worker that died right after opening its first epoch goes on where it began, though old inputs are gone."""
     log = Log({"events": 100, "labels": 7})
     first = Life(log, small())
-    assert Life(log, small(), committed=first.committed).task.positions == [7, 100]
+    assert Life(log, small(), committed=first.committed).task.positions == [0, 7, 100]
 
 
 def test_offsets_that_expired_before_the_first_batch():
     """Without committed offsets, and with nothing read, it begins at the first record there is."""
     log = Log({"events": 100, "labels": 7})
     Life(log, small())
-    assert Life(log, small()).task.positions == [7, 100]
+    assert Life(log, small()).task.positions == [0, 7, 100]
 
 
 def test_state_after_a_refused_checkpoint():

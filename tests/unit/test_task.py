@@ -36,7 +36,7 @@ def task(**changed: Any) -> Task:
 
 
 def fed(into: Task) -> Task:
-    for rank, records in enumerate((LABELS, EVENTS)):
+    for rank, records in enumerate(((), LABELS, EVENTS)):
         for offset in range(into.positions[rank], len(records)):
             into.feed(rank, offset, *records[offset], NOW_MS)
         into.merge.end(rank)
@@ -49,7 +49,7 @@ def inputs(of: Task, starts: list[int]) -> list[Any]:
         for offset in range(starts[rank], len(records)):
             yield intake.read(0, offset, *records[offset], NOW_MS)
 
-    return [read(rank, records) for rank, records in enumerate((LABELS, EVENTS))]
+    return [read(rank, records) for rank, records in enumerate(((), LABELS, EVENTS))]
 
 
 def ran(limit: int = 7) -> list[Processed]:
@@ -62,10 +62,10 @@ def ran(limit: int = 7) -> list[Processed]:
 def test_a_replay_makes_the_same_outputs() -> None:
     """From the entries and the inputs, the unreadable record included; it stands where the run ended."""
     batches, again = ran(), task()
-    read = inputs(again, [0, 0])
+    read = inputs(again, [0, 0, 0])
     for batch in batches:
         assert again.replay(batch.entry, read).outputs == batch.outputs
-    assert (again.positions, again.seq) == ([30, 30], len(batches))
+    assert (again.positions, again.seq) == ([0, 30, 30], len(batches))
     assert sum(len(batch.outputs) for batch in batches) > 80
 
 
@@ -82,9 +82,9 @@ def test_another_order_is_noticed() -> None:
     """All labels first, instead of the order that the journal has, makes other bytes."""
     batches, again = ran(30), task()
     runs = batches[0].entry.runs
-    turned = msgspec.structs.replace(batches[0].entry, runs=bytes([sum(runs[::2]), sum(runs[1::2])]))
+    turned = msgspec.structs.replace(batches[0].entry, runs=bytes([0, sum(runs[1::2]), sum(runs[2::2])]))
     with pytest.raises(Diverged, match=r"journal record 0 of lane/0"):
-        again.replay(turned, inputs(again, [0, 0]))
+        again.replay(turned, inputs(again, [0, 0, 0]))
 
 
 def test_other_code_is_noticed() -> None:
@@ -92,27 +92,27 @@ def test_other_code_is_noticed() -> None:
     entry = ran(1_000)[0].entry
     other = task(labels={"y": lambda record: not record.y})
     with pytest.raises(Diverged, match="other bytes"):
-        other.replay(entry, inputs(other, [0, 0]))
+        other.replay(entry, inputs(other, [0, 0, 0]))
 
 
 def test_without_comparing_other_code_may_replay() -> None:
     """Which is what an accepted change asks for."""
     entry = ran(1_000)[0].entry
     other = task(labels={"y": lambda record: not record.y})
-    assert len(other.replay(entry, inputs(other, [0, 0]), compare=False).outputs) == entry.outputs
+    assert len(other.replay(entry, inputs(other, [0, 0, 0]), compare=False).outputs) == entry.outputs
 
 
 def test_records_that_are_gone_are_named() -> None:
     """The inputs begin after what the journal names: retention was shorter."""
     entry, again = ran(1_000)[0].entry, task()
     with pytest.raises(Lost, match=r"small\.\w+/0: records between 0 and 30"):
-        again.replay(entry, inputs(again, [3, 3]))
+        again.replay(entry, inputs(again, [0, 3, 3]))
 
 
 def test_a_missing_journal_record_is_named() -> None:
     """Sequence numbers are dense."""
     batches, again = ran(), task()
-    read = inputs(again, [0, 0])
+    read = inputs(again, [0, 0, 0])
     again.replay(batches[0].entry, read)
     with pytest.raises(Lost, match="journal record 1 of lane/0 is missing; the next is 2"):
         again.replay(batches[2].entry, read)
@@ -138,17 +138,17 @@ def test_a_batch_says_where_it_begins_and_ends() -> None:
     """Offsets by input rank, and dense numbers."""
     entries: list[Entry] = [batch.entry for batch in ran()]
     assert [entry.seq for entry in entries] == list(range(len(entries)))
-    assert entries[0].starts == [0, 0]
+    assert entries[0].starts == [0, 0, 0]
     assert all(before.ends == after.starts for before, after in pairwise(entries))
-    assert entries[-1].ends == [30, 30]
+    assert entries[-1].ends == [0, 30, 30]
 
 
 def test_an_unreadable_record_has_the_time_of_the_one_before_it() -> None:
     """So it keeps its place in the merge, in a run and in a replay alike."""
     one = fed(task())
-    times = [item.time_ms for item in one.merge.buffers[1]]
+    times = [item.time_ms for item in one.merge.buffers[2]]
     assert times[6] == times[7] < times[8]
-    assert isinstance(one.merge.buffers[1][7].payload, BadRecord)
+    assert isinstance(one.merge.buffers[2][7].payload, BadRecord)
 
 
 def test_a_version_is_of_specification_and_environment() -> None:
@@ -173,5 +173,5 @@ def test_a_worker_that_starts_amid_bad_records_knows_the_good_ones_before() -> N
         pass
     one.start()
     for offset in range(30, 30 + 250):
-        one.feed(1, offset, b"a", b"{", NOW_MS)
-    assert len(one.merge.buffers[1]) == 250
+        one.feed(2, offset, b"a", b"{", NOW_MS)
+    assert len(one.merge.buffers[2]) == 250

@@ -15,8 +15,10 @@ from tests.small import small
 def test_the_whole_is_the_lane() -> None:
     """It reads labels before events, and writes everything."""
     lane = group_of()
-    assert (lane.name, lane.inputs) == ("lane", ("labels", "events"))
-    assert lane.outputs == ("features", "predictions", "examples", "evaluations", "alerts", "dead-letter")
+    assert (lane.name, lane.inputs) == ("lane", ("registry", "labels", "events"))
+    assert lane.outputs == (
+        *("features", "predictions", "shadow", "examples", "evaluations", "registry", "alerts", "dead-letter"),
+    )
     assert lane.upstream == {}
 
 
@@ -27,8 +29,8 @@ def test_the_three_groups_meet_only_in_topics() -> None:
     assert sorted(written) == sorted(group_of().outputs[:-1])
     for group in groups:
         assert set(group.inputs) <= {"events", "labels", *written}
-        assert set(group.upstream) == set(group.inputs) - {"events", "labels"}
-        assert group.inputs[0] in ("labels", "examples")
+        assert set(group.upstream) == set(group.inputs) - {"events", "labels", "registry"}
+        assert group.inputs[group.leading] in ("labels", "examples")
 
 
 def test_stages_in_any_order_are_the_same_group() -> None:

@@ -1,0 +1,170 @@
+"""Decisions: who serves, as the registry of this task says, and every fact that changes it.
+
+A command comes as a record of `P.registry` at the beginning of a batch; a decision made inside the data plane (a gate)
+comes by `decide`, at the example that led to it. Either way the fact takes effect at once, and is published with what
+else the batch makes: nobody else writes facts, and replay makes the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.processors.registry import CELL, answer, applies, fold
+from headrace.schemas.records import Command, Fact, Input
+from headrace.schemas.wire import BadRecord
+from headrace.streams.context import Context
+
+__all__ = ["Decisions"]
+
+_json = msgspec.json.Encoder().encode
+_START = -(2**62)
+_STATUS = {
+    "promoted": "champion",
+    "rolled_back": "champion",
+    "canary": "canary",
+    "shadow": "challenger",
+    "retired": "retired",
+}
+
+
+class Decisions:
+    """The registry of one task, and the only hand that changes it.
+
+    `watchers` are called with each fact that changed something, after the registry has it and before the next record.
+    """
+
+    def __init__(self, context: Context, settle: Callable[[], None]) -> None:
+        self.context, self._settle = context, settle
+        self.registry: dict[str, Any] = context.states["registry"][CELL].value
+        self.watchers: list[Callable[[Fact], None]] = []
+        self._at: dict[str, int] = {}
+
+    @property
+    def champion(self) -> str:
+        """Who serves; the declared champion where the registry names nobody who is there."""
+        declared = self.context.pipeline.champion
+        named = self.registry["champion"]
+        return str(named) if named in self.context.pipeline.models else declared
+
+    def status(self, model: str) -> str:
+        """What a model is: champion, challenger, canary or retired."""
+        entry = self.registry["models"].get(model)
+        if entry is None:
+            return "champion" if model == self.champion else "challenger"
+        return str(entry["status"])
+
+    def begin(self, epoch: int, at: Mapping[str, int]) -> None:
+        """A batch begins; the first one of an epoch brings what the declaration changed into the registry."""
+        self._at = dict(at)
+        if self.registry["epoch"] != epoch:
+            self.registry["epoch"] = epoch
+            self._declare()
+
+    def decide(
+        self,
+        kind: str,
+        model: str,
+        *,
+        why: str,
+        evidence: Mapping[str, Any],
+        at: Mapping[str, int] | None = None,
+        by: str = "gate",
+    ) -> Fact | None:
+        """Decide something about a model, here and now, and publish the fact; None if it makes no sense as things are.
+
+        Parameters
+        ----------
+        kind
+            ``promoted``, ``proposed`` (a person is to approve), ``rolled_back``, ``canary`` (evidence has the
+            `share`), ``shadow`` (a canary ends), ``retired``.
+        evidence
+            Plain values by name, the same at every replay.
+        at
+            Offsets of the example that decided, by input role; None: of the records with which the batch began, which
+            depends on how the input is cut into batches, so that live and backtest differ in it.
+        """
+        if not applies(self.registry, kind, model):
+            return None
+        status = _STATUS.get(kind, self.status(model))
+        return self._note(kind, model, status, by=by, why=why, evidence=evidence, at=at)
+
+    def on_record(self, item: Input) -> None:
+        """A record of the registry: a command is answered by a fact; facts are our own, and known."""
+        record = item.payload
+        if type(record) is Command:
+            self._command(record)
+        elif type(record) is BadRecord:
+            self.context.dead("evaluate", "registry", record.reason, record.detail, item)
+
+    def _command(self, command: Command) -> None:
+        if command.id in self.registry["commands"]:
+            self.context.count("commands.again")
+            return
+        kind, model, status, why, evidence = answer(self.registry, command, self.context.shard)
+        self._note(kind, model, status, by=command.by, why=why, evidence=evidence, command=command.id, saw=command.saw)
+
+    def _declare(self) -> None:
+        """Bring new, changed and dropped declarations, and another declared champion, into the registry."""
+        p, registry = self.context.pipeline, self.registry
+        first = registry["champion"] is None
+        for name, declared in p.model_hashes.items():
+            known = registry["models"].get(name)
+            if known is None or known["hash"] != declared:
+                status = "champion" if name == (p.champion if first else registry["champion"]) else "challenger"
+                self._declared("registered", name, status, {"hash": declared})
+        gone = [name for name, known in registry["models"].items() if name not in p.models]
+        moved = registry["champion"] in gone or registry["declared"] not in (None, p.champion)
+        if moved and registry["champion"] != p.champion:
+            self._declared("promoted", p.champion, "champion", {"before": registry["champion"]})
+        for name in gone:
+            if self.status(name) != "retired":
+                self._declared("retired", name, "retired", {})
+        registry["declared"] = p.champion
+
+    def _declared(self, kind: str, model: str, status: str, evidence: dict[str, Any]) -> None:
+        self._note(kind, model, status, by="declaration", why="", evidence=evidence)
+
+    def _note(
+        self,
+        kind: str,
+        model: str | None,
+        status: str | None,
+        *,
+        by: str,
+        why: str,
+        evidence: Mapping[str, Any],
+        at: Mapping[str, int] | None = None,
+        command: str | None = None,
+        saw: int | None = None,
+    ) -> Fact:
+        """Number a fact, publish it, and let it take effect; what was noted before is settled as things were."""
+        context, registry = self.context, self.registry
+        self._settle()
+        version = registry["version"] + 1
+        stream_ms = context.clock[0]
+        fact = Fact(
+            version=version,
+            kind=kind,
+            model=model,
+            status=status,
+            champion=model if status == "champion" else registry["champion"],
+            shard=context.shard,
+            n=context.progress[0],
+            time_ms=None if stream_ms == _START else stream_ms,
+            at=dict(self._at if at is None else at),
+            by=by,
+            why=why,
+            evidence=dict(evidence),
+            command=command,
+            saw=saw,
+        )
+        fold(registry, fact)
+        context.count(f"facts.{kind}")
+        context.outbox.put(("registry", None if model is None else model.encode(), _json(fact), None))
+        if kind != "refused":
+            for watcher in self.watchers:
+                watcher(fact)
+        return fact

@@ -1,0 +1,224 @@
+"""Who serves: commands, canaries, shadows and retirements in the chain, over the runtime in memory."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from headrace.streams.memory import Backtest
+from headrace.streams.task import Task
+from headrace.streams.topology import group_of
+from tests.small import CLASSES, NOW_MS, Scripted, event, known, play, small
+
+EVENTS = [event(f"e{n}", n, shop=f"s{n % 20}") for n in range(60)]
+LABELS = [known(f"e{n}", n + 0.5, n % 3 == 0, shop=f"s{n % 20}") for n in range(60)]
+
+
+def pipeline(**changed: Any) -> Any:
+    """A champion and two challengers that answer alike."""
+    models = {"old": Scripted(), "new": Scripted(), "odd": Scripted("raises", True)}
+    return small(**({"models": models, "champion": "old", "classes": CLASSES, "shadow": 1.0} | changed))
+
+
+def command(kind: str, model: str | None = None, **more: Any) -> tuple[bytes, bytes]:
+    """A command as the registry has it."""
+    told = {"record": "command", "id": f"{kind}-{model}", "kind": kind, "shard": 0, "by": "me", "model": model} | more
+    return (model or "").encode(), json.dumps(told).encode()
+
+
+def served(made: Backtest, role: str = "predictions") -> Counter[str]:
+    """How many answers each model gave, once there was something to learn from."""
+    versions = [json.loads(value or b"")["model"] for _, _, value, _ in made.outputs.get(role, [])]
+    return Counter(version.partition("/")[0] for version in versions if not version.endswith("@0"))
+
+
+def facts(made: Backtest) -> list[dict[str, Any]]:
+    """All facts."""
+    return [json.loads(value or b"") for _, _, value, _ in made.outputs["registry"]]
+
+
+def told(made: Backtest) -> list[tuple[Any, ...]]:
+    """Kind, model and status of each fact after the first ones."""
+    return [(fact["kind"], fact["model"], fact["status"]) for fact in facts(made)][3:]
+
+
+def test_the_declared_models_are_registered_first() -> None:
+    """The champion serves, the others are challengers; nothing has been learned yet."""
+    made = play(pipeline(), EVENTS, LABELS)
+    assert [(f["version"], f["kind"], f["model"], f["status"], f["n"], f["at"]) for f in facts(made)] == [
+        (1, "registered", "old", "champion", 0, {"registry": 0, "labels": 0, "events": 0}),
+        (2, "registered", "new", "challenger", 0, {"registry": 0, "labels": 0, "events": 0}),
+        (3, "registered", "odd", "challenger", 0, {"registry": 0, "labels": 0, "events": 0}),
+    ]
+    assert set(served(made)) == {"old"}
+
+
+def test_a_promotion_reaches_the_next_prediction() -> None:
+    """The stamp, the evaluations' roles and the summary follow."""
+    made = play(pipeline(evaluate_every=10), EVENTS, LABELS, commands=[command("promote", "new", saw=3)])
+    assert told(made) == [("promoted", "new", "champion")]
+    assert set(served(made)) == {"new"}
+    roles = {(e["model"], e["role"]) for e in (json.loads(v or b"") for _, _, v, _ in made.outputs["evaluations"])}
+    assert {("new", "champion"), ("old", "challenger")} <= roles
+
+
+def test_shadows_are_of_those_who_do_not_serve() -> None:
+    """Each with its own version and role; the champion's answers are not among them."""
+    made = play(pipeline(), EVENTS, LABELS)
+    assert served(made, "shadow") == {"new": served(made)["old"], "odd": served(made)["old"]}
+    shadows = [json.loads(value or b"") for _, _, value, _ in made.outputs["shadow"]]
+    assert {shadow["role"] for shadow in shadows} == {"challenger"}
+
+
+def test_no_share_means_no_shadow() -> None:
+    """And a part of it is always the same events."""
+    assert "shadow" not in play(pipeline(shadow=0), EVENTS, LABELS).outputs
+
+    def shadowed(share: float) -> set[str]:
+        records = play(pipeline(shadow=share), EVENTS, LABELS).outputs["shadow"]
+        return {json.loads(value or b"")["event_id"] for _, _, value, _ in records}
+
+    some, more = shadowed(0.3), shadowed(0.6)
+    assert 0 < len(some) < len(more) < 60
+    assert some < more
+
+
+def test_a_canary_serves_its_keys_and_no_others() -> None:
+    """A key is served by one of the two, all the time; the champion's answer is in the shadow there."""
+    made = play(pipeline(), EVENTS, LABELS, commands=[command("canary", "new", share=0.5)])
+    by_key: dict[bytes, set[str]] = {}
+    for _, key, value, _ in made.outputs["predictions"]:
+        version = json.loads(value or b"")["model"]
+        if not version.endswith("@0"):
+            by_key.setdefault(key or b"", set()).add(version.partition("/")[0])
+    assert {len(models) for models in by_key.values()} == {1}
+    assert set(served(made)) == {"old", "new"}
+    assert served(made, "shadow")["old"] == served(made)["new"]
+
+
+@pytest.mark.parametrize("answer", ["raises", "NaN", "text for a bool"])
+def test_where_a_canary_fails_the_champion_serves(answer: str) -> None:
+    """A canary for everybody that has no answer: every event is predicted."""
+    events = [event(f"e{n}", n, spent=-1.0 if n % 2 else 1.0) for n in range(20)]
+    labels = [known(f"e{n}", n + 0.5) for n in range(20)]
+    failing = pipeline(models={"old": Scripted(), "new": Scripted(answer)})
+    made = play(failing, events, labels, commands=[command("canary", "new", share=1.0)])
+    assert len(made.outputs["predictions"]) == 20
+    assert served(made) == {"new": 9, "old": 10}
+    assert made.task.chain.counts["canary_refused"] == 10
+
+
+def test_a_retired_model_neither_answers_nor_learns() -> None:
+    """Nor is it evaluated."""
+    made = play(pipeline(evaluate_every=10), EVENTS, LABELS, commands=[command("retire", "new")])
+    assert set(served(made, "shadow")) == {"odd"}
+    assert made.task.chain.stores.states["models"]["new"].value.learned == 0
+    assert made.task.chain.stores.states["models"]["old"].value.learned == 60
+    assert not [v for _, key, v, _ in made.outputs["evaluations"] if key == b"new"]
+
+
+def test_two_champions_asked_for_at_once() -> None:
+    """The first command wins; the second is refused and told why, its author's version beside it."""
+    asked = [command("promote", "new", saw=3), command("promote", "odd", saw=3)]
+    made = play(pipeline(), EVENTS, LABELS, commands=asked)
+    assert told(made) == [("promoted", "new", "champion"), ("refused", "odd", "challenger")]
+    refusal = facts(made)[-1]
+    assert (refusal["command"], refusal["saw"], refusal["champion"]) == ("promote-odd", 3, "new")
+    assert "has changed since" in refusal["why"]
+
+
+def test_a_command_that_comes_twice_counts_once() -> None:
+    """The publisher may have sent it again."""
+    made = play(pipeline(), EVENTS, LABELS, commands=[command("promote", "new"), command("promote", "new")])
+    assert told(made) == [("promoted", "new", "champion")]
+
+
+def test_what_nobody_can_read_is_a_dead_letter() -> None:
+    """Garbage, commands without an id, other people's facts: predictions go on, and the laws hold."""
+    fact = facts(play(pipeline(), EVENTS, LABELS))[0] | {"version": 9, "model": "forged"}
+    junk = [(None, b"{"), (None, None), (None, b"[1]"), (None, b'{"record":"command"}'), (None, b"[" * 5_000)]
+    made = play(pipeline(), EVENTS, LABELS, commands=[*junk, (None, json.dumps(fact).encode())])
+    assert told(made) == []
+    assert len(made.outputs["predictions"]) == 60
+    letters = [dict(headers or []) for _, _, _, headers in made.outputs["dead-letter"]]
+    ours = [letter for letter in letters if letter["topic"] == b"small.registry"]
+    assert [(letter["stage"], letter["reason"]) for letter in ours] == [(b"evaluate", b"malformed")] * len(junk)
+    assert all(made.summary.laws.values())
+
+
+def test_a_batch_of_own_facts_makes_nothing() -> None:
+    """What a task reads back of its own is known to it."""
+    first = play(pipeline(), EVENTS, LABELS)
+    task = first.task
+    for offset, (_, key, value, _) in enumerate(first.outputs["registry"]):
+        task.feed(0, offset, key, value, NOW_MS)
+    processed = task.run(100)
+    assert processed is not None
+    assert processed.outputs == []
+    assert task.run(100) is None
+
+
+def test_a_decision_inside_the_chain_takes_effect_at_once() -> None:
+    """A gate that promotes after the fifth example: the sixth event is the new champion's, in batches of any size."""
+
+    def gated(batch: int) -> list[Any]:
+        task = Task(pipeline(), group_of(), 0, topics=lambda role: f"small.{role}")
+        decisions = task.chain.decisions
+        assert decisions is not None
+        learn = task.chain._back.learn  # type: ignore[union-attr]
+
+        def judged(*row: Any) -> None:
+            learn(*row)
+            if task.chain.context.progress[0] == 5:
+                decisions.decide("promoted", "new", why="better", evidence={"e": 21.5}, at={"labels": 4})
+
+        task.chain._back.learn = judged  # type: ignore[union-attr,method-assign]
+        for rank, records in enumerate(((), LABELS, EVENTS)):
+            for offset, (key, value) in enumerate(records):
+                task.feed(rank, offset, key, value, NOW_MS)
+            task.merge.end(rank)
+        out: list[Any] = []
+        while (done := task.run(batch)) is not None:
+            out += done.outputs
+        return out
+
+    whole = gated(1_000)
+    stamps = [json.loads(value or b"")["model"] for role, _, value, _ in whole if role == "predictions"]
+    assert stamps[:8] == [f"old/0@{n}" for n in range(5)] + [f"new/0@{n}" for n in range(5, 8)]
+    assert gated(1) == gated(7) == whole
+
+
+def test_a_decision_that_makes_no_sense_is_none() -> None:
+    """The champion cannot be promoted, nor who is not there."""
+    made = play(pipeline(), EVENTS, LABELS)
+    decisions = made.task.chain.decisions
+    assert decisions is not None
+    assert decisions.decide("promoted", "old", why="", evidence={}) is None
+    assert decisions.decide("promoted", "nobody", why="", evidence={}) is None
+
+
+def test_a_changed_declaration_enters_the_registry() -> None:
+    """In the first batch of the new epoch: what is new, what has changed, who is gone, and who leads."""
+    before = play(pipeline(), EVENTS, LABELS)
+    models = {"old": Scripted("NaN"), "odd": Scripted("raises", True), "late": Scripted()}
+    task = Task(pipeline(models=models, champion="odd"), group_of(), 0, topics=lambda role: f"small.{role}")
+    (store,) = task.chain.stores.states["registry"].values()
+    store.value = copy.deepcopy(before.task.chain.decisions.registry)  # type: ignore[union-attr]
+    task.epoch = 1
+    task.start()
+    task.feed(2, 60, *event("e60", 60), NOW_MS)
+    for rank in range(3):
+        task.merge.end(rank)
+    processed = task.run(10)
+    assert processed is not None
+    made = [json.loads(value or b"") for role, _, value, _ in processed.outputs if role == "registry"]
+    assert [(fact["kind"], fact["model"], fact["champion"]) for fact in made] == [
+        ("registered", "old", "old"),
+        ("registered", "late", "old"),
+        ("promoted", "odd", "odd"),
+        ("retired", "new", "odd"),
+    ]
