@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
 from headrace.processors import join
-from headrace.streams import task
+from headrace.streams import runtime, task
 from headrace.streams.checkpoint import MARKER, Checkpoint
 from headrace.streams.runtime import Worker
 from headrace.streams.state import Stores, pack
@@ -23,7 +23,7 @@ from headrace.streams.task import Task
 from tests.simulation.broker import Broker, Partition, Row
 from tests.simulation.fakelog import FakeConsumer, FakeProducer
 from tests.simulation.run import run
-from tests.simulation.world import World
+from tests.simulation.world import Unhurried, World
 
 __all__ = ["CANARIES", "LIMIT", "Canary", "caught_by", "main"]
 
@@ -365,6 +365,12 @@ def _early_checkpoint(stack: ExitStack) -> type[World]:
     return World
 
 
+def _endless_checkpoint(stack: ExitStack) -> type[World]:
+    """Many small parts, however long they take: the transaction times out, again and again."""
+    stack.enter_context(patch.object(runtime, "_CHECKPOINT_S", float("inf")))
+    return Unhurried
+
+
 CANARIES: tuple[Canary, ...] = (
     Canary("the committed offset is off by one", _offset_off_by_one),
     Canary("offsets are not in the transaction", _no_offsets),
@@ -389,6 +395,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("the state changes while its checkpoint is written", _not_frozen),
     Canary("a worker that ends by an error checkpoints uncommitted state", _checkpoint_on_close),
     Canary("a checkpoint is frozen before its batch is committed", _early_checkpoint),
+    Canary("a checkpoint in many parts outlives its transaction", _endless_checkpoint),
 )
 
 

@@ -57,6 +57,9 @@ def state_of(world: Any) -> str:
 
 def check(world: Any) -> None:
     """Raise `Broken` unless every invariant holds."""
+    lost = {kind: world.count[kind] for kind in ("aborted", "Aborted", "Fenced", "Stalled") if world.count[kind]}
+    if world.plan.calm and lost:
+        raise Broken(f"transactions were lost, though nothing went wrong: {lost}")
     for shard in range(world.pipeline.partitions):
         for group in world.groups:
             entries = _journal(world, group, shard)

@@ -34,6 +34,13 @@ class Plan:
     restless: float = 0.0
     compact: float = 0.0
 
+    @property
+    def calm(self) -> bool:
+        """Whether nothing goes wrong, and nobody else comes or goes: then no transaction may be aborted."""
+        never = float("inf")
+        faults = (self.restless, *self.rates.values())
+        return not any(faults) and self.slots == 1 and self.kill_every == self.freeze_every == never
+
 
 _KINDS = ("timeout", "init", "lost_request", "lost_response", "late")
 

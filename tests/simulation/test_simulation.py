@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.run import run
+from tests.simulation.world import Unhurried
 
 SEEDS = 160
 PARTS = 8
@@ -32,6 +33,14 @@ def test_every_seed_holds_every_invariant(part: int) -> None:
 def test_seeds_that_found_something(seed: int) -> None:
     """A seed that once failed holds."""
     assert run(seed).problem is None, FOUND[seed]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_is_aborted_when_nothing_goes_wrong(seed: int) -> None:
+    """Checkpoints in many parts end before their transaction times out, however slow the turns are."""
+    result = run(seed, Unhurried)
+    assert result.problem is None
+    assert result.seconds > 400
 
 
 def test_a_seed_decides_everything() -> None:

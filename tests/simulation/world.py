@@ -10,6 +10,7 @@ import contextlib
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from headrace.streams.chain import Chain
 from headrace.streams.committing import AtOnce
 from headrace.streams.errors import Aborted, Fenced, Stalled
+from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
 from headrace.streams.topics import ROLES, topic_name
@@ -24,12 +26,12 @@ from headrace.streams.topology import Group, group_of
 from tests.simulation.broker import Broker, Partition, Row, Txn
 from tests.simulation.clock import Clock
 from tests.simulation.fakelog import FakeCluster
-from tests.simulation.faults import Killed, plan
+from tests.simulation.faults import Killed, Plan, plan
 from tests.simulation.groups import Coordinator, Metadata
 from tests.simulation.inputs import inputs
 from tests.simulation.pipelines import pipeline
 
-__all__ = ["CODEC", "CUT", "NoProgress", "Process", "World"]
+__all__ = ["CODEC", "CUT", "NoProgress", "Process", "Unhurried", "World"]
 
 CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
 _DEEPEST = 3
@@ -56,6 +58,17 @@ class _Plain:
 
 
 CODEC = _Plain()
+
+
+class Counting(Observer):
+    """Counts transactions that did not happen."""
+
+    def __init__(self, count: Counter[str]) -> None:
+        self._count = count
+
+    def aborted(self, reason: str) -> None:
+        """A transaction that did not happen."""
+        self._count["aborted"] += 1
 
 
 class Later:
@@ -168,7 +181,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.rng = Random(seed)
-        self.plan = plan(self.rng)
+        self.plan = self.drawn()
         self.pipeline = pipeline(self.plan.variant)
         self.wires = _wires(self.pipeline)
         self.clock = Clock()
@@ -197,6 +210,10 @@ class World:
             for slot in range(self.plan.slots if self.rng.random() < 0.7 else 1):
                 self.wanted[group.name, str(slot)] = 0.0
 
+    def drawn(self) -> Plan:
+        """What goes wrong, and how often."""
+        return plan(self.rng)
+
     def topic(self, role: str) -> str:
         """What the topic of a role is called."""
         return topic_name(self.pipeline, role)
@@ -213,6 +230,7 @@ class World:
             slot=process.slot,
             settings=self.plan.settings,
             codec=CODEC,
+            observer=Counting(self.count),
             clock=self.clock,
             wall_ms=self.clock.wall_ms,
             committer=Later() if self.seed % 2 else AtOnce(),
@@ -399,3 +417,20 @@ class World:
 
     def _next(self, every: float) -> float:
         return float("inf") if every == float("inf") else self.rng.expovariate(1 / every)
+
+
+class Unhurried(World):
+    """Nothing goes wrong, but every turn takes seconds: a checkpoint in parts of one entry lasts for minutes."""
+
+    def drawn(self) -> Plan:
+        """A plan without faults, for one worker."""
+        drawn, never = super().drawn(), float("inf")
+        settings = replace(drawn.settings, checkpoint_s=1.0, checkpoint_entries=1)
+        rates = dict.fromkeys(drawn.rates, 0.0)
+        alone = {"cut": False, "slots": 1, "kill_every": never, "freeze_every": never, "restless": 0.0, "rates": rates}
+        variant = drawn.variant._replace(partitions=1)
+        return replace(drawn, settings=settings, variant=variant, records=80, steps=150, **alone)
+
+    def advance(self, seconds: float) -> None:
+        """Let much more time pass."""
+        super().advance(30 * seconds)
