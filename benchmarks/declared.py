@@ -20,6 +20,7 @@ from headrace.examples.flights_data import flights as flight_rows
 from headrace.processors.compiled import PLANS
 from headrace.streams import data
 from headrace.streams.data import Outgoing
+from headrace.streams.pipeline import OPTIONAL
 
 __all__ = ["Records", "flight_records", "flights", "make", "synthetic", "synthetic_records"]
 
@@ -46,12 +47,18 @@ _LABEL_DELAY_MS = 20_000
 _START_MS = 1_700_000_000_000
 
 
-def flights(name: str, drift: bool = False, model: str = "logreg", plans: Sequence[str] = PLANS) -> Pipeline:
+def flights(
+    name: str,
+    drift: bool = False,
+    model: str = "logreg",
+    plans: Sequence[str] = PLANS,
+    publish: Sequence[str] = OPTIONAL,
+) -> Pipeline:
     """The example pipeline with one of its models; without its detectors unless `drift` is set."""
     pipeline = copy.copy(example)
     pipeline.name, pipeline.champion = name, model
     pipeline.models = {model: example.fresh_models()[model]}
-    pipeline.plans = tuple(plans)
+    pipeline.plans, pipeline.publish = tuple(plans), tuple(publish)
     if not drift:
         pipeline.drift = ()
     return pipeline

@@ -4,10 +4,11 @@ Beside it, in turn, the plain loop: the same work in one process without Kafka (
 own. A lane's time goes from the moment that its task is ready, before the first fetch, to its last commit; the loop's
 from the first event to the last label.
 
-    ratio_to_loop    logistic regression, River's own methods
-    compiled_ratio   the same through its kernel (`processors/compiled.py`)
-    tree_ratio       a Hoeffding adaptive tree
-    drift_ratio      as compiled_ratio, with three ADWIN detectors, which the loop does not have
+    ratio_to_loop           logistic regression, River's own methods
+    compiled_ratio          the same through its kernel (`processors/compiled.py`)
+    tree_ratio              a Hoeffding adaptive tree
+    drift_ratio             as compiled_ratio, with three ADWIN detectors, which the loop does not have
+    predictions_only_ratio  as compiled_ratio, features and examples not published
 
 Each has a second opinion for busy machines: the loop's processor time over that of the lane's process (`cpu_ratio`,
 the client's threads included) and over that of its one thread that processes (`main_cpu_ratio`).
@@ -33,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "compiled_ratio": {},
     "tree_ratio": {"model": "hat"},
     "drift_ratio": {"drift": True},
+    "predictions_only_ratio": {"publish": []},
 }
 _SLOW = 4
 """A tree takes so many times as long: it is given as many times fewer events."""

@@ -1,7 +1,8 @@
 """overhead: bytes that the broker stores for an event, by topic; journal and state beside what is published.
 
 Measured in the broker's own files, so batches, compression and transaction markers count. Once catching up, with
-transactions of thousands; once in the small transactions of a live lane.
+transactions of thousands, and again with the topics of features and examples switched off; once in the small
+transactions of a live lane.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SEED = 1
 INPUTS = ("events", "labels")
 PUBLISHED = ("features", "predictions", "examples", "evaluations", "alerts", "dead-letter")
 OURS = ("journal", "state", "savepoints")
+_WAYS = {"catching_up": "catching up", "predictions_only": "without features and examples", "live": "live"}
 _KAFKA = ("__consumer_offsets", "__transaction_state")
 
 
@@ -31,9 +33,10 @@ def run(
     found: dict[str, Any] = {"seed": SEED, "live_batch": live_batch}
     with place() as here:
         found["catching_up"] = _stored(here, events, {})
+        found["predictions_only"] = _stored(here, events, {}, publish=[])
         found["live"] = _stored(here, live_events, {"batch": live_batch})
     report(_table(found))
-    for way in ("catching_up", "live"):
+    for way in _WAYS:
         found[way]["journal_and_state_share"] = _share(found[way])
     report(
         f"journal and state are {found['catching_up']['journal_and_state_share']:.1%} of the published bytes when "
@@ -42,8 +45,8 @@ def run(
     return found
 
 
-def _stored(here: Place, events: int, settings: dict[str, Any]) -> dict[str, Any]:
-    site = here.site("flights", drift=True)
+def _stored(here: Place, events: int, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
+    site = here.site("flights", drift=True, **options)
     site.publish(declared.flight_records(events))
     before = {topic: _size(here.data, topic) for topic in _KAFKA}
     ended = site.worker(**settings).await_("ended")
@@ -75,12 +78,12 @@ def _table(found: dict[str, Any]) -> Table:
     table = Table(title="overhead: stored bytes an event, compressed, in the broker's files")
     columns = [
         f"{title} ({found[way]['events']:,} events in {found[way]['transactions']:,} transactions)"
-        for title, way in (("catching up", "catching_up"), ("live", "live"))
+        for way, title in _WAYS.items()
     ]
     for column in ("topic", "", *columns):
         table.add_column(column, justify="left" if column in ("topic", "") else "right")
     for title, names in (("input", INPUTS), ("published", PUBLISHED), ("ours", OURS), ("Kafka's own", _KAFKA)):
         for name in names:
-            sizes = [f"{found[way]['bytes_per_event'][name]:.1f}" for way in ("catching_up", "live")]
+            sizes = [f"{found[way]['bytes_per_event'][name]:.1f}" for way in _WAYS]
             table.add_row(name, title, *sizes)
     return table

@@ -323,6 +323,7 @@ class Back:
         scored, score = context.outbox.line(self._scored, aside=True)
         update_baselines = self.baselines.compile(states["baselines"])[1]
         learners = self._learners
+        publishes = "examples" in context.pipeline.publish
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
             """An outcome: windows over outcomes, the example, evaluation, drift, learning; in this order."""
@@ -334,8 +335,9 @@ class Back:
             n = progress[0] = progress[0] + 1
             if progress[1] is None or time_ms > progress[1]:
                 progress[1] = time_ms
-            mark(published)
-            publish((key, n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x))
+            if publishes:
+                mark(published)
+                publish((key, n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x))
             mark(scored)
             score((y, answers, n, time_ms))
             if see_error is not None:

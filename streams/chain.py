@@ -25,11 +25,12 @@ from headrace.schemas.wire import BadRecord
 from headrace.streams.back import Back
 from headrace.streams.context import Context, Output
 from headrace.streams.decisions import Decisions
+from headrace.streams.errors import UsageError
 from headrace.streams.front import Front
-from headrace.streams.pipeline import BASELINES, Pipeline
+from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
 from headrace.streams.sources import source_of
 from headrace.streams.state import ObjectCodec, Stores
-from headrace.streams.topology import Group
+from headrace.streams.topology import STAGES, Group
 from headrace.streams.watch import Watching, detectors
 
 __all__ = ["Chain", "Output"]
@@ -63,6 +64,11 @@ class Chain:
         topics: Callable[[str], str] | None = None,
         codec: ObjectCodec | None = None,
     ) -> None:
+        if group.stages != STAGES and pipeline.publish != OPTIONAL:
+            raise UsageError(
+                f"Pipeline {pipeline.name} does not publish {' and '.join(OPTIONAL)}, which stages that run apart meet "
+                "in: run all stages together, or leave publish= out of the declaration."
+            )
         self.pipeline, self.group, self.shard = pipeline, group, shard
         self.topic = topics or (lambda role: f"{pipeline.name}.{role}")
         self.join = Join(pipeline.ttl_ms)

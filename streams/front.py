@@ -49,6 +49,7 @@ class Front:
         id_of, key_of = attrgetter(p.events.id), attrgetter(p.events.key)
         dead, mark = context.dead, context.outbox.mark
         published, publish = self._line
+        publishes = "features" in p.publish
 
         def on_event(item: Input) -> None:
             time_ms, partition, offset, key, _, _, event = item
@@ -72,8 +73,9 @@ class Front:
             counts["features"] += 1
             if key is None and (entity := key_of(event)) is not None:
                 key = str(entity).encode()
-            mark(published)
-            publish((key, event_id, time_ms, partition, offset, event, x))
+            if publishes:
+                mark(published)
+                publish((key, event_id, time_ms, partition, offset, event, x))
             forward(event_id, item, key, outcome_keys(event), x, event)
 
         return on_event
@@ -82,7 +84,7 @@ class Front:
 def _written(context: Context, wire: FeaturesWire) -> Callable[[list[Any]], list[Output]]:
     """Rows to features records. Where examples follow, the features' bytes are kept for them."""
     encode, pack = wire.encode, wire.pack
-    keep = context.packed if context.group.back else None
+    keep = context.packed if context.group.back and "examples" in context.pipeline.publish else None
 
     def settle(rows: list[Any]) -> list[Output]:
         outputs: list[Output] = []

@@ -24,10 +24,12 @@ from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import function_hash, state_hash
 from headrace.streams.pickling import forbidden_globals
 
-__all__ = ["BASELINES", "TASKS", "Events", "Labels", "Pipeline"]
+__all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline"]
 
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
+OPTIONAL = ("features", "examples")
+"""Roles of the topics that need not be written: nothing of the runtime reads them in one task with all stages."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Task = Literal["binary", "multiclass", "regression"]
@@ -141,6 +143,9 @@ class Pipeline:
     compiled
         Whether models that match one of the plans of `processors/compiled.py` are run by it. No result depends on it,
         so it is no part of the specification.
+    publish
+        Which of the topics that may be missing are written: ``features`` and ``examples``. What is left out is neither
+        audited nor explained, and a pipeline that leaves any out runs with all stages in one task only.
     data
         A function returning a DataFrame (or the path of a file) that backtests and demos use when none is given.
     """
@@ -165,6 +170,7 @@ class Pipeline:
         classes: Collection[tuple[str, str]] = (),
         data: Callable[[], Any] | str | Path | None = None,
         compiled: bool = True,
+        publish: Collection[str] = OPTIONAL,
     ) -> None:
         base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
         self.name = _legal(name, _named(name), "name", "letters, digits, '.', '_' and '-', at most 100")
@@ -200,6 +206,10 @@ class Pipeline:
         self.shadow = float(_legal(shadow, _is_share(shadow), "shadow", "a number from 0 to 1"))
         self.partitions = _whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
+        _legal(
+            publish, not isinstance(publish, str) and set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}"
+        )
+        self.publish = tuple(role for role in OPTIONAL if role in publish)
         self.data = data
         self.plans = PLANS if compiled else ("model",)
         self._check_lanes()
@@ -260,6 +270,7 @@ class Pipeline:
             "evaluate_every": self.evaluate_every,
             "shadow": self.shadow,
             "topics": dict(sorted(self.topic_names.items())),
+            **({} if self.publish == OPTIONAL else {"publish": list(self.publish)}),
         }
 
     @cached_property

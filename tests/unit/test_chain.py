@@ -10,8 +10,11 @@ import msgspec
 import pytest
 
 from headrace import field, label, mean
-from headrace.streams.errors import WrongFormat
+from headrace.streams.chain import Chain
+from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
+from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
+from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters
 from tests.small import CLASSES, HOUR_MS, Scribbling, Scripted, event, known, play, small
 
@@ -335,6 +338,29 @@ def test_two_runs_over_the_same_records_are_the_same_bytes() -> None:
     first, second = (play(pipeline, records, [known("1", 1), known("0", 1, y=3)]) for _ in range(2))
     assert first.outputs == second.outputs
     assert "dead-letter" in first.outputs
+
+
+@pytest.mark.parametrize("publish", [(), ("features",), ("examples",)])
+def test_topics_that_are_switched_off_stay_empty_and_change_no_other(publish: tuple[str, ...]) -> None:
+    """Predictions, evaluations and dead letters are the same bytes, and the same is learned."""
+    events = [event(str(i), i / 60, spent=-1 if i == 7 else i % 5) for i in range(40)]
+    labels = [known(str(i), i / 60 + 0.1, i % 5 > 2) for i in range(40)]
+    whole, part = (play(small(evaluate_every=10, **more), events, labels) for more in ({}, {"publish": publish}))
+    assert {*whole.outputs} - {*part.outputs} == {"features", "examples"} - {*publish}
+    assert part.outputs == {role: whole.outputs[role] for role in part.outputs}
+    assert state_hash(part.task.chain.stores.contents()) == state_hash(whole.task.chain.stores.contents())
+    assert part.task.chain.context.packed == {}
+
+
+def test_stages_that_run_apart_need_the_topics_they_meet_in() -> None:
+    """A pipeline that leaves one out is refused there, and says so in its specification."""
+    pipeline = small(publish=["examples"])
+    with pytest.raises(UsageError, match="run all stages together"):
+        Chain(pipeline, group_of(["drift"]))
+    assert pipeline.spec()["publish"] == ["examples"]
+    assert "publish" not in small().spec()
+    with pytest.raises(DeclarationError, match="publish"):
+        small(publish=["predictions"])
 
 
 def test_windows_over_outcomes_see_labels_of_events_the_champion_refused() -> None:
