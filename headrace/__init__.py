@@ -3,12 +3,13 @@
 Every state, model and prediction is a pure function of the log: exactly once, replayable bit for bit, fast.
 """
 
-from headrace.processors.drift import watch_error, watch_feature, watch_prediction
 from headrace.processors.features import count, field, label, last, mean, time_since_last, variance
 from headrace.processors.features import max_ as max
 from headrace.processors.features import min_ as min
 from headrace.processors.features import sum_ as sum
 from headrace.processors.gate import Gate
+from headrace.processors.references import fixed, previous, same_hour
+from headrace.processors.watches import watch_error, watch_feature, watch_features, watch_label, watch_prediction
 from headrace.schemas.contract import between, matches, max_length, one_of
 from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
 from headrace.streams.memory import Backtest
@@ -26,6 +27,7 @@ __all__ = [
     "between",
     "count",
     "field",
+    "fixed",
     "label",
     "last",
     "matches",
@@ -34,11 +36,15 @@ __all__ = [
     "mean",
     "min",
     "one_of",
+    "previous",
+    "same_hour",
     "sum",
     "time_since_last",
     "variance",
     "watch_error",
     "watch_feature",
+    "watch_features",
+    "watch_label",
     "watch_prediction",
 ]
 

@@ -124,25 +124,29 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """Something an operator may want to know, with its evidence."""
+    """What an operator may want to know of one signal, with its evidence; records with one id are one matter."""
 
-    alert_id: Annotated[str, _says("hash of the evidence: the same finding has the same id")]
-    kind: Annotated[str, _says("what happened: error_drift, feature_drift or prediction_drift")]
-    signal: Annotated[str, _says("what was watched: error, prediction or feature:NAME")]
+    alert_id: Annotated[str, _says("hash of the first evidence: the same matter has the same id")]
+    kind: Annotated[str, _says("what happened: error_drift, feature_drift, label_drift, prediction_drift")]
+    signal: Annotated[str, _says("what was watched: error, label, prediction, feature:NAME or features:NAME+NAME")]
     severity: Annotated[str, _says("info, warning or critical")]
-    status: Annotated[str, _says("open")]
+    status: Annotated[str, _says("opened, updated (it goes on, or has become stronger) or resolved (nothing new)")]
     message: Annotated[str, _says("one sentence for people")]
     detector: Annotated[str, _says("the detector with its parameters")]
     statistic: Annotated[
         dict[str, float],
-        _says("its evidence: means before and after, over how many values, p-value; what is unknown is absent"),
+        _says("the last finding: score, threshold, distance, means before and after; what is unknown is absent"),
     ]
-    n: Annotated[int, _says("values since the last alert of this signal")]
+    strength: Annotated[float, _says("score by threshold; 1 where the detector only says yes")]
+    n: Annotated[int, _says("values in which the last finding shows")]
     topic: Annotated[str, _says("the topic that the offsets refer to")]
     partition: Annotated[int, _says("of that topic")]
-    first_offset: Annotated[int, _says("of the first of those values")]
-    last_offset: Annotated[int, _says("of the value on which the detector fired")]
-    time_ms: Annotated[int, _says("event time (errors: label time) of that value")]
+    first_offset: Annotated[int, _says("where the values begin in which the first finding shows")]
+    last_offset: Annotated[int, _says("of the value on which the last finding was made")]
+    opened_ms: Annotated[int, _says("stream time at which the alert was opened")]
+    time_ms: Annotated[int, _says("stream time of this record (errors and labels: label time)")]
+    findings: Annotated[int, _says("detections since it was opened")]
+    examples: Annotated[list[str | int], _says("ids of events among those that differ most, at most three")]
 
 
 REASONS: dict[str, str] = {

@@ -193,11 +193,11 @@ class Back:
                     mark(published)
                     publish((key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event))
                     if see_prediction is not None:
-                        see_prediction(served, time_ms, partition, offset)
+                        see_prediction(served, time_ms, partition, offset, event_id)
                 else:
                     context.count("history")
                 if see_features is not None:
-                    see_features(x, time_ms, partition, offset)
+                    see_features(x, time_ms, partition, offset, event_id)
                 answers += baselines()
                 entry = (time_ms, offset, partition, key, keys, x, answers, served[0], served[1], model)
             early = wait_for(event_id, entry)
@@ -341,7 +341,7 @@ class Back:
             mark(scored)
             score((y, answers, n, time_ms))
             if see_error is not None:
-                see_error(prediction, y, time_ms, partition, offset)
+                see_error(prediction, y, time_ms, partition, offset, event_id)
             update_baselines(y)
             for rank, learn_one in enumerate(learners):
                 try:

@@ -292,12 +292,13 @@ class Chain:
         if type(record) is BadRecord:
             self.context.dead("drift", role, record.reason, record.detail, item)
         elif role == "features" and watching.features is not None:
-            watching.features(record["features"], record["time_ms"], record["partition"], record["offset"])
+            at = (record["time_ms"], record["partition"], record["offset"], record["event_id"])
+            watching.features(record["features"], *at)
         elif role == "predictions" and watching.prediction is not None:
             served = (record.prediction, record.probability, record.probabilities)
-            watching.prediction(served, record.time_ms, record.partition, record.offset)
+            watching.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
         elif role == "examples" and watching.error is not None:
-            at = (record["label_time_ms"], record["partition"], record["offset"])
+            at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
             watching.error(record["prediction"], record["label"], *at)
 
 

@@ -234,6 +234,9 @@ def _struct(struct: type[msgspec.Struct]) -> dict[str, Any]:
 def _json_type(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_json_type(choice) for choice in field["anyOf"])
+    if field.get("type") == "array":
+        inner = _json_type(field["items"])
+        return f"array of ({inner})" if " or " in inner else f"array of {inner}"
     values = field.get("additionalProperties")
     if field.get("type") == "object" and isinstance(values, Mapping):
         inner = _json_type(values) if values else ""

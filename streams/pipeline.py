@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace.processors.compiled import PLANS
-from headrace.processors.drift import Drift, Watch
+from headrace.processors.drift import Drift
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
+from headrace.processors.scan import Scan
+from headrace.processors.watches import Watch
 from headrace.schemas.contract import Schema, load_schema
 from headrace.schemas.faults import RANGES
 from headrace.schemas.wire import Decoder, time_of
@@ -124,7 +126,7 @@ class Pipeline:
     champion
         The model whose predictions are published.
     drift
-        `watch_error`, `watch_feature`, `watch_prediction`.
+        `watch_error`, `watch_feature`, `watch_features`, `watch_label`, `watch_prediction`.
     columns
         Event columns that predictions carry along.
     live_from
@@ -329,13 +331,23 @@ class Pipeline:
     def _watches(self, drift: Sequence[Watch]) -> tuple[Watch, ...]:
         for watch in drift:
             if not isinstance(watch, Watch):
-                raise DeclarationError("drift takes watch_error, watch_feature and watch_prediction.")
+                raise DeclarationError("drift takes watch_error, watch_feature, watch_label and watch_prediction.")
             _declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
-            if watch.kind == "feature":
-                _legal(
-                    watch.name, watch.name in self.features, "drift", "a declared feature: " + ", ".join(self.features)
-                )
+            for name in watch.names:
+                _legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
+            if isinstance(watch.detector, Scan):
+                self._check_scan(watch)
         return tuple(drift)
+
+    def _check_scan(self, watch: Watch) -> None:
+        types = {field["name"]: field["type"] for field in self.featurize.fields()}
+        text = [name for name in watch.names if "string" in types[name]]
+        if watch.kind == "features" and text:
+            raise DeclarationError(
+                f"drift: watch_features takes numbers; {text[0]!r} is text: give it a watch of its own."
+            )
+        if watch.detector.statistic == "ks" and (text or (watch.kind == "label" and self.task == "multiclass")):
+            raise DeclarationError(f"drift: {watch.signal} is text, which has no order for 'ks'; legal: 'js', 'psi'.")
 
     def _check_ids(self) -> None:
         event, label = self.event_schema.field(self.events.id), self.label_schema.field(self.labels.id)

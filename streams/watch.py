@@ -1,14 +1,15 @@
-"""The drift stage of a chain: detectors on features, predictions and errors; what they find are alerts."""
+"""The drift stage of a chain: detectors on features, predictions, labels and errors; what they find are alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from headrace.processors.drift import Drift, error_of
+from headrace.processors.features import duration
 from headrace.processors.metrics import Task
 from headrace.processors.predict import Served
 from headrace.streams.context import Context
@@ -21,44 +22,60 @@ _json = msgspec.json.Encoder().encode
 
 def detectors(pipeline: Pipeline, topic: str) -> list[Drift]:
     """One processor for each declared watch."""
-    return [Drift(w.signal, w.detector, topic=topic, kind=w.kind, task=pipeline.task) for w in pipeline.drift]
+    return [
+        Drift(
+            w.signal,
+            w.detector,
+            topic=topic,
+            kind=w.kind,
+            task=pipeline.task,
+            severity=w.severity,
+            cooldown_ms=duration(w.cooldown),
+        )
+        for w in pipeline.drift
+    ]
 
 
 class Watching:
-    """Feeds the detectors; `features`, `prediction` and `error` are None where nobody watches them."""
+    """Feeds the detectors; `features`, `prediction` and `error` are None where nobody watches them.
+
+    Each takes what values are taken from, then time, partition, offset and the event's id. Errors come with labels.
+    """
 
     def __init__(self, context: Context, drifts: list[Drift]) -> None:
         self.context = context
-        self._task = context.pipeline.task
+        task = context.pipeline.task
         watched = [
-            (watch.name, drift, context.states[f"drift.{i}"])
+            (drift, context.states[f"drift.{i}"], _value_of(watch.kind, watch.names, task))
             for i, (watch, drift) in enumerate(zip(context.pipeline.drift, drifts, strict=True))
         ]
-        self.features = self._watch(watched, "feature", _feature)
-        self.prediction = self._watch(watched, "prediction", partial(_answer, self._task))
-        self.error = self._watch(watched, "error", partial(_error, self._task))
+        self.features = self._watch(watched, "feature", "features")
+        self.prediction = self._watch(watched, "prediction")
+        self.error = self._watch(watched, "error", "label")
 
-    def _watch(self, watched: list[Any], kind: str, value_of: Callable[..., Any]) -> Callable[..., None] | None:
-        """What notes a row (what to take the value from, time, partition, offset) for the detectors of a kind."""
-        mine = [w for w in watched if w[1].kind == kind]
+    def _watch(self, watched: list[Any], *kinds: str) -> Callable[..., None] | None:
+        """What notes a row (what to take the value from, time, partition, offset, id) for the detectors of a kind."""
+        mine = [(drift.process_many, state, value_of) for drift, state, value_of in watched if drift.kind in kinds]
         if not mine:
             return None
+        context = self.context
 
         def settle(rows: list[Any]) -> list[Any]:
             found: list[Any] = [()] * len(rows)
-            for name, drift, state in mine:
-                process = drift.process
-                for i, (*about, time_ms, partition, offset) in enumerate(rows):
-                    value = value_of(name, *about)
-                    if value is SKIPPED:
-                        continue
-                    alert = process(value, time_ms, partition, offset, state)
-                    if alert is not None:
-                        self.context.count("alerts")
-                        found[i] = [*found[i], ("alerts", alert.alert_id.encode(), _json(alert), None)]
+            for process, state, value_of in mine:
+                values, places = [], []
+                for i, row in enumerate(rows):
+                    value = value_of(row)
+                    if value is not SKIPPED:
+                        values.append((value, *row[-4:]))
+                        places.append(i)
+                for at, alert in process(values, state):
+                    context.count("alerts")
+                    i = places[at]
+                    found[i] = [*found[i], ("alerts", alert.alert_id.encode(), _json(alert), None)]
             return found
 
-        outbox = self.context.outbox
+        outbox = context.outbox
         mark, (number, note) = outbox.mark, outbox.line(settle, aside=True)
 
         def see(*row: Any) -> None:
@@ -72,11 +89,28 @@ SKIPPED: Any = object()
 """In place of a value: there is nothing to see, not even something missing."""
 
 
-def _feature(name: str, x: dict[str, Any]) -> Any:
-    return x.get(name)
+def _value_of(kind: str, names: tuple[str, ...], task: Task) -> Callable[[Any], Any]:
+    """How a kind of watch takes its value from a row."""
+    if kind == "feature":
+        return lambda row: row[0].get(names[0])
+    if kind == "features":
+        vector = itemgetter(*names)
+
+        def features(row: Any) -> Any:
+            try:
+                return vector(row[0])
+            except KeyError:
+                return tuple([row[0].get(name) for name in names])
+
+        return features
+    if kind == "prediction":
+        return lambda row: _answer(task, row[0])
+    if kind == "label":
+        return lambda row: row[1] if row[1].__class__ is str else float(row[1])
+    return lambda row: SKIPPED if row[0] is None else error_of(task, row[0], row[1])
 
 
-def _answer(task: str, _: str, served: Served) -> Any:
+def _answer(task: str, served: Served) -> Any:
     """P(True), the largest probability, or the number."""
     label, probability, probabilities = served
     if probability is not None:
@@ -84,7 +118,3 @@ def _answer(task: str, _: str, served: Served) -> Any:
     if probabilities:
         return max(probabilities.values())
     return float(label) if task == "regression" and label is not None else SKIPPED
-
-
-def _error(task: Task, _: str, prediction: Any, y: Any) -> Any:
-    return SKIPPED if prediction is None else error_of(task, prediction, y)

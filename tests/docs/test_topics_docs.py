@@ -29,6 +29,7 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
     "object": (dict,),
+    "array": (list,),
 }
 
 
@@ -73,7 +74,8 @@ def _is(value: Any, choice: str) -> bool:
         return False
     if not isinstance(value, JSON_TYPES[name]):
         return False
-    return not inner or all(fits(item, inner.strip("()")) for item in value.values())
+    items = value.values() if isinstance(value, dict) else value
+    return not inner or all(fits(item, inner.strip("()")) for item in items)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from headrace.processors.gate import Gate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import Predict, plain
 from headrace.processors.registry import CELL, Registry
+from headrace.processors.scan import Scan
 from headrace.processors.segments import Segments
 from headrace.processors.train import Train
 from headrace.processors.validate import Validate
@@ -119,7 +120,7 @@ def answered(n: int) -> tuple[Any, ...]:
 
 def watched(processor: Drift, state: Any, item: Any) -> Any:
     n, value = item
-    return processor.process(value, hour(n), 0, n, state) or n % 7
+    return processor.process(value, hour(n), 0, n, state, n) or n % 7
 
 
 def based(processor: Baselines, state: Any, item: Any) -> Any:
@@ -234,6 +235,11 @@ SCENARIOS: dict[str, Scenario] = {
         watched,
         [(n, float(n >= 100)) for n in range(150)],
     ),
+    "Drift:scan": Scenario(
+        lambda: Drift("feature:x", Scan("ks", every=16, false_alarms_every=2_000), topic="t", kind="feature"),
+        watched,
+        [(n, float(n * n % 53 + 60 * (n >= 260))) for n in range(340)],
+    ),
 }
 
 
@@ -259,7 +265,7 @@ def checked(name: str) -> Checked:
 
 def test_every_processor_has_a_scenario() -> None:
     """A processor that is added without one is noticed."""
-    assert processors() == set(SCENARIOS)
+    assert processors() == {name.partition(":")[0] for name in SCENARIOS}
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from river import drift
 
-from headrace.processors.drift import (
-    Drift,
-    Watch,
-    error_of,
-    signal_of_prediction,
-    watch_error,
-    watch_feature,
-    watch_prediction,
-)
+from headrace.processors.drift import Detector, Drift, error_of, signal_of_prediction
+from headrace.processors.watches import Watch, watch_error, watch_feature, watch_prediction
 
+DAY_MS = 86_400_000
 DETECTORS = {
     "ADWIN": lambda: drift.ADWIN(),
     "PageHinkley": lambda: drift.PageHinkley(threshold=20),
@@ -45,10 +39,10 @@ def cells(processor):
 
 
 def fed(processor, values, state=None, first=0):
-    """Feed the values at offsets from `first` on; return the alerts."""
+    """Feed the values at offsets from `first` on, a day apart; return the alerts that were opened."""
     state = cells(processor) if state is None else state
-    alerts = [processor.process(v, 1000 + o, 2, o, state) for o, v in enumerate(values, first)]
-    return [alert for alert in alerts if alert is not None]
+    alerts = [a for o, v in enumerate(values, first) for a in processor.process(v, DAY_MS * o, 2, o, state, f"e{o}")]
+    return [alert for alert in alerts if alert.status == "opened"]
 
 
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name != "FHDDM"])
@@ -60,7 +54,9 @@ def test_alerts_come_where_the_detector_fires(name):
         if bare.drift_detected:
             fired.append(offset)
     assert fired
-    assert [alert.last_offset for alert in fed(Drift("error", DETECTORS[name](), topic="t"), values)] == fired
+    detector = Detector(DETECTORS[name]())
+    found = detector.run([(v, 0, 0, o, None) for o, v in enumerate(values)], detector.fresh())
+    assert [finding.last_offset for _, finding in found] == [at for at, _ in found] == fired
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -85,12 +81,13 @@ def test_an_alert_carries_its_evidence():
     width = int(first.statistic["width"])
     seen = values[: first.last_offset - 99]
     assert (first.kind, first.signal, first.status, first.topic, first.partition) == (
-        *("error_drift", "error", "open", "labels", 2),
+        *("error_drift", "error", "opened", "labels", 2),
     )
-    assert (first.first_offset, first.n, first.time_ms) == (100, len(seen), 1000 + first.last_offset)
+    assert (first.first_offset, first.n, first.time_ms) == (100, len(seen), DAY_MS * first.last_offset)
     assert first.statistic["after"] == pytest.approx(sum(seen[-width:]) / width)
     assert first.statistic["before"] == pytest.approx(sum(seen[:-width]) / (len(seen) - width))
     assert first.detector == "ADWIN(delta=0.01, clock=32, max_buckets=5, min_window_length=5, grace_period=10)"
+    assert first.examples == [f"e{first.last_offset - i}" for i in (2, 1, 0)]
     assert second.first_offset == first.last_offset + 1
     assert second.n == second.last_offset - first.last_offset
 
@@ -160,7 +157,7 @@ def test_what_is_no_number_is_skipped_and_counted(missing):
     bare, *_ = fed(processor, values)
     assert alert.statistic == bare.statistic | {"skipped": 3.0}
     assert alert.first_offset == 0
-    assert state["detector"].value["skipped"] == 0
+    assert state["detector"].value["finder"]["skipped"] == 0
 
 
 @pytest.mark.parametrize("kind", [bool, int, np.float32, np.int64, np.float64])
@@ -189,7 +186,7 @@ def test_the_detector_handed_in_is_never_fed():
         (drift.binary.DDM(), {"task": "regression"}, "take ADWIN"),
         ("ADWIN", {}, "one of river.drift"),
         (drift.ADWIN, {}, "one of river.drift"),
-        (drift.ADWIN(), {"kind": "model"}, "error, feature, prediction"),
+        (drift.ADWIN(), {"kind": "model"}, "error, feature, features, label, prediction"),
         (drift.ADWIN(), {"severity": "high"}, "info, warning, critical"),
         (drift.ADWIN(), {"task": "ranking"}, "binary, multiclass, regression"),
         (drift.ADWIN(), {"topic": ""}, "must be names"),
@@ -211,9 +208,9 @@ def test_watches_name_their_signal():
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: Watch("model", "", drift.ADWIN()), "error, feature, prediction"),
-        (lambda: watch_feature("", drift.ADWIN()), "feature's name"),
-        (lambda: Watch("error", "x", drift.ADWIN()), "feature's name"),
+        (lambda: Watch("model", (), drift.ADWIN()), "error, feature, features, label, prediction"),
+        (lambda: watch_feature("", drift.ADWIN()), "takes 1 to 1 features"),
+        (lambda: Watch("error", ("x",), drift.ADWIN()), "takes 0 to 0 features"),
         (lambda: watch_error(drift.KSWIN()), "needs a seed"),
         (lambda: watch_prediction(drift.binary.DDM()), "take ADWIN"),
     ],

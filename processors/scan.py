@@ -1,0 +1,366 @@
+"""Scan: is the newest stretch of a signal, of whatever length, distributed as its reference was?
+
+Values are counted in bins, block after block. After each block windows of 1 to 64 blocks are compared with the
+reference, and the largest statistic with a threshold that is calibrated to a number of events between false alarms.
+Scanning all lengths is what makes both a sudden large and a slow small change be found about as soon as a detector
+tuned to it would (Lai 1995, J. Royal Statistical Society B 57; Siegmund & Venkatraman 1995, Annals of Statistics 23).
+
+What is kept is bounded: a sample of 200 values until the bins are fitted, then counts for 65 blocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.processors import bins
+from headrace.processors.findings import Finding, Row, told
+from headrace.processors.references import Reference, previous
+from headrace.processors.thresholds import threshold
+from headrace.processors.twosample import STATISTICS, Counts, distance
+
+__all__ = ["EVERY_MIN", "SPANS", "WARM_UP", "Scan"]
+
+EVERY_MIN = 16
+SPANS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""The windows' lengths in blocks."""
+WARM_UP = 200
+"""Values to which the bins are fitted, and the least that a reference has."""
+
+_REACH = SPANS[-1] + 1
+_EXAMPLES = 3
+_WEEK_HOURS = 168
+_HOUR_MS = 3_600_000
+_HOUR_LEAST = 50  # values that an hour of the week must have had before it is a reference
+
+
+class Scan:
+    """Compares the newest values with a reference.
+
+    Parameters
+    ----------
+    statistic
+        "js", "psi" or "ks" (see `twosample`); "ks" is for numbers.
+    every
+        Values in a block, at least 16: how often is tested, and the shortest window.
+    false_alarms_every
+        Expected number of values between false alarms while nothing changes and values are independent.
+    reference
+        `previous`, `fixed` or `same_hour` (see `references`).
+    size
+        Bins that are fitted.
+
+    The state is an object of plain values and numpy arrays.
+    """
+
+    def __init__(
+        self,
+        statistic: str = "js",
+        *,
+        false_alarms_every: int,
+        every: int = 32,
+        reference: Reference | None = None,
+        size: int = 10,
+    ) -> None:
+        if statistic not in STATISTICS:
+            raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}; got {statistic!r}")
+        if type(every) is not int or every < EVERY_MIN:
+            raise ValueError(f"every must be a whole number, at least {EVERY_MIN}; got {every!r}")
+        if type(false_alarms_every) is not int or false_alarms_every < 100 * every:
+            raise ValueError(
+                f"false_alarms_every must be a whole number, at least 100 times every ({100 * every}); "
+                f"got {false_alarms_every!r}"
+            )
+        if type(size) is not int or not 2 <= size <= 15:
+            raise ValueError(f"size must be a whole number from 2 to 15; got {size!r}")
+        self.statistic = statistic
+        self.every = every
+        self.false_alarms_every = false_alarms_every
+        self.reference = reference or previous()
+        self.size = size
+
+    def __repr__(self) -> str:
+        return (
+            f"Scan({self.statistic!r}, every={self.every}, false_alarms_every={self.false_alarms_every}, "
+            f"reference={self.reference})"
+        )
+
+    def fresh(self) -> dict[str, Any]:
+        """The state before the first value."""
+        return {"bins": None, "sample": [], "slots": {}, "slot": None, "now": None}
+
+    def run(self, rows: Sequence[Row], state: dict[str, Any]) -> list[tuple[int, Finding]]:
+        """Take in values, in order; answers what was found, each with the place of the row that showed it."""
+        found: list[tuple[int, Finding]] = []
+        at, end = 0, len(rows)
+        while at < end:
+            if state["bins"] is None:
+                at = self._sample(rows, at, state)
+                continue
+            if self.reference.kind == "same_hour":
+                stop = self._hour(rows, at, state)
+            elif state["learning"]:
+                at = self._learn(rows, at, state)
+                continue
+            else:
+                stop = end
+            take = min(stop - at, self.every - state["fill"])
+            self._count(rows[at : at + take], state)
+            at += take
+            if state["fill"] >= self.every:
+                finding = self._close(rows[at - 1], state)
+                if finding is not None:
+                    found.append((at - 1, finding))
+                    self._restart(state)
+        return found
+
+    # -- counting ------------------------------------------------------------------------------------------------
+
+    def _sample(self, rows: Sequence[Row], at: int, state: dict[str, Any]) -> int:
+        """Collect the values that the bins are fitted to; answers the place after the last of them."""
+        sample = state["sample"]
+        for i in range(at, len(rows)):
+            if self.reference.start_ms is not None and rows[i][1] < self.reference.start_ms:
+                continue
+            sample.append(rows[i][0])
+            if len(sample) >= WARM_UP:
+                self._fit(rows[i], state)
+                return i + 1
+        return len(rows)
+
+    def _fit(self, row: Row, state: dict[str, Any]) -> None:
+        binned = bins.fit(state["sample"], self.size)
+        count = bins.size(binned)
+        first = [0] * count
+        place, numeric = bins.reader(binned), binned[0] == "numbers"
+        for value in state["sample"]:
+            first[place(value)] += 1
+        state["bins"] = binned
+        state["sum"] = 0.0
+        for value in state["sample"] if numeric else ():  # not sum(): it compensates from Python 3.12 on
+            state["sum"] += 0.0 if value is None else value
+        state["first"] = np.array(first, dtype=np.float64)
+        state["learning"] = self.reference.kind == "fixed" and not self._learned(WARM_UP, row[1])
+        state["sample"] = []
+        self._clear(state)
+        state["mark"] = state["next"] = None
+        if self.reference.kind == "same_hour":
+            state["first"] = np.zeros(count)
+            state["hour"] = np.zeros(count)
+
+    def _clear(self, state: dict[str, Any]) -> None:
+        """Forget the windows, not the reference."""
+        count = bins.size(state["bins"])
+        state["block"], state["ids"], state["fill"], state["blocks"] = [0] * count, [None] * count, 0, 0
+        state["from"], state["added"], state["total"] = -1, 0.0, 0.0
+        state["ring"], state["expected"] = np.zeros((_REACH, count)), None
+        state["firsts"], state["sums"] = [-1] * _REACH, [0.0] * _REACH
+        if self.reference.kind == "same_hour":
+            state["expected"] = np.zeros((_REACH, count + 1))
+
+    def _learned(self, n: int, time_ms: int) -> bool:
+        reference = self.reference
+        return n >= reference.n if reference.end_ms is None else time_ms >= reference.end_ms
+
+    def _learn(self, rows: Sequence[Row], at: int, state: dict[str, Any]) -> int:
+        """Add to a fixed reference until it is whole."""
+        first, place = state["first"], bins.reader(state["bins"])
+        n = int(first.sum())
+        for i in range(at, len(rows)):
+            if self._learned(n, rows[i][1]):
+                state["learning"] = False
+                return i
+            value = rows[i][0]
+            first[place(value)] += 1
+            if state["bins"][0] == "numbers" and isinstance(value, float | int):
+                state["sum"] += value
+            n += 1
+        return len(rows)
+
+    def _hour(self, rows: Sequence[Row], at: int, state: dict[str, Any]) -> int:
+        """The hour of the week that row `at` is in begins, if it does; answers where the next one begins."""
+        now = state["now"] if state["now"] is not None else rows[at][1]
+        slot = None
+        for i in range(at, len(rows)):
+            now = max(now, rows[i][1])
+            current = now // _HOUR_MS % _WEEK_HOURS
+            if slot is None:
+                slot = current
+                if slot != state["slot"]:
+                    self._next_hour(slot, state)
+            elif current != slot:
+                return i
+            state["now"] = now
+        return len(rows)
+
+    def _next_hour(self, slot: int, state: dict[str, Any]) -> None:
+        """Put the last hour's counts to what its slot knows, older weeks counting less; drop a part of a block."""
+        slots = state["slots"]
+        if state["slot"] is not None:
+            state["hour"] += np.array(state["block"], dtype=np.float64)
+            before = slots.get(state["slot"])
+            kept = 0.0 if before is None else before * (1.0 - 1.0 / self.reference.n)
+            slots[state["slot"]] = kept + state["hour"]
+        state["hour"] = np.zeros(len(state["first"]))
+        state["block"], state["fill"], state["from"], state["added"] = [0] * len(state["first"]), 0, -1, 0.0
+        state["slot"] = slot
+
+    def _count(self, rows: Sequence[Row], state: dict[str, Any]) -> None:
+        block, ids, place = state["block"], state["ids"], bins.reader(state["bins"])
+        if state["from"] < 0:
+            state["from"] = rows[0][3]
+        for value, _, _, _, event_id in rows:
+            i = place(value)
+            block[i] += 1
+            ids[i] = event_id
+        if state["bins"][0] == "numbers":
+            added = state["added"]
+            for row in rows:
+                if isinstance(row[0], float | int):
+                    added += row[0]
+            state["added"] = added
+        state["fill"] += len(rows)
+
+    # -- testing -------------------------------------------------------------------------------------------------
+
+    def _close(self, row: Row, state: dict[str, Any]) -> Finding | None:
+        """Put a full block into the windows, and test them."""
+        block = np.array(state["block"], dtype=np.float64)
+        if self.reference.kind == "same_hour":
+            known = state["slots"].get(state["slot"])
+            state["hour"] += block
+            if known is None or known.sum() < _HOUR_LEAST:
+                state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
+                return None
+        state["blocks"] += 1
+        at, ring = state["blocks"] % _REACH, state["ring"]
+        before = (state["blocks"] - 1) % _REACH
+        ring[at] = ring[before] + block
+        state["total"] += state["added"]
+        state["sums"][at], state["firsts"][at] = state["total"], state["from"]
+        if state["expected"] is not None:
+            n = float(block.sum())
+            state["expected"][at, :-1] = state["expected"][before, :-1] + known * (n / known.sum())
+            state["expected"][at, -1] = state["expected"][before, -1] + n / known.sum()
+        state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
+        return self._test(row, at, state)
+
+    def _test(self, row: Row, at: int, state: dict[str, Any]) -> Finding | None:
+        blocks, ring = state["blocks"], state["ring"]
+        spans = [span for span in SPANS if span <= blocks]
+        starts = [(blocks - span) % _REACH for span in spans]
+        windows = ring[at] - ring[starts]
+        references = self._references(windows, at, starts, state)
+        scores = STATISTICS[self.statistic](windows, references)
+        best = int(scores.argmax())
+        used = int(((references[best] > 0) | (windows[best] > 0)).sum())
+        limit = threshold(self.statistic, self.reference.grows, used, self.false_alarms_every / self.every)
+        score = float(scores[best])
+        if score < limit:
+            self._forget_old(row[1], at, state)
+            return None
+        return self._finding(
+            row, state, (blocks - spans[best] + 1) % _REACH, score, limit, windows[best], references[best]
+        )
+
+    def _references(self, windows: Counts, at: int, starts: list[int], state: dict[str, Any]) -> Counts:
+        """For each window the counts that it is compared with."""
+        if state["expected"] is not None:
+            expected = state["expected"]
+            shares, weight = expected[at, :-1] - expected[starts, :-1], expected[at, -1] - expected[starts, -1]
+            # of as many values as the hours' references had, weighted: never more than the truth
+            return np.asarray(shares / weight[:, None])
+        if not self.reference.grows:
+            return np.broadcast_to(state["first"], windows.shape)
+        whole = state["ring"][at] + state["first"]
+        if state["mark"] is not None:
+            whole = whole - state["mark"]
+        return np.asarray(whole - windows)
+
+    def _forget_old(self, time_ms: int, at: int, state: dict[str, Any]) -> None:
+        """A reference of the previous period is of one to two periods: two marks move on in turn."""
+        reference = self.reference
+        if not reference.grows or (reference.period_ms is None and not reference.n):
+            return
+        mark = state["next"]
+        n = float(state["ring"][at].sum())
+        if mark is None:
+            state["next"] = (time_ms, n, None)
+            return
+        if reference.period_ms is not None:
+            over = time_ms - mark[0] >= reference.period_ms
+        else:
+            over = n - mark[1] >= reference.n
+        # the reference must stay larger than the longest window
+        if over and n - mark[1] >= max(WARM_UP, 2 * SPANS[-1] * self.every):
+            if mark[2] is not None:
+                state["mark"] = mark[2]
+            state["next"] = (time_ms, n, state["ring"][at] + state["first"])
+
+    def _finding(
+        self, row: Row, state: dict[str, Any], start: int, score: float, limit: float, window: Counts, reference: Counts
+    ) -> Finding:
+        n, m = float(window.sum()), float(reference.sum())
+        after, before = window / n, reference / m
+        moved = after - before
+        statistic = {
+            "distance": told(distance(self.statistic, window, reference)),
+            "score": told(score),
+            "threshold": told(limit),
+        }
+        if state["bins"][0] == "numbers":
+            statistic |= self._means(state, start, n, window, before)
+        most = int(moved.argmax())
+        ranked = sorted(range(len(moved)), key=lambda i: (-moved[i], i))
+        ids = tuple(state["ids"][i] for i in ranked if moved[i] > 0 and state["ids"][i] is not None)[:_EXAMPLES]
+        said = (
+            f"{_NAMES[self.statistic]} {statistic['distance']:.3g} over the last {int(n)} values; "
+            f"{_bin(state['bins'], most)} went from {before[most]:.1%} to {after[most]:.1%}"
+        )
+        first = state["firsts"][start]
+        statistic = {name: value for name, value in statistic.items() if math.isfinite(value)}
+        return Finding(row[1], row[2], first, row[3], int(n), told(score / limit), statistic, ids, said)
+
+    def _means(self, state: dict[str, Any], start: int, n: float, window: Counts, before: Counts) -> dict[str, float]:
+        """The means before and after, where they are of numbers that are there."""
+        total = state["total"]
+        newer = total - state["sums"][(start - 1) % _REACH]
+        out = {"after": told(newer / (n - window[-1]))} if n > window[-1] else {}
+        if self.reference.kind == "same_hour" or state["mark"] is not None:
+            return out
+        older = state["sum"] + (total - newer if self.reference.grows else 0.0)
+        count = float(state["first"][:-1].sum())
+        if self.reference.grows:
+            count += float(state["ring"][state["blocks"] % _REACH][:-1].sum() - window[:-1].sum())
+        return out | ({"before": told(older / count)} if count else {})
+
+    def _restart(self, state: dict[str, Any]) -> None:
+        """After a finding: a reference that grows starts anew, any other stays; windows start anew."""
+        if self.reference.grows:
+            state["bins"], state["sample"] = None, []
+        else:
+            self._clear(state)
+
+
+_NAMES = {"js": "Jensen-Shannon divergence", "psi": "population stability index", "ks": "Kolmogorov-Smirnov distance"}
+
+
+def _bin(binned: bins.Binned, place: int) -> str:
+    """A bin in words."""
+    kind, parts = binned
+    if place == len(parts) + 1:
+        return "missing"
+    if kind == "any":
+        return "not missing"
+    if kind == "text":
+        return repr(parts[place]) if place < len(parts) else "other values"
+    if kind == "vector":
+        return f"region {place + 1} of {len(parts) + 1}"
+    if place == 0:
+        return f"below {parts[0]:.6g}"
+    if place == len(parts):
+        return f"{parts[-1]:.6g} and more"
+    return f"{parts[place - 1]:.6g} to {parts[place]:.6g}"
