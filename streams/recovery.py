@@ -59,9 +59,13 @@ def recover(
     *,
     accept_change: bool = False,
     new_reader: Callable[[], Any],
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Recovered]:
-    """Bring `task` to the state that the log says it has; the last value yielded is the result."""
-    began = time.monotonic()
+    """Bring `task` to the state that the log says it has; the last value yielded is the result.
+
+    `clock` tells how long it took: seconds, monotonic.
+    """
+    began = clock()
     found = Recovered()
     saved, marker = _saved(task, reader, topics("state"))
     try:
@@ -104,7 +108,7 @@ def recover(
             yield found
         failpoints.hit("recover.replayed")
         _check_position(task, committed)
-    found.seconds = time.monotonic() - began
+    found.seconds = clock() - began
     task.start()
     yield found
 

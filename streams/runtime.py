@@ -612,6 +612,7 @@ class Worker:
                 mine,
                 accept_change=self._accept_change,
                 new_reader=self.cluster.reader,
+                clock=self._clock,
             )
             for result in steps:  # noqa: B007 - the last one is the result
                 yield

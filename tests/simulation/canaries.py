@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
@@ -22,6 +23,7 @@ from headrace.streams.state import Stores, pack
 from headrace.streams.task import Task
 from tests.simulation.broker import Broker, Partition, Row
 from tests.simulation.fakelog import FakeConsumer, FakeProducer
+from tests.simulation.faults import Plan
 from tests.simulation.run import run
 from tests.simulation.world import Unhurried, World
 
@@ -151,7 +153,16 @@ def _any_generation(stack: ExitStack) -> type[World]:
 def _trusting(stack: ExitStack) -> type[World]:
     blind = PropertyMock(return_value=False)
     stack.enter_context(patch.object(FakeProducer, "suspicious", blind, create=True))
-    return World
+
+    class Late(World):
+        """Requests are sent twice, and nothing else goes wrong."""
+
+        def drawn(self) -> Plan:
+            drawn, never = super().drawn(), float("inf")
+            rates = {kind: 0.25 if kind == "late" else 0.0 for kind in drawn.rates}
+            return replace(drawn, rates=rates, kill_every=never, freeze_every=never, restless=0.0)
+
+    return Late
 
 
 def _side_renewed(stack: ExitStack) -> type[World]:
@@ -379,14 +390,14 @@ CANARIES: tuple[Canary, ...] = (
     Canary("replay in the wrong interleaving, digests not compared", _no_digest),
     Canary("a random transactional id at each start", _random_id),
     Canary("the checkpoint's producer is not fenced", _side_not_fenced),
-    Canary("a stale generation is let pass", _any_generation, 120),
-    Canary("no new producer after a doubtful commit", _trusting, 175),
-    Canary("a new producer for every checkpoint, whoever owns the task by now", _side_renewed, 40),
+    Canary("a stale generation is let pass", _any_generation, 290),
+    Canary("no new producer after a doubtful commit", _trusting, 12),
+    Canary("a new producer for every checkpoint, whoever owns the task by now", _side_renewed, 310),
     Canary("inputs are read uncommitted", _read_uncommitted),
-    Canary("restore ends at the last stable offset", _restore_stable, 660),
+    Canary("restore ends at the last stable offset", _restore_stable, 725),
     Canary("reading goes on at the end of the buffer", _resume_at_buffer_end),
     Canary("no rebuild after an abort", _no_rebuild),
-    Canary("a task is kept though another worker advanced it", _kept_after_revoke, 220),
+    Canary("a task is kept though another worker advanced it", _kept_after_revoke, 380),
     Canary("trouble during recovery leaves the worker without tasks", _abandoned_recovery),
     Canary("the ids seen are not restored", _ids_forgotten),
     Canary("deadlines are restored in the wrong order", _deadlines_in_wrong_order),
