@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from headrace.processors import calibration
 from headrace.processors.base import State, StoreSpec
 from headrace.processors.baselines import BASELINES
-from headrace.processors.evidence import at_least, batched, log_e, spread
+from headrace.processors.evidence import RATES, at_least, batched, log_e, spread
 from headrace.processors.gate import Gate
 from headrace.processors.losses import absolute, losses_for, rescaled
 
 __all__ = ["Compare", "Row", "Verdict"]
 
 _CELL = "comparison"
+_ZERO = (0.0, 0.0, 0.0, 0.0)
 
 Row = tuple[Any, Sequence[Any], Sequence[str], str | None]
 """Label, answers in the order of the models and then the baselines, segments, and the version that served."""
@@ -49,8 +50,8 @@ class Compare:
     gate
         The rules.
 
-    The state is one plain cell: for each challenger the sums of the differences in loss, a few dozen batch sums, and a
-    pair of numbers for each segment.
+    The state is one plain cell: for each challenger the sums of powers of the differences in loss, a few dozen batch
+    sums, and a pair of numbers for each segment.
     """
 
     def __init__(self, task: str, models: Sequence[str], gate: Gate) -> None:
@@ -99,7 +100,7 @@ class Compare:
             if name != canary:
                 models[name]["split"] = None
             elif models[name]["split"] is None:
-                models[name]["split"] = [0, 0.0, 0.0]
+                models[name]["split"] = [0, *_ZERO]
         value["seen"] = True
 
     def update_many(self, rows: Sequence[Row], state: State) -> None:
@@ -138,12 +139,12 @@ class Compare:
                 verdicts.append(stopped)
                 cell["split"] = None
             elif self._may_pass(cell) and not self.wanting(name, state):
-                lead = cell["sum"] / cell["n"]
+                lead = cell["sums"][0] / cell["n"]
                 if best is None or lead > best[0]:
                     best = lead, name
         if best is None:
             for name, cell in value["models"].items():
-                if cell["n"] >= self.gate.renew and cell["sum"] <= 0.0:
+                if cell["n"] >= self.gate.renew and cell["sums"][0] <= 0.0:
                     self._renew(name, cell, n, time_ms, value)
             return verdicts
         name = best[1]
@@ -163,8 +164,8 @@ class Compare:
         threshold = _threshold(cell)
         if _log_e(cell) < threshold:
             missing.append(f"not shown to be better than {value['champion']}")
-        for name, (total, squares) in zip(BASELINES, cell["baselines"], strict=True):
-            if log_e(total, squares) < threshold:
+        for name, sums in zip(BASELINES, cell["baselines"], strict=True):
+            if log_e(sums) < threshold:
                 missing.append(f"not shown to be better than {name}")
         for segment, (count, total) in cell["segments"].items():
             if count >= gate.segment_minimum and -total / count > gate.margin:
@@ -179,8 +180,8 @@ class Compare:
         """How a challenger stands, as plain values by name."""
         value = state[_CELL].value
         cell = value["models"][model]
-        n, threshold, wide = cell["n"], _threshold(cell), _spread(cell)
-        squares = cell["squares"] * wide if math.isfinite(wide) else None
+        n, sums, threshold, wide = cell["n"], cell["sums"], _threshold(cell), _spread(cell)
+        known = math.isfinite(wide)
         worst = max(cell["segments"].items(), key=lambda item: -item[1][1] / item[1][0], default=None)
         found: dict[str, Any] = {
             "test": "paired e-process",
@@ -188,16 +189,16 @@ class Compare:
             "champion": value["champion"],
             "n": n,
             "first_n": cell["since"] + 1,
-            "log_e": None if squares is None else log_e(cell["sum"], squares),
+            "log_e": log_e(sums, wide) if known else None,
             "log_threshold": threshold,
-            "spread": None if squares is None else wide,
+            "spread": wide if known else None,
             "champion_loss": cell["theirs"] / n if n else None,
             "model_loss": cell["mine"] / n if n else None,
-            "difference": cell["sum"] / n if n else None,
-            "at_least": None if squares is None else at_least(n, cell["sum"], squares, threshold),
+            "difference": sums[0] / n if n else None,
+            "at_least": at_least(n, sums, threshold, wide) if known else None,
             "baselines": {
-                name: {"log_e": log_e(total, squared), "difference": total / n if n else None}
-                for name, (total, squared) in zip(BASELINES, cell["baselines"], strict=True)
+                name: {"log_e": log_e(theirs), "difference": theirs[0] / n if n else None}
+                for name, theirs in zip(BASELINES, cell["baselines"], strict=True)
             },
         }
         if worst is not None:
@@ -224,22 +225,20 @@ class Compare:
         """Close the batch that the last look began, when it is long enough."""
         since_n, since_total = cell["open"]
         if cell["n"] - since_n >= cell["length"]:
-            cell["length"] = batched(cell["batches"], cell["length"], cell["sum"] - since_total)
-            cell["open"] = [cell["n"], cell["sum"]]
+            cell["length"] = batched(cell["batches"], cell["length"], cell["sums"][0] - since_total)
+            cell["open"] = [cell["n"], cell["sums"][0]]
 
     def _may_pass(self, cell: Mapping[str, Any]) -> bool:
-        """Whether to compute the e-process at all: psi(r) is at least r²/2, and the spread at least 1."""
-        total, squares = cell["sum"], cell["squares"]
-        if cell["n"] < self.gate.minimum or cell["proposed"] or total <= 0.0:
-            return False
-        return bool(total * total >= 2.0 * _threshold(cell) * squares)
+        """Whether to compute the e-process at all: log(1 + r d) is at most r d."""
+        enough = cell["n"] >= self.gate.minimum and not cell["proposed"]
+        return enough and bool(RATES[0] * cell["sums"][0] >= _threshold(cell))
 
     def _worse(self, name: str, cell: dict[str, Any]) -> Verdict | None:
         """The end of a canary that is worse on what it served."""
         if cell["split"] is None:
             return None
-        n, total, squares = cell["split"]
-        log, threshold = log_e(-total, squares), -math.log(self.gate.alpha)
+        n, total, squares, cubes, fourths = cell["split"]
+        log, threshold = log_e((-total, squares, -cubes, fourths)), -math.log(self.gate.alpha)
         if log < threshold:
             return None
         evidence = {"test": "paired e-process on the keys that it served", "loss": self.loss, "n": n, "log_e": log}
@@ -277,11 +276,10 @@ def _fresh(share: float, n: int, time_ms: int | None, length: int) -> dict[str, 
         "since": n,
         "since_ms": time_ms,
         "n": 0,
-        "sum": 0.0,
-        "squares": 0.0,
+        "sums": [*_ZERO],
         "theirs": 0.0,
         "mine": 0.0,
-        "baselines": [[0.0, 0.0] for _ in BASELINES],
+        "baselines": [[*_ZERO] for _ in BASELINES],
         "batches": [],
         "length": length,
         "open": [0, 0.0],
@@ -293,7 +291,8 @@ def _fresh(share: float, n: int, time_ms: int | None, length: int) -> dict[str, 
 
 def _update(cell: dict[str, Any], theirs: Sequence[float | None], mine: Sequence[float | None]) -> list[float | None]:
     """Add up the differences, and return them; None where neither answered."""
-    n, total, squares, their_sum, my_sum = cell["n"], cell["sum"], cell["squares"], cell["theirs"], cell["mine"]
+    n, their_sum, my_sum = cell["n"], cell["theirs"], cell["mine"]
+    one, two, three, four = cell["sums"]
     differences: list[float | None] = []
     note = differences.append
     for a, b in zip(theirs, mine, strict=True):
@@ -303,25 +302,32 @@ def _update(cell: dict[str, Any], theirs: Sequence[float | None], mine: Sequence
                 continue
             a, b = 1.0 if a is None else a, 1.0 if b is None else b
         d = a - b
+        square = d * d
         n += 1
-        total += d
-        squares += d * d
+        one += d
+        two += square
+        three += d * square
+        four += square * square
         their_sum += a
         my_sum += b
         note(d)
-    cell["n"], cell["sum"], cell["squares"], cell["theirs"], cell["mine"] = n, total, squares, their_sum, my_sum
+    cell["n"], cell["theirs"], cell["mine"] = n, their_sum, my_sum
+    cell["sums"][:] = one, two, three, four
     return differences
 
 
 def _against(sums: list[float], baseline: Sequence[float | None], mine: Sequence[float | None]) -> None:
     """Add up the differences to a baseline, from when on it answers."""
-    total, squares = sums
+    one, two, three, four = sums
     for a, b in zip(baseline, mine, strict=True):
         if a is not None:
             d = a - 1.0 if b is None else a - b
-            total += d
-            squares += d * d
-    sums[:] = total, squares
+            square = d * d
+            one += d
+            two += square
+            three += d * square
+            four += square * square
+    sums[:] = one, two, three, four
 
 
 def _by_segment(cells: dict[str, list[Any]], rows: Sequence[Row], differences: Sequence[float | None]) -> None:
@@ -339,9 +345,8 @@ def _served(split: list[Any], model: str, rows: Sequence[Row], differences: Sequ
     version_of = f"{model}/"
     for row, d in zip(rows, differences, strict=True):
         if d is not None and row[3] is not None and row[3].startswith(version_of):
-            split[0] += 1
-            split[1] += d
-            split[2] += d * d
+            for power in range(5):
+                split[power] += d**power if power else 1
 
 
 def _threshold(cell: Mapping[str, Any]) -> float:
@@ -351,10 +356,11 @@ def _threshold(cell: Mapping[str, Any]) -> float:
 
 
 def _spread(cell: Mapping[str, Any]) -> float:
-    return spread(cell["batches"], cell["length"], cell["n"], cell["sum"], cell["squares"]) if cell["n"] else math.inf
+    one, two = cell["sums"][:2]
+    return spread(cell["batches"], cell["length"], cell["n"], one, two)
 
 
 def _log_e(cell: Mapping[str, Any]) -> float:
     """The e-process, its squares widened by how much more than independent ones the differences vary."""
     wide = _spread(cell)
-    return log_e(cell["sum"], cell["squares"] * wide) if math.isfinite(wide) else -math.inf
+    return log_e(cell["sums"], wide) if math.isfinite(wide) else -math.inf

@@ -1,17 +1,21 @@
 """Evidence that one loss is larger than another, which may be looked at after every example: an e-process.
 
-Of differences d in [-1, 1], seen one after the other, two sums suffice: of d, and of its squares. For every rate r in
-(0, 1), ``exp(r * sum(d) - psi(r) * sum(d**2))`` with ``psi(r) = -log(1 - r) - r`` is at most a nonnegative
-supermartingale that starts at 1, as long as the mean of the differences' conditional expectations (each given all that
-was known before it) has never been above 0 (Fan, Grama & Liu 2015, inequality 4.12; Howard, Ramdas, McAuliffe & Sekhon
-2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences"; used to compare forecasters by Choe & Ramdas
-2023, "Comparing sequential forecasters"). A mean over several rates is one, too: no rate has to be chosen.
+Of differences d in [-1, 1], seen one after the other, a gambler who stakes the same share r of his fortune each time on
+the next being positive has the fortune ``prod(1 + r * d)``. As long as the mean of the differences' conditional
+expectations e (each given all that was known before it) has never been above 0, that is at most a nonnegative
+martingale that starts at 1, because ``prod(1 + r * e) <= exp(r * sum(e)) <= 1``; so is what is smaller, and a mean
+over several shares: none has to be chosen. **Ville's inequality** (1939) then says what is guaranteed: the chance that
+such a process *ever* reaches 1/alpha is at most alpha, however often one looks and whenever one stops. Nothing else is
+assumed: no distribution, no independence, no constant quality of either model.
 
-**Ville's inequality** then says what is guaranteed: the chance that such a process *ever* reaches 1/alpha is at most
-alpha, however often one looks and whenever one stops. Nothing else is assumed: no distribution, no independence, no
-constant quality of either model. (Rates that follow the data, as in Waudby-Smith & Ramdas 2023, "Estimating means of
-bounded random variables by betting", need fewer examples, but guard only against a difference whose expectation is
-never above 0 at any single example; models take turns at being ahead, so the fixed rates are the ones wanted.)
+References: Waudby-Smith & Ramdas 2023, "Estimating means of bounded random variables by betting"; Choe & Ramdas 2023,
+"Comparing sequential forecasters", whose null this is: not better *on average so far*. Shares that follow the data
+would need fewer examples, but guard only against a difference whose expectation is never above 0 at any single
+example; models take turns at being ahead, so it is fixed shares that are wanted.
+
+Four sums of powers of the differences are all that is kept. The logarithm is expanded to the third power, and the rest
+bounded by the fourth: ``log(1 + x) >= x - x²/2 + x³/3 - k(r) x⁴`` for x >= -r, as Fan, Grama & Liu 2015 (inequality
+4.12) have it with two terms less. That can only make the process smaller.
 """
 
 from __future__ import annotations
@@ -19,11 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["BATCHES", "FEWEST_BATCHES", "PSI", "RATES", "at_least", "batched", "log_e", "spread"]
+__all__ = ["BATCHES", "FEWEST_BATCHES", "RATES", "TERMS", "at_least", "batched", "log_e", "spread"]
 
-RATES = tuple(0.95 * 0.5**k for k in range(10))
-"""From large differences (few examples needed) to a few thousandths of the range."""
-PSI = tuple(-math.log1p(-rate) - rate for rate in RATES)
+RATES = tuple(0.98 * 0.6**k for k in range(12))
+"""Shares to stake: from differences that few examples show to those of some thousandths."""
+TERMS = tuple((rate, rate**2 / 2, rate**3 / 3, -math.log1p(-rate) - rate - rate**2 / 2 - rate**3 / 3) for rate in RATES)
+"""For each share, the factors of the four sums."""
 BATCHES = 32
 """Batch sums that are kept: when there are as many, neighbours are added up."""
 FEWEST_BATCHES = 8
@@ -31,30 +36,35 @@ FEWEST_BATCHES = 8
 _BISECTIONS = 40
 
 
-def log_e(total: float, squares: float) -> float:
-    """The logarithm of the e-process at these sums of differences and of their squares.
+def log_e(sums: Sequence[float], wide: float = 1.0) -> float:
+    """The logarithm of the e-process at these sums of d, d², d³ and d⁴; the squares count `wide` times, 1 or more.
 
-    >>> round(log_e(0.0, 4.0), 3), log_e(30.0, 40.0) > math.log(1 / 0.05)
-    (-0.54, True)
+    >>> round(log_e([0.0, 4.0, 0.0, 1.0]), 3), log_e([30.0, 40.0, 30.0, 40.0]) > math.log(1 / 0.05)
+    (-0.169, True)
     """
-    logs = [rate * total - psi * squares for rate, psi in zip(RATES, PSI, strict=True)]
+    one, two, three, four = sums[0], sums[1] * wide, sums[2], sums[3]
+    logs = [a * one - b * two + c * three - d * four for a, b, c, d in TERMS]
     largest = max(logs)
     return largest + math.log(sum([math.exp(log - largest) for log in logs]) / len(logs))
 
 
-def at_least(n: int, total: float, squares: float, log_threshold: float) -> float:
+def at_least(n: int, sums: Sequence[float], log_threshold: float, wide: float = 1.0) -> float:
     """The lower end of the confidence sequence of the mean difference: what was not rejected at this threshold.
 
     Of differences d - m, which are at least -(1 + m), the same process tests whether the mean is at most m.
     """
     low, high = -1.0, 1.0
-    if not n:
-        return low
-    for _ in range(_BISECTIONS):
+    one, two, three, four = sums
+    for _ in range(_BISECTIONS if n else 0):
         m = (low + high) / 2.0
         reach = 1.0 + m
-        moved = (squares - 2.0 * m * total + n * m * m) / (reach * reach)
-        if log_e((total - n * m) / reach, max(moved, 0.0)) >= log_threshold:
+        moved = (
+            (one - n * m) / reach,
+            max(two - 2 * m * one + n * m**2, 0.0) / reach**2,
+            (three - 3 * m * two + 3 * m**2 * one - n * m**3) / reach**3,
+            max(four - 4 * m * three + 6 * m**2 * two - 4 * m**3 * one + n * m**4, 0.0) / reach**4,
+        )
+        if log_e(moved, wide) >= log_threshold:
             low = m
         else:
             high = m

@@ -112,8 +112,11 @@ class Evaluation(msgspec.Struct, frozen=True):
     model: Annotated[str, _says("name of the model or baseline")]
     role: Annotated[str, _says("champion, challenger or baseline")]
     shard: Annotated[int, _says("the model's shard: the partition that trained it")]
-    segment: Annotated[str | None, _says("the part of the events that is evaluated; null: all")]
-    window: Annotated[str, _says("`overall`, or `last-N`: a window of N examples")]
+    segment: Annotated[str | None, _says("the part of the events that is evaluated, as `column=value`; null: all")]
+    window: Annotated[
+        str,
+        _says("`overall`, `last-N`: a window of N examples; or `gate`: how a challenger stands against the champion"),
+    ]
     n: Annotated[int, _says("examples in the window")]
     scored: Annotated[int, _says("of these, how many the model had answered")]
     first_n: Annotated[int, _says("running number of its first example")]

@@ -20,6 +20,7 @@ from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Fact, Input, Prediction, Shadow
 from headrace.streams.context import Context, Pending
 from headrace.streams.decisions import Decisions
+from headrace.streams.gating import Gating
 from headrace.streams.outbox import Output
 from headrace.streams.pipeline import BASELINES
 
@@ -43,6 +44,8 @@ class Back:
         The columns that predictions carry, of what `ask` is given as event.
     see_features, see_prediction, see_error
         What the drift stage watches, where it is part of the chain.
+    gating
+        What compares the models, where a gate is declared.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class Back:
         see_features: Callable[..., None] | None,
         see_prediction: Callable[..., None] | None,
         see_error: Callable[..., None] | None,
+        gating: Gating | None,
     ) -> None:
         self.context, self.decisions, self.wire, self.evaluate = context, decisions, wire, evaluate
         self.outcome, self.columns_of = outcome, columns_of
         self.see_features, self.see_prediction, self.see_error = see_features, see_prediction, see_error
+        self.gating = gating
         p = context.pipeline
         self.models = tuple(p.models)
         self.baselines = Baselines(p.task)
@@ -162,6 +167,7 @@ class Back:
         published, publish = context.outbox.line(self._predicted)
         baselines = self.baselines.compile(context.states["baselines"])[0]
         wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
+        segments_of = None if self.gating is None else self.gating.values
 
         def follow(rank: int, also: Callable[..., tuple[Served, str]] | None) -> None:
             nonlocal champion, prefix, beside
@@ -200,6 +206,8 @@ class Back:
                     see_features(x, time_ms, partition, offset, event_id)
                 answers += baselines()
                 entry = (time_ms, offset, partition, key, keys, x, answers, served[0], served[1], model)
+                if segments_of is not None:
+                    entry += (segments_of(x, event),)
             early = wait_for(event_id, entry)
             if early is not None:
                 labelled(event_id, entry, early)
@@ -324,10 +332,12 @@ class Back:
         update_baselines = self.baselines.compile(states["baselines"])[1]
         learners = self._learners
         publishes = "examples" in context.pipeline.publish
+        gated = None if self.gating is None else self.gating.example
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
-            """An outcome: windows over outcomes, the example, evaluation, drift, learning; in this order."""
-            asked_ms, offset, partition, key, keys, x, answers, prediction, probability, model = entry
+            """An outcome: windows over outcomes, the example, evaluation, drift, learning, the gate; in this order."""
+            whole = entry if gated is None else entry[:10]
+            asked_ms, offset, partition, key, keys, x, answers, prediction, probability, model = whole
             if keys and outcome is not None:
                 outcome(keys, y, time_ms)
             if x is None:
@@ -348,6 +358,8 @@ class Back:
                     learn_one(x, y)
                 except Exception as error:
                     self._failed(rank, error, Pending(*entry), n, label)
+            if gated is not None:
+                gated(y, entry, n, time_ms, label)
 
         return learn
 

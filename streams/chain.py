@@ -27,6 +27,7 @@ from headrace.streams.context import Context, Output
 from headrace.streams.decisions import Decisions
 from headrace.streams.errors import UsageError
 from headrace.streams.front import Front
+from headrace.streams.gating import Gating, gate_stores
 from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
 from headrace.streams.sources import source_of
 from headrace.streams.state import ObjectCodec, Stores
@@ -99,12 +100,15 @@ class Chain:
         self._on_outcome = None if front is None else front.outcome
         self._back: Back | None = None
         self.decisions: Decisions | None = None
+        self._gating: Gating | None = None
         if group.back:
             self.decisions = Decisions(context, self._settle)
+            if self.pipeline.gate is not None:
+                self._gating = Gating(context, self.decisions, attributes=group.front)
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)
             columns = _columns(self.pipeline.columns, attributes=group.front)
-            wire = self.examples_wire
-            self._back = Back(context, self.decisions, self.join, self.evaluate, wire, self._on_outcome, columns, *sees)
+            surroundings = (context, self.decisions, self.join, self.evaluate, self.examples_wire, self._on_outcome)
+            self._back = Back(*surroundings, columns, *sees, self._gating)
         else:
             compiled: tuple[Any, Any] = self.join.compile(context.states["join"]) if group.front else (None, None)
             self._wait_for, self._answer_to = compiled
@@ -142,6 +146,8 @@ class Chain:
 
     def _settle(self) -> None:
         self.context.outbox.settle()
+        if self._gating is not None:
+            self._gating.settle()
         if self._back is not None:
             self._back.forget()
 
@@ -201,6 +207,7 @@ class Chain:
             )
             wanted["baselines"] = tuple(Baselines(p.task).stores())
             wanted["evaluate"] = tuple(self.evaluate.stores())
+            wanted |= gate_stores(p, self.shard)
         for i, drift in enumerate(self._drifts):
             wanted[f"drift.{i}"] = tuple(drift.stores())
         return wanted

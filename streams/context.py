@@ -16,6 +16,7 @@ class Pending(NamedTuple):
     """What waits for a label. The first two items order its expiry (see `Join`).
 
     `x` is None when the champion refused the event: its outcome still counts for windows, but nothing learns from it.
+    `values` are those of the gate's segments, if there are any.
     """
 
     time_ms: int
@@ -28,6 +29,7 @@ class Pending(NamedTuple):
     prediction: Any
     probability: float | None
     model: str | None
+    values: tuple[Any, ...] = ()
 
 
 class Context:

@@ -17,6 +17,7 @@ from headrace.processors.compiled import PLANS
 from headrace.processors.drift import Drift
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
+from headrace.processors.gate import Gate
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
 from headrace.schemas.contract import Schema, load_schema
@@ -125,6 +126,9 @@ class Pipeline:
         Name → a River estimator, or any object with River's methods. They are cloned. Unseeded random ones are refused.
     champion
         The model whose predictions are published.
+    gate
+        `Gate`: what the other models have to show before one of them becomes the champion. Without it nobody does, but
+        by command.
     drift
         `watch_error`, `watch_feature`, `watch_features`, `watch_label`, `watch_prediction`.
     columns
@@ -162,6 +166,7 @@ class Pipeline:
         features: Mapping[str, Any],
         models: Mapping[str, Any],
         champion: str,
+        gate: Gate | None = None,
         drift: Sequence[Watch] = (),
         columns: Sequence[str] = (),
         live_from: str | int | None = None,
@@ -200,6 +205,7 @@ class Pipeline:
         self.featurize = _declared(self._featurize, "features")
         self.models = self._models(models)
         self.champion = _legal(champion, champion in self.models, "champion", ", ".join(self.models))
+        self.gate = self._gate(gate)
         self.drift = self._watches(drift)
         _legal(columns, not isinstance(columns, str), "columns", "a sequence of fields of the schema")
         self.columns = tuple(_column(self.event_schema, c, "columns") for c in columns)
@@ -266,6 +272,7 @@ class Pipeline:
                 for name, model in self.models.items()
             },
             "champion": self.champion,
+            "gate": None if self.gate is None else _plain(self.gate),
             "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
@@ -348,6 +355,15 @@ class Pipeline:
             )
         if watch.detector.statistic == "ks" and (text or (watch.kind == "label" and self.task == "multiclass")):
             raise DeclarationError(f"drift: {watch.signal} is text, which has no order for 'ks'; legal: 'js', 'psi'.")
+
+    def _gate(self, gate: Gate | None) -> Gate | None:
+        _legal(gate, gate is None or isinstance(gate, Gate), "gate", "None, Gate(...)")
+        if gate is not None:
+            _declared(partial(gate.loss_of, self.task), "gate")
+            names = list(dict.fromkeys([*self.features, *(f["name"] for f in self.event_schema.columns())]))
+            for name in gate.segments:
+                _legal(name, name in names, "gate.segments", "a feature or a field of the events: " + ", ".join(names))
+        return gate
 
     def _check_ids(self) -> None:
         event, label = self.event_schema.field(self.events.id), self.label_schema.field(self.labels.id)

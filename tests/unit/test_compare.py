@@ -139,7 +139,7 @@ def test_who_refuses_to_answer_pays_for_it():
     run = Run()
     run.play([(True, (graded(0.5), None)), (True, (None, graded(1.0))), (True, ({}, None))])
     cell = run.cell()
-    assert (cell["n"], cell["sum"]) == (2, (0.25 - 1.0) + (1.0 - 0.0))
+    assert (cell["n"], cell["sums"][0]) == (2, (0.25 - 1.0) + (1.0 - 0.0))
 
 
 def test_another_champion_starts_everything_anew():
@@ -149,7 +149,7 @@ def test_another_champion_starts_everything_anew():
     run.compare.begin("new", ["old"], n, n, run.state)
     assert (run.cell("old")["n"], run.cell("old")["since"]) == (0, n)
     run.play(stream(3_000, 0.1, 0.2))
-    assert run.cell("old")["sum"] < 0
+    assert run.cell("old")["sums"][0] < 0
 
 
 def test_beginning_again_without_a_change_changes_nothing():
