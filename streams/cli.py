@@ -22,6 +22,7 @@ from headrace.streams.commands.broker import broker
 from headrace.streams.commands.dead_letter import dead_letter
 from headrace.streams.commands.demo import demo
 from headrace.streams.commands.explain import explain
+from headrace.streams.commands.models import models
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.publish import publish
 from headrace.streams.commands.reset import reset
@@ -46,6 +47,7 @@ COMMANDS: tuple[click.Command, ...] = (
     tail,
     audit,
     explain,
+    models,
     dead_letter,
     reset,
 )

@@ -23,6 +23,7 @@ __all__ = [
     "Context",
     "Duration",
     "Headrace",
+    "PipelineType",
     "fixed_hash_seed",
     "json_option",
     "kafka_options",
@@ -81,10 +82,13 @@ class Headrace(click.Command):
         return super().parse_args(ctx, out)
 
 
-class _PipelineType(click.ParamType):
+class PipelineType(click.ParamType):
+    """``module:object`` or ``path.py:object``, loaded."""
+
     name = "pipeline"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The pipeline."""
         return value if isinstance(value, Pipeline) else load_pipeline(value)
 
 
@@ -105,7 +109,7 @@ class Duration(click.ParamType):
 
 def pipeline_argument(command: F) -> F:
     """Argument ``PIPELINE``: ``module:object`` or ``path.py:object``, loaded."""
-    return click.argument("pipeline", type=_PipelineType(), metavar="PIPELINE")(command)
+    return click.argument("pipeline", type=PipelineType(), metavar="PIPELINE")(command)
 
 
 def json_option(command: F) -> F:

@@ -32,7 +32,7 @@ lane = Pipeline(
     events=Events({root!r} + "/examples/flight.avsc", id="event_id", key="origin", time="scheduled_departure"),
     labels=Labels({root!r} + "/examples/arrival.avsc", id="event_id", time="arrived_at", y=lambda a: a.arr_delay > 15),
     features={{"distance": field("distance"), "origin_flights_1h": count(by="origin", over="1h")}},
-    models={{"logreg": StandardScaler() | LogisticRegression()}},
+    models={{"logreg": StandardScaler() | LogisticRegression(), "bare": LogisticRegression()}},
     champion="logreg",
     drift=[watch_error(ADWIN())],
     data=flights,
@@ -222,6 +222,32 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
     assert published.json("dead-letter", "retry", "P", shown["place"], "--yes") == {"retried": [shown["place"]]}
     (again,) = list(published.cluster.reader().read(f"{published.name}.events", 0, COUNT + 3))
     assert (again.key, again.value) == (b"JFK", bad)
+
+
+def test_models_live_and_are_decided_on(published: Shell):
+    """Promoted and rolled back while a worker runs; who comes too late, or asks for nonsense, is told, with exit 1."""
+    published("run", "P", "--until-caught-up")
+    rows = published.json("models", "P", "list")["models"]
+    assert [(row["model"], row["status"]) for row in rows] == [("logreg", "champion"), ("bare", "challenger")]
+    worker = published.start("run", "P")
+    wait_for(worker, "recovered")
+    done = published.json("models", "P", "promote", "bare", "--why", "a test", "--by", "me", "--saw", "2")
+    (shard,) = done["shards"]
+    assert (done["done"], shard["fact"]["kind"], shard["fact"]["by"]) == (True, "promoted", "me")
+    late = published.json("models", "P", "promote", "logreg", "--saw", "2", code=1)
+    assert "version 3 is promoted of bare" in late["shards"][0]["fact"]["why"]
+    assert "there is no model 'nobody'" in published("models", "P", "retire", "nobody", code=1)
+    assert published.json("models", "P", "rollback")["shards"][0]["fact"]["champion"] == "logreg"
+    assert published.json("models", "P", "canary", "bare", "0.5")["done"]
+    assert published.json("models", "P", "show", "bare")["shards"][0]["share"] == 0.5
+    worker.terminate()
+    assert worker.wait(60) == 0
+    kinds = [fact["kind"] for fact in published.json("models", "P", "history")["facts"]]
+    assert kinds == ["registered", "registered", "promoted", "refused", "refused", "rolled_back", "canary"]
+    assert "no answer within 0.5 s" in published("models", "P", "retire", "bare", "--wait", "0.5", code=1)
+    published("run", "P", "--until-caught-up")
+    assert published.json("models", "P", "list")["models"][1]["status"] == "retired"
+    assert published.json("audit", "P")["different"] == 0
 
 
 def test_reset_asks_refuses_and_starts_anew(published: Shell):

@@ -169,14 +169,16 @@ def test_a_decision_inside_the_chain_takes_effect_at_once() -> None:
         task = Task(pipeline(), group_of(), 0, topics=lambda role: f"small.{role}")
         decisions = task.chain.decisions
         assert decisions is not None
-        learn = task.chain._back.learn  # type: ignore[union-attr]
+        decisions.begin(0, {})
+        learners = task.chain._back._learners  # type: ignore[union-attr]
+        learn = learners[0]
 
-        def judged(*row: Any) -> None:
-            learn(*row)
+        def judged(x: Any, y: Any) -> None:
+            learn(x, y)
             if task.chain.context.progress[0] == 5:
                 decisions.decide("promoted", "new", why="better", evidence={"e": 21.5}, at={"labels": 4})
 
-        task.chain._back.learn = judged  # type: ignore[union-attr,method-assign]
+        learners[0] = judged
         for rank, records in enumerate(((), LABELS, EVENTS)):
             for offset, (key, value) in enumerate(records):
                 task.feed(rank, offset, key, value, NOW_MS)

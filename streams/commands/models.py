@@ -1,0 +1,261 @@
+"""``headrace models``: what each model is, what happened to it, and decisions of people about it."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+
+from headrace.processors.registry import CELL
+from headrace.schemas.records import Fact
+from headrace.streams import registry
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    PipelineType,
+    json_option,
+    kafka_options,
+)
+from headrace.streams.commands.output import emit, say, show, warn
+from headrace.streams.commands.topics import require
+from headrace.streams.errors import UsageError
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.runtime import group_name
+from headrace.streams.topology import groups
+
+__all__ = ["models"]
+
+_WAIT_S = 30.0
+_PATIENT_S = 2.0
+
+
+@click.group()
+@click.argument("pipeline", type=PipelineType(), metavar="PIPELINE")
+@click.pass_context
+def models(ctx: click.Context, pipeline: Pipeline) -> None:
+    """Models of PIPELINE: what they are, their history, promotion, rollback."""
+    ctx.meta[CELL] = pipeline
+
+
+@models.command(name="list", cls=Headrace)
+@kafka_options
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, json_to: str | None) -> None:
+    """What each model is, in each shard."""
+    rows = [
+        {
+            "model": name,
+            "shard": shard.number,
+            "status": entry["status"],
+            "share": _share(shard, name),
+            "since": entry["since"],
+            "proposed": name in shard.registry["proposals"],
+        }
+        for shard in _shards(ctx)
+        for name, entry in shard.registry["models"].items()
+    ]
+    if emit(json_to, {"models": rows}):
+        columns = ("model", "shard", "status", "share", "since", "proposed")
+        show("", columns, [[_cell(row[name]) for name in columns] for row in rows])
+        if not rows:
+            say("Nothing is registered yet: a worker does that with its first records (`headrace run`).")
+
+
+@models.command(name="show", cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@kafka_options
+@json_option
+@click.pass_context
+def show_(ctx: click.Context, model: str, json_to: str | None) -> None:
+    """One model: what it is in each shard, and the facts about it; exit 1 when there is no such model."""
+    known = [shard for shard in _shards(ctx) if model in shard.registry["models"]]
+    about = [fact for shard in known for fact in shard.facts if fact.model == model]
+    states = [{"shard": s.number, "share": _share(s, model)} | s.registry["models"][model] for s in known]
+    value = {"model": model, "shards": states, "facts": [msgspec.to_builtins(fact) for fact in about]}
+    if emit(json_to, value):
+        if not known:
+            warn(f"There is no model {model!r}.")
+        show("", ("shard", "status", "since"), [(state["shard"], state["status"], state["since"]) for state in states])
+        _show_facts(about)
+    if not known:
+        ctx.exit(1)
+
+
+@models.command(cls=Headrace)
+@kafka_options
+@json_option
+@click.pass_context
+def history(ctx: click.Context, json_to: str | None) -> None:
+    """Every fact: what happened, when, by whom, why."""
+    all_facts = [fact for shard in _shards(ctx) for fact in shard.facts]
+    if emit(json_to, {"facts": [msgspec.to_builtins(fact) for fact in all_facts]}):
+        _show_facts(all_facts)
+
+
+def _deciding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that wants something of a worker."""
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]]
+    options = [
+        click.option("--shard", type=click.IntRange(min=0), metavar="N", help="Only this shard; else all."),
+        click.option("--why", default="", metavar="TEXT", help="The reason, for those who read the history."),
+        click.option("--by", metavar="NAME", help="Who decides; else the user of this machine."),
+        click.option(
+            "--saw", type=click.IntRange(min=0), metavar="V", help="The registry version that you saw; else now's."
+        ),
+        click.option(
+            "--wait",
+            type=click.FloatRange(min=0),
+            default=_WAIT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long to wait for the answer; 0: not at all.",
+        ),
+        kafka_options,
+        json_option,
+        click.pass_context,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@models.command(cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@_deciding
+def promote(ctx: click.Context, model: str, **how: Any) -> None:
+    """Make MODEL the champion."""
+    _decide(ctx, "promote", model, **how)
+
+
+@models.command(cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@_deciding
+def approve(ctx: click.Context, model: str, **how: Any) -> None:
+    """Make MODEL, which the gate has proposed, the champion."""
+    _decide(ctx, "approve", model, **how)
+
+
+@models.command(cls=Headrace)
+@click.option("--to", metavar="MODEL", help="An earlier champion; else the one before.")
+@_deciding
+def rollback(ctx: click.Context, to: str | None, **how: Any) -> None:
+    """Make the champion before the champion again."""
+    _decide(ctx, "rollback", to, **how)
+
+
+@models.command(cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@_deciding
+def retire(ctx: click.Context, model: str, **how: Any) -> None:
+    """Let MODEL never answer or learn again."""
+    _decide(ctx, "retire", model, **how)
+
+
+@models.command(cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@click.argument("share", metavar="SHARE", type=click.FloatRange(0, 1))
+@_deciding
+def canary(ctx: click.Context, model: str, share: float, **how: Any) -> None:
+    """Let MODEL serve this SHARE of the keys, from 0 (none: end it) to 1."""
+    _decide(ctx, "canary", model, share=share, **how)
+
+
+def _decide(
+    ctx: click.Context,
+    kind: str,
+    model: str | None,
+    *,
+    shard: int | None,
+    why: str,
+    by: str | None,
+    saw: int | None,
+    wait: float,
+    json_to: str | None,
+    **more: Any,
+) -> None:
+    """Append the command, wait for what becomes of it, and say so; exit 1 unless it was done everywhere."""
+    pipeline = _pipeline(ctx)
+    if shard is not None and shard >= pipeline.partitions:
+        raise UsageError(f"--shard is {shard}; the shards are 0 to {pipeline.partitions - 1}.")
+    known = [s for s in _shards(ctx) if shard in (None, s.number)]
+    wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
+    cluster = ctx.ensure_object(Context).cluster()
+    starts = registry.send(pipeline, cluster, wanted)
+    idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)
+    if idle:
+        warn("No worker runs: the command takes effect when one does (`headrace run`).")
+    found = _await(pipeline, cluster, wanted[0].id, starts, wait) if wait else {}
+    done = bool(found) and len(found) == len(starts) and all(fact.kind != "refused" for fact in found.values())
+    rows = [{"shard": s, "fact": msgspec.to_builtins(found[s]) if s in found else None} for s in starts]
+    if emit(json_to, {"command": wanted[0].id, "kind": kind, "model": model, "done": done, "shards": rows}):
+        for number in starts:
+            say(f"shard {number}: {_said(found.get(number), wait)}")
+    if not done and wait:
+        ctx.exit(1)
+
+
+def _await(pipeline: Pipeline, cluster: Any, name: str, starts: dict[int, int], wait: float) -> dict[int, Fact]:
+    said = _PATIENT_S
+
+    def waiting(seconds: float, left: int) -> None:
+        nonlocal said
+        if seconds >= said:
+            said = 2 * said
+            warn(f"waiting for {left} of {len(starts)} shards, {seconds:.0f} of {wait:g} s")
+
+    with contextlib.closing(cluster.reader()) as reader:
+        return registry.answers(pipeline, reader, name, starts, wait, waiting)
+
+
+def _said(fact: Fact | None, wait: float) -> str:
+    if fact is None:
+        late = f"no answer within {wait:g} s" if wait else "written"
+        return f"{late}; a worker answers when it reads it: `headrace models PIPELINE history`."
+    if fact.kind == "refused":
+        return f"refused: {fact.why}."
+    return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
+
+
+def _pipeline(ctx: click.Context) -> Pipeline:
+    found: Pipeline = ctx.meta[CELL]
+    return found
+
+
+def _shards(ctx: click.Context) -> list[registry.Shard]:
+    """Every shard's registry; says when records in the topic are nobody's facts."""
+    pipeline = _pipeline(ctx)
+    cluster = ctx.ensure_object(Context).cluster()
+    require(cluster, pipeline, ["registry"])
+    with contextlib.closing(cluster.reader()) as reader:
+        found = registry.shards(pipeline, reader)
+    odd = sum(shard.odd for shard in found)
+    if odd:
+        warn(f"{odd} records of the registry claim to be facts and do not fit: `headrace audit` shows them.")
+    return found
+
+
+def _share(shard: registry.Shard, model: str) -> float | None:
+    tried = shard.registry["canary"]
+    return float(tried[1]) if tried is not None and tried[0] == model else None
+
+
+def _show_facts(facts: list[Fact]) -> None:
+    columns = ("shard", "version", "n", "fact", "model", "champion", "by", "why")
+    rows = [(f.shard, f.version, f.n, f.kind, f.model or "", f.champion or "", f.by, f.why) for f in facts]
+    show("", columns, rows)
+
+
+def _cell(value: Any) -> Any:
+    return {None: "", True: "yes", False: ""}.get(value, value) if value is None or type(value) is bool else value
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()[:200]
+    except (OSError, KeyError, ImportError):
+        return "unknown"

@@ -1,0 +1,121 @@
+"""The registry as its topic has it: for people and tools that look from outside, and those who want something of it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from headrace.processors.registry import fold, fresh
+from headrace.schemas.records import Command, Fact
+from headrace.streams.errors import Unreachable
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.topics import topic_name
+
+__all__ = ["Shard", "answers", "commands", "facts", "send", "shards"]
+
+_decode: Callable[[bytes], Command | Fact] = msgspec.json.Decoder(Command | Fact).decode
+_encode = msgspec.json.Encoder().encode
+_POLL_S = 0.1
+
+
+class Shard(NamedTuple):
+    """A shard's registry: the fold of its facts, the facts, and how many records claim to be facts but do not fit."""
+
+    number: int
+    registry: dict[str, Any]
+    facts: list[Fact]
+    odd: int
+
+
+def shards(pipeline: Pipeline, reader: Any) -> list[Shard]:
+    """Every shard's registry as it stands now."""
+    out = []
+    for number in range(pipeline.partitions):
+        registry, known, odd = fresh(), [], 0
+        for _, fact in facts(pipeline, reader, number, 0):
+            try:
+                fold(registry, fact)
+            except ValueError:
+                odd += 1
+            else:
+                known.append(fact)
+        out.append(Shard(number, registry, known, odd))
+    return out
+
+
+def facts(pipeline: Pipeline, reader: Any, shard: int, start: int) -> Iterator[tuple[int, Fact]]:
+    """Committed facts of a shard from this offset on, each with the offset after it."""
+    topic = topic_name(pipeline, "registry")
+    start, end = max(start, reader.watermarks(topic, shard)[0]), reader.stable(topic, shard)
+    for record in reader.read(topic, shard, start, end) if start < end else ():
+        try:
+            found = _decode(record.value or b"")
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            continue
+        if isinstance(found, Fact):
+            yield record.offset + 1, found
+
+
+def commands(known: Iterable[Shard], kind: str, by: str, *, saw: int | None = None, **more: Any) -> list[Command]:
+    """One command for each of these shards, under one id; each names the version that is known, unless `saw` does."""
+    name = uuid.uuid4().hex[:16]
+    return [
+        Command(name, kind, shard.number, by, saw=(shard.registry["version"] or None) if saw is None else saw, **more)
+        for shard in known
+    ]
+
+
+def send(pipeline: Pipeline, cluster: Any, wanted: Iterable[Command]) -> dict[int, int]:
+    """Append these commands; returns the offset from which on each shard's answer can be looked for."""
+    topic, reader = topic_name(pipeline, "registry"), cluster.reader()
+    starts: dict[int, int] = {}
+    failed: list[str] = []
+    producer = cluster.plain_producer()
+
+    def told(error: Any, _: Any) -> None:
+        if error is not None:
+            failed.append(str(error))
+
+    try:
+        for command in wanted:
+            starts[command.shard] = reader.stable(topic, command.shard)
+            key = None if command.model is None else command.model.encode()
+            producer.produce(topic, _encode(command), key, command.shard, on_delivery=told)
+        left = producer.flush(30)
+    finally:
+        reader.close()
+    if failed or left:
+        raise Unreachable(f"The command could not be written to {topic}: {(failed or ['no broker answers'])[0]}.")
+    return starts
+
+
+def answers(
+    pipeline: Pipeline,
+    reader: Any,
+    command_id: str,
+    starts: dict[int, int],
+    within_s: float,
+    waiting: Callable[[float, int], None] = lambda seconds, left: None,
+) -> dict[int, Fact]:
+    """The fact that answers the command in each shard; a shard that has not answered in time is left out.
+
+    `waiting` is called now and then with the seconds waited, and how many have not answered.
+    """
+    found: dict[int, Fact] = {}
+    places = dict(starts)
+    began = time.monotonic()
+    while True:
+        for shard in [shard for shard in places if shard not in found]:
+            for place, fact in facts(pipeline, reader, shard, places[shard]):
+                places[shard] = place
+                if fact.command == command_id:
+                    found[shard] = fact
+        waited = time.monotonic() - began
+        if len(found) == len(starts) or waited >= within_s:
+            return found
+        waiting(waited, len(starts) - len(found))
+        time.sleep(_POLL_S)
