@@ -38,8 +38,9 @@ class Case(NamedTuple):
 def played(case: Case, batch: int = 1_000) -> Backtest:
     """Run the case in memory."""
     task = Task(small(**case.declared), group_of(), 0, topics=lambda role: role)
-    for rank, records in enumerate((case.labels, case.events)):
-        for offset, (key, value, *at_ms) in enumerate(records):
+    given = {"labels": case.labels, "events": case.events}
+    for rank, role in enumerate(task.group.inputs):
+        for offset, (key, value, *at_ms) in enumerate(given.get(role, ())):
             task.feed(rank, offset, key, value, *(at_ms or [NOW_MS]))
         task.merge.end(rank)
     outputs: dict[str, list[Any]] = {}
