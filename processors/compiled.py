@@ -212,15 +212,15 @@ class _Kernel:
 def _source(size: int) -> str:
     """River's `StandardScaler`, `LogisticRegression`, `Log` and `SGD` for `size` features.
 
-    The names: n rows learned; of each feature, m mean, v variance, s its root, w weight, x value, z scaled value.
+    The names: n rows learned; of each feature, m mean, v variance, s its root, w weight, x value, z scaled value. What
+    a row's values add up to shows at once whether all of them are plain numbers.
     """
     each = range(size)
 
     def listed(letter: str) -> str:
         return ", ".join(f"{letter}{i}" for i in each)
 
-    fits = " and ".join(f"(x{i}.__class__ is float or x{i}.__class__ is int)" for i in each)
-    read = [f"x{i} = x[N{i}]" for i in each]
+    read = [*(f"x{i} = x[N{i}]" for i in each), f"kind = ({' + '.join(f'x{i}' for i in each)}).__class__"]
     dot = " + ".join(["0.0", *(f"w{i} * z{i}" for i in each)])
     scale = [f"z{i} = (x{i} - m{i}) / s{i} if v{i} else 0.0" for i in each]
     learned = [line for i in each for line in _scaler(i)]
@@ -236,9 +236,9 @@ def make(names, exp, plain, slow_predict, slow_learn, rate, bias_rate, weight_po
             return slow_predict(x)
         try:
 {indent(chr(10).join(read), 3)}
-        except KeyError:
+        except (KeyError, TypeError, OverflowError):
             return slow_predict(x)
-        if not ({fits}):
+        if kind is not float and kind is not int:
             return slow_predict(x)
 {indent(chr(10).join(scale), 2)}
         raw = {dot} + bias
@@ -253,9 +253,9 @@ def make(names, exp, plain, slow_predict, slow_learn, rate, bias_rate, weight_po
             return slow_learn(x, y)
         try:
 {indent(chr(10).join(read), 3)}
-        except KeyError:
+        except (KeyError, TypeError, OverflowError):
             return slow_learn(x, y)
-        if not ({fits}):
+        if kind is not float and kind is not int:
             return slow_learn(x, y)
         n += 1
 {indent(chr(10).join(learned), 2)}

@@ -108,15 +108,15 @@ class BinaryScores:
     def update_many(self, overall: list[Any], window: list[Any], rows: Iterable[tuple[bool, Any]]) -> None:
         """Score many (label, answer) in both cells."""
         n, mean, window_n, window_mean = overall[48], overall[49], window[48], window[49]
-        log = math.log
+        log, place_of, thresholds, least, most = math.log, bisect_left, _THRESHOLDS, _P_MIN, _P_MAX
         for y, answer in rows:
-            if not isinstance(answer, dict):
-                if answer is not None:
-                    place = _LABELS_ONLY + (2 if y else 0) + (1 if answer else 0)
-                    overall[place] += 1
-                    window[place] += 1
-                continue
             if answer.__class__ is not dict:
+                if not isinstance(answer, dict):
+                    if answer is not None:
+                        place = _LABELS_ONLY + (2 if y else 0) + (1 if answer else 0)
+                        overall[place] += 1
+                        window[place] += 1
+                    continue
                 answer = dict(answer)  # a Counter or a defaultdict would answer, or grow, where a key is missing
             try:
                 p, q = answer[True], answer[False]
@@ -127,10 +127,13 @@ class BinaryScores:
                 says = max(answer, key=answer.__getitem__)
             else:
                 says = True if p > q else False if q > p else max(answer, key=answer.__getitem__)
-            place = bisect_left(_THRESHOLDS, p)
+            place = place_of(thresholds, p)
             if says:
                 place += 11  # _BUCKETS, spelt out: this is the hot path
-            p = _P_MIN if p < _P_MIN else _P_MAX if p > _P_MAX else p
+            if p < least:
+                p = least
+            elif p > most:
+                p = most
             if y:
                 place += 22
                 loss = -log(p)
