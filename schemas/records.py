@@ -97,7 +97,7 @@ class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):
     time_ms: Annotated[int | None, _says("stream time; null before the first event")]
     at: Annotated[
         dict[str, int],
-        _says("input offsets, by role: of the example that decided; else of the records that come next"),
+        _says("input offsets, by role: of the example or command that decided, else of the records that come next"),
     ]
     by: Annotated[str, _says("who: a person, `gate`, or `declaration`")]
     why: Annotated[str, _says("for people; of a refused command, what is wrong with it")]

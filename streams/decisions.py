@@ -95,16 +95,17 @@ class Decisions:
         """A record of the registry: a command is answered by a fact; facts are our own, and known."""
         record = item.payload
         if type(record) is Command:
-            self._command(record)
+            self._command(record, self._at | {"registry": item.offset})
         elif type(record) is BadRecord:
             self.context.dead("evaluate", "registry", record.reason, record.detail, item)
 
-    def _command(self, command: Command) -> None:
+    def _command(self, command: Command, at: Mapping[str, int]) -> None:
         if command.id in self.registry["commands"]:
             self.context.count("commands.again")
             return
         kind, model, status, why, evidence = answer(self.registry, command, self.context.shard)
-        self._note(kind, model, status, by=command.by, why=why, evidence=evidence, command=command.id, saw=command.saw)
+        by, name, saw = command.by, command.id, command.saw
+        self._note(kind, model, status, by=by, why=why, evidence=evidence, at=at, command=name, saw=saw)
 
     def _declare(self) -> None:
         """Bring new, changed and dropped declarations, and another declared champion, into the registry."""

@@ -15,8 +15,9 @@ from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
-from headrace.processors import join
+from headrace.processors import join, registry
 from headrace.streams import runtime, task
+from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
 from headrace.streams.runtime import Worker
 from headrace.streams.state import Stores, pack
@@ -382,6 +383,38 @@ def _endless_checkpoint(stack: ExitStack) -> type[World]:
     return Unhurried
 
 
+# -- who serves ----------------------------------------------------------------------------------------------------
+
+
+def _registry_forgotten(stack: ExitStack) -> type[World]:
+    def wrong(load: Any) -> Any:
+        return lambda self, entries: load(self, {key: data for key, data in entries.items() if key[0] != "registry"})
+
+    _replace(stack, Stores, "load", wrong)
+    return World
+
+
+def _two_champions(stack: ExitStack) -> type[World]:
+    """A promotion does not end the time of the champion before."""
+
+    def promoted(state: Any, fact: Any, model: str) -> None:
+        state["champion"] = model
+        state["models"][model]["status"] = "champion"
+
+    stack.enter_context(patch.dict(registry._TAKES, promoted=promoted))
+    return World
+
+
+def _late_promotion(stack: ExitStack) -> type[World]:
+    """A promotion takes effect with the next restart only."""
+
+    def decided(self: Back, fact: Any) -> None:
+        pass
+
+    stack.enter_context(patch.object(Back, "_decided", decided))
+    return World
+
+
 CANARIES: tuple[Canary, ...] = (
     Canary("the committed offset is off by one", _offset_off_by_one),
     Canary("offsets are not in the transaction", _no_offsets),
@@ -407,6 +440,9 @@ CANARIES: tuple[Canary, ...] = (
     Canary("a worker that ends by an error checkpoints uncommitted state", _checkpoint_on_close),
     Canary("a checkpoint is frozen before its batch is committed", _early_checkpoint),
     Canary("a checkpoint in many parts outlives its transaction", _endless_checkpoint),
+    Canary("the registry is not restored", _registry_forgotten),
+    Canary("a promotion leaves two champions", _two_champions, 3),
+    Canary("a promotion takes effect after a restart only", _late_promotion, 3),
 )
 
 

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.schemas.records import Input
+import msgspec
+
+from headrace.processors.registry import fold, fresh
+from headrace.schemas.records import Command, Fact, Input
 from headrace.streams.chain import Output
 from headrace.streams.hashing import state_hash
 from headrace.streams.journal import Entry, Epoch
@@ -28,7 +31,7 @@ class Broken(AssertionError):
 
 def settled(world: Any) -> bool:
     """Whether all inputs are processed and committed, and each task has exactly one owner."""
-    if world.unsent or world.broker.late:
+    if world.unsent or world.unasked or world.broker.late:
         return False
     if any(process.alive and process.worker and process.worker._committer.busy for process in world.processes):
         return False
@@ -71,6 +74,7 @@ def check(world: Any) -> None:
             _states(world, group, shard, replayed)
         _once(world, shard)
         _laws(world, shard)
+        _decided(world, shard)
 
 
 # -- what was published ------------------------------------------------------------------------------------------
@@ -146,6 +150,7 @@ def _by_role(outputs: list[Output], made: dict[str, list[Any]]) -> None:
 def _replay(world: Any, task: Task, entries: list[Entry | Epoch]) -> dict[str, list[Any]]:
     made: dict[str, list[Any]] = {}
     inputs: list[Iterator[Input]] = []
+    serving: tuple[str, ...] = ()
     for entry in entries:
         if isinstance(entry, Epoch):
             task.seq, task.epoch = entry.seq + 1, entry.epoch
@@ -154,7 +159,9 @@ def _replay(world: Any, task: Task, entries: list[Entry | Epoch]) -> dict[str, l
             if entry.starts != [0] * len(entry.starts):
                 raise Broken(f"the journal of {task.group.name}/{task.shard} begins at {entry.starts}")
             inputs = [_inputs(world, task, rank, 0) for rank in range(len(entry.starts))]
-        _by_role(task.replay(entry, inputs).outputs, made)
+        outputs = task.replay(entry, inputs).outputs
+        _by_role(outputs, made)
+        serving = _served(world, task, outputs, serving)
     left = [next(items, None) for items in inputs]
     if any(item is not None for item in left):
         raise Broken(f"{task.group.name}/{task.shard}: inputs that no journal record names: {left}")
@@ -286,6 +293,53 @@ def _laws(world: Any, shard: int) -> None:
     learned = answered.labelled + (answered.expired if world.pipeline.on_expiry is not None else 0)
     if count["examples"] != learned:
         raise Broken(f"{count['examples']} examples, {learned} counted")
+
+
+# -- who serves -------------------------------------------------------------------------------------------------
+
+
+def _served(world: Any, task: Task, outputs: list[Output], serving: tuple[str, ...]) -> tuple[str, ...]:
+    """Each prediction is by the champion of the facts before it, or by the canary; returns who serves now."""
+    for role, _, value, _ in outputs:
+        if role == "registry":
+            fact = json.loads(value or b"")
+            canary = [name for name in serving[1:] if name != fact["model"] or fact["kind"] in ("refused", "proposed")]
+            if fact["kind"] == "canary":
+                canary = [fact["model"]]
+            serving = (fact["champion"], *[name for name in canary if name != fact["champion"]])
+        elif role == "predictions":
+            model = json.loads(value or b"")["model"]
+            if model.partition("/")[0] not in serving:
+                raise Broken(f"{task.group.name}/{task.shard}: {model} served, where {serving} should")
+            world.count["by others"] += not model.startswith("logreg/")
+    return serving
+
+
+def _decided(world: Any, shard: int) -> None:
+    """Facts are numbered without gaps and add up to the survivor's registry; each command has one answer."""
+    registry, answered = fresh(), Counter[str]()
+    asked: set[str] = set()
+    for row in _rows(world, "registry", shard):
+        try:
+            told = msgspec.json.decode(row.value or b"", type=Command | Fact)
+        except msgspec.MsgspecError:
+            continue
+        if isinstance(told, Command):
+            asked.add(told.id)
+            continue
+        fold(registry, told)
+        answered[told.command or ""] += 1
+    answered.pop("", None)
+    if answered != Counter(asked):
+        raise Broken(f"registry/{shard}: commands {sorted(asked)} were answered {dict(answered)}")
+    back = next(g for g in world.groups if g.back)
+    held = _owners(world, back, shard)[0].task.chain.decisions.registry
+    unsaid = ("epoch", "declared")
+    if {**registry, **{name: held[name] for name in unsaid}} != held:
+        raise Broken(f"registry/{shard}: the facts add up to {registry}, the survivor has {held}")
+    champions = [name for name, entry in registry["models"].items() if entry["status"] == "champion"]
+    if registry["models"] and champions != [registry["champion"]]:
+        raise Broken(f"registry/{shard}: the champions are {champions}, {registry['champion']} serves")
 
 
 # -- who owns what -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tests.simulation.pipelines import SPAN_MS, T0_MS
 
-__all__ = ["Sent", "inputs"]
+__all__ = ["Sent", "commands", "inputs"]
 
 _GARBAGE = (
     b"",
@@ -51,6 +51,22 @@ def inputs(rng: Random, partitions: int, count: int) -> list[Sent]:
         role = rng.choice(("events", "labels"))
         sent.append(Sent(T0_MS + rng.randrange(SPAN_MS), role, rng.randrange(partitions), b"k0", rng.choice(_GARBAGE)))
     sent.sort(key=lambda record: record.time_ms)
+    return sent
+
+
+def commands(rng: Random, partitions: int) -> list[Sent]:
+    """What people ask of the registry: promotions, rollbacks, canaries, nonsense, the same again, and garbage."""
+    sent: list[Sent] = []
+    for n in range(rng.randint(1, 12)):
+        kind = rng.choice(("promote", "promote", "rollback", "canary", "retire", "approve", "dance"))
+        model = rng.choice(("logreg", "alma", "alma", "nobody", None))
+        told: dict[str, object] = {"record": "command", "id": f"c{n}", "kind": kind, "by": "sim", "model": model}
+        told |= {"saw": rng.choice((None, None, None, 2, 3, 4)), "share": rng.choice((None, 0.0, 0.5, 1.0))}
+        for partition in range(partitions):
+            record = told | {"shard": partition if rng.random() < 0.95 else 9}
+            sent += [_of("registry", partition, b"", record, 0)] * rng.choice((1, 1, 1, 2))
+        if rng.random() < 0.2:
+            sent.append(Sent(0, "registry", rng.randrange(partitions), b"", rng.choice(_GARBAGE)))
     return sent
 
 

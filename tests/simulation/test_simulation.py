@@ -56,4 +56,5 @@ def test_the_faults_happen() -> None:
     for seed in range(1_000, 1_025):
         total += run(seed).count
     kinds = ("killed", "frozen", "zombies", "lost_request", "lost_response", "late", "joins", "leaves", "rebalances")
+    kinds += ("commands", "by others")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}

@@ -28,7 +28,7 @@ from tests.simulation.clock import Clock
 from tests.simulation.fakelog import FakeCluster
 from tests.simulation.faults import Killed, Plan, plan
 from tests.simulation.groups import Coordinator, Metadata
-from tests.simulation.inputs import inputs
+from tests.simulation.inputs import commands, inputs
 from tests.simulation.pipelines import pipeline
 
 __all__ = ["CODEC", "CUT", "NoProgress", "Process", "Unhurried", "World"]
@@ -204,8 +204,11 @@ class World:
             for number in range(self.pipeline.partitions):
                 self.broker.partitions[self.topic(role), number] = Partition()
         self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
+        self._asking = Random(seed)
+        self.unasked = commands(self._asking, self.pipeline.partitions) if seed % 4 == 3 else []
         if self.plan.published_first:
             self.publish(len(self.unsent))
+            self.ask(len(self.unasked))
         for group in self.groups:
             for slot in range(self.plan.slots if self.rng.random() < 0.7 else 1):
                 self.wanted[group.name, str(slot)] = 0.0
@@ -349,6 +352,8 @@ class World:
         rng = self.rng
         if self.unsent and rng.random() < 0.2:
             self.publish(self.chunk())
+        if self.unasked and self._asking.random() < 0.1:
+            self.ask(self._asking.randint(1, 3))
         self._supervise()
         ready = [p for p in self.processes if p.alive and not p.busy and not p.frozen]
         if ready:
@@ -369,6 +374,12 @@ class World:
                 self._append(batch, Txn(self.clock.now), "aborted")
             txn = Txn(self.clock.now)
         self._append(batch, txn, "committed")
+
+    def ask(self, count: int) -> None:
+        """Append the next commands to the registry; people use no transactions."""
+        batch, self.unasked = self.unasked[:count], self.unasked[count:]
+        self._append(batch, None, "committed")
+        self.count["commands"] += len(batch)
 
     def _append(self, batch: list[Any], txn: Txn | None, state: str) -> None:
         logs = []
