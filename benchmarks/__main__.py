@@ -24,7 +24,7 @@ from benchmarks.machine import machine
 
 __all__ = ["RESULTS", "SCENARIOS", "main", "update"]
 
-SCENARIOS = ("lane", "latency", "scale", "overhead", "overload", "recovery", "peers")
+SCENARIOS = ("drift", "lane", "latency", "scale", "overhead", "overload", "recovery", "peers")
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

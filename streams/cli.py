@@ -16,6 +16,7 @@ import click
 
 from headrace import __version__
 from headrace.deploy.broker import BrokerError
+from headrace.streams.commands.alerts import alerts, drift
 from headrace.streams.commands.audit import audit
 from headrace.streams.commands.backtest import backtest
 from headrace.streams.commands.broker import broker
@@ -45,6 +46,8 @@ COMMANDS: tuple[click.Command, ...] = (
     run,
     status,
     tail,
+    alerts,
+    drift,
     audit,
     explain,
     models,

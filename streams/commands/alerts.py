@@ -1,0 +1,134 @@
+"""``headrace alerts`` and ``headrace drift``: what was found, and what is watched."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from headrace.processors.scan import Scan
+from headrace.schemas.records import Alert
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.output import emit, printable, say, show
+from headrace.streams.commands.records import every
+from headrace.streams.commands.topics import require
+from headrace.streams.errors import UsageError
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["alerts", "drift", "matters"]
+
+_COLUMNS = ("id", "status", "severity", "signal", "opened", "last", "findings", "message")
+_SHORT = 8
+
+
+@click.command(cls=Headrace)
+@pipeline_argument
+@click.argument("what", nargs=-1, metavar="[show ID]")
+@click.option("--open", "only_open", is_flag=True, help="Only those that are not resolved.")
+@click.option("--signal", metavar="S", help="Only those of this signal, such as error or feature:distance.")
+@kafka_options
+@json_option
+@click.pass_context
+def alerts(
+    ctx: click.Context,
+    pipeline: Pipeline,
+    what: tuple[str, ...],
+    only_open: bool,
+    signal: str | None,
+    json_to: str | None,
+) -> None:
+    """List the alerts, each as it stands now; with `show ID`, all records of one (the ID's beginning is enough)."""
+    found = _read(ctx, pipeline)
+    if what:
+        _show(found, what, json_to)
+        return
+    rows = [row for row in matters(found) if not (only_open and row["status"] == "resolved")]
+    rows = [row for row in rows if signal in (None, row["signal"])]
+    if emit(json_to, {"alerts": rows, "open": sum(row["status"] != "resolved" for row in rows)}):
+        table = [
+            [str(row["alert_id"])[:_SHORT], row["status"], row["severity"], row["signal"], _at(row["opened_ms"]),
+             _at(row["time_ms"]), row["findings"], printable(row["message"])]
+            for row in rows
+        ]  # fmt: skip
+        show("", _COLUMNS, table)
+
+
+@click.command(cls=Headrace)
+@pipeline_argument
+@kafka_options
+@json_option
+@click.pass_context
+def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
+    """Say of each watch what it may raise by chance, what it has raised, and whether that is open."""
+    counted = matters(_read(ctx, pipeline)) if pipeline.drift else []
+    rows = []
+    for watch in pipeline.drift:
+        mine = [row for row in counted if row["signal"] == watch.signal]
+        scan = watch.detector if isinstance(watch.detector, Scan) else None
+        rows.append(
+            {
+                "signal": watch.signal,
+                "detector": repr(scan) if scan else type(watch.detector).__name__,
+                "false_alarms_every": scan.false_alarms_every if scan else None,
+                "alerts": len(mine),
+                "open": sum(row["status"] != "resolved" for row in mine),
+                "last_ms": mine[-1]["opened_ms"] if mine else None,
+                "last": mine[-1]["message"] if mine else None,
+            }
+        )
+    if emit(json_to, {"watches": rows}):
+        columns = ("signal", "false alarms every", "alerts", "open", "last opened", "last")
+        table = [
+            [row["signal"], row["false_alarms_every"] or "?", row["alerts"], row["open"],
+             "-" if row["last_ms"] is None else _at(row["last_ms"]), printable(row["last"] or "-")]
+            for row in rows
+        ]  # fmt: skip
+        show("", columns, table)
+
+
+def matters(records: list[Alert]) -> list[dict[str, Any]]:
+    """The last record of each alert, as plain values, in the order in which they were opened."""
+    last: dict[str, Alert] = {}
+    for record in records:
+        last[record.alert_id] = record
+    return [msgspec.to_builtins(record) for record in sorted(last.values(), key=lambda r: (r.opened_ms, r.alert_id))]
+
+
+def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None) -> None:
+    if len(what) != 2 or what[0] != "show":
+        raise UsageError(f"{' '.join(what)!r} is no command of alerts; legal: show ID.")
+    mine = [alert for alert in found if alert.alert_id.startswith(what[1])]
+    ids = sorted({alert.alert_id for alert in mine})
+    if len(ids) != 1:
+        raise UsageError(
+            f"{len(ids)} alerts begin with {what[1]!r}; `headrace alerts PIPELINE --json` lists their ids."
+        )
+    if not emit(json_to, {"records": [msgspec.to_builtins(alert) for alert in mine]}):
+        return
+    last = mine[-1]
+    say(f"{last.alert_id}  {last.signal}  {last.severity}  {last.status}")
+    for alert in mine:
+        say(f"{_at(alert.time_ms)}  {alert.status:8}  {printable(alert.message)}")
+    say(f"offsets   {last.topic}/{last.partition} {last.first_offset} to {last.last_offset}, {last.n} values")
+    say(f"statistic {', '.join(f'{name} {value:.6g}' for name, value in last.statistic.items())}")
+    say(f"examples  {', '.join(printable(str(example)) for example in last.examples) or '-'}")
+    say(f"detector  {last.detector}")
+
+
+def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
+    """Every alert record that can be read, by partition, in order."""
+    cluster = ctx.ensure_object(Context).cluster()
+    require(cluster, pipeline, ["alerts"])
+    found = []
+    with contextlib.closing(cluster.reader()) as reader:
+        for record in every(reader, names_of(pipeline)("alerts"), pipeline.partitions):
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.append(msgspec.json.decode(record.value or b"", type=Alert))
+    return found
+
+
+def _at(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,75 @@
+"""`headrace alerts` and `headrace drift`, over records that are handed to them."""
+
+import json
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from headrace.schemas.records import Alert
+from headrace.streams.cli import main
+from headrace.streams.commands import alerts as command
+
+PIPELINE = "headrace.examples.flights:flights"
+
+
+def alert(alert_id, status, time_ms, signal="error"):
+    """A record of an alert."""
+    return Alert(
+        alert_id, "error_drift", signal, "warning", status, f"{signal} moved", "ADWIN()", {"after": 0.5}, 1.0,
+        32, "flights.events", 0, 10, 41, 1_000, time_ms, 1, ["e1"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Run a command over three matters: one resolved, one updated, one opened."""
+    records = [
+        alert("aa1", "opened", 1_000),
+        alert("ab2", "opened", 2_000, "prediction"),
+        alert("aa1", "resolved", 3_000),
+    ]
+    records += [alert("ab2", "updated", 4_000, "prediction"), alert("ac3", "opened", 5_000)]
+    monkeypatch.setattr(command, "_read", lambda ctx, pipeline: records)
+    return lambda *arguments: CliRunner().invoke(main, arguments, standalone_mode=False, catch_exceptions=True)
+
+
+def test_each_matter_is_listed_once_as_it_stands(told):
+    """The last record of an id counts."""
+    rows = json.loads(told("alerts", "--json", PIPELINE).output)
+    assert [(row["alert_id"], row["status"]) for row in rows["alerts"]] == [
+        ("aa1", "resolved"), ("ab2", "updated"), ("ac3", "opened"),
+    ]  # fmt: skip
+    assert rows["open"] == 2
+
+
+def test_open_ones_and_signals_are_chosen(told):
+    """--open leaves out the resolved, --signal all others."""
+    rows = json.loads(told("alerts", PIPELINE, "--open", "--signal", "error", "--json").output)["alerts"]
+    assert [row["alert_id"] for row in rows] == ["ac3"]
+
+
+def test_one_is_shown_with_its_evidence(told):
+    """By the beginning of its id: its records, offsets, statistic and examples."""
+    text = told("alerts", PIPELINE, "show", "aa").output
+    assert "resolved" in text
+    assert "flights.events/0 10 to 41, 32 values" in text
+    assert "after 0.5" in text
+
+
+@pytest.mark.parametrize("arguments", [("show", "a"), ("show", "zz"), ("show",), ("tell", "aa")])
+def test_wrong_use_is_told(told, arguments):
+    """An id that is not one alert's, or another word, is an error."""
+    assert told("alerts", PIPELINE, *arguments).exception is not None
+
+
+def test_every_watch_has_a_line(told):
+    """What it has raised, and what is open."""
+    rows = json.loads(told("drift", PIPELINE, "--json").output)["watches"]
+    assert [(row["signal"], row["alerts"], row["open"]) for row in rows][:2] == [("error", 2, 1), ("prediction", 1, 1)]
+
+
+def test_the_records_are_read_as_they_were_written():
+    """Every field survives JSON."""
+    one = alert("aa1", "opened", 1)
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Alert) == one
