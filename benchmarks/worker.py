@@ -85,7 +85,8 @@ class Figures(Observer):
 
     def processed(self, task: Any, batch: Any, seconds: float) -> None:
         """A batch."""
-        self.inputs += len(batch.batch)
+        leading = task.group.leading  # the registry holds our own facts, too
+        self.inputs += sum(rank >= leading for rank, _ in batch.batch)
         self.outputs += len(batch.outputs)
 
     def committed(self, tasks: Any, seconds: float, now_ms: int) -> None:
