@@ -13,7 +13,7 @@ from headrace.processors.watches import watch_error, watch_feature, watch_featur
 from headrace.schemas.contract import between, matches, max_length, one_of
 from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
 from headrace.streams.memory import Backtest
-from headrace.streams.pipeline import Events, Labels, Pipeline
+from headrace.streams.pipeline import Events, Labels, Pipeline, Versions
 
 __all__ = [
     "Backtest",
@@ -24,6 +24,7 @@ __all__ = [
     "Labels",
     "Pipeline",
     "UsageError",
+    "Versions",
     "between",
     "count",
     "field",

@@ -8,7 +8,7 @@ directly, cut they read one another's topic. Outputs are collected as (role, key
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -167,6 +167,15 @@ class Chain:
             return 0
         return len(self.stores.states["join"]["pending"]) - self.counts.get("refused_pending", 0)
 
+    def learned(self) -> list[tuple[str, int, int]]:
+        """Each model with how many examples there were so far, and how many of them it did not learn from at first."""
+        since: dict[str, int] = self.stores.states["chain"]["since"].value
+        return [(name, self.context.progress[0], since.get(name, 0)) for name in self.pipeline.models]
+
+    def anew(self, models: Iterable[str]) -> None:
+        """These models begin here, untrained: what was learned before was learned by others under their names."""
+        self.stores.states["chain"]["since"].value.update(dict.fromkeys(models, self.context.progress[0]))
+
     def summary(self) -> dict[str, dict[str, float | None]]:
         """Progressive metrics of every model and baseline so far."""
         return self.evaluate.summary(self.stores.states["evaluate"]) if self.group.back else {}
@@ -192,6 +201,7 @@ class Chain:
                     initial=lambda: dict.fromkeys(counted, 0),
                 ),
                 StoreSpec("progress", "cell", initial=lambda: [0, None]),
+                StoreSpec("since", "cell", initial=dict),
             )
         }
         if group.front:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from headrace.streams import failpoints
-from headrace.streams.state import pack, unpack
+from headrace.streams.state import pack, part_of, unpack
 from headrace.streams.task import Task, Version
 
 __all__ = ["MARKER", "Checkpoint", "fold"]
@@ -31,7 +31,10 @@ class _Producer(Protocol):
 
 
 class Checkpoint:
-    """One checkpoint under way."""
+    """One checkpoint under way.
+
+    With `models`, `sealed` has their snapshots by name once it is written, as they were frozen.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class Checkpoint:
         topic: str,
         producer: _Producer,
         outputs: dict[str, int] | None = None,
+        *,
+        models: bool = False,
     ) -> None:
         self._group, self._shard = task.group.name, task.shard
         self._topic, self._producer = topic, producer
@@ -55,6 +60,8 @@ class Checkpoint:
             self._marker["outputs"] = outputs
         self.written = 0
         self.bytes = 0
+        self.sealed: dict[str, bytes] = {}
+        self._models = models
         failpoints.hit("checkpoint.frozen")
         self._producer.begin()
         failpoints.hit("checkpoint.begun")
@@ -64,6 +71,8 @@ class Checkpoint:
         count = 0
         for key, value in islice(self._entries, limit):
             self._send(pack((self._group, *key)), value)
+            if self._models and key[0] == "models" and value is not None:
+                self.sealed[key[1]] = self.sealed.get(key[1], b"") + part_of(value)
             count += 1
         self.written += count
         failpoints.hit("checkpoint.entries")

@@ -24,6 +24,7 @@ SITES: tuple[str, ...] = (
     *("checkpoint.due", "checkpoint.frozen", "checkpoint.begun", "checkpoint.entries", "checkpoint.marked"),
     "checkpoint.done",
     *("savepoint.begun", "savepoint.marked", "savepoint.done"),
+    *("version.fenced", "version.begun", "version.chunk", "version.sent", "version.done"),
     *("revoke.begun", "revoke.parked", "rebuild.begun", "rebuild.fenced", "finish.begun", "finish.done"),
 )
 """Every place there is."""

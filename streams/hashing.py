@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 from headrace.streams.canonical import state_hash
 from headrace.streams.functions import function_hash
 
-__all__ = ["environment", "environment_hash", "function_hash", "state_hash"]
+__all__ = ["code_revision", "environment", "environment_hash", "function_hash", "state_hash"]
 
 _BYTES: Final = 16
 
@@ -32,3 +34,36 @@ def environment_hash() -> str:
     """Hash `environment`: 32 hex digits."""
     encoded = json.dumps(environment(), sort_keys=True).encode()
     return hashlib.blake2b(encoded, digest_size=_BYTES).hexdigest()
+
+
+def code_revision(folder: Path) -> str:
+    """The commit of the repository that `folder` lies in, or what ``HEADRACE_REVISION`` says; "" if neither is there.
+
+    Git's own files are read, so that nothing has to be started; a checkout with changes has the same revision.
+    """
+    named = os.environ.get("HEADRACE_REVISION")
+    if named:
+        return named[:100]
+    for place in (folder.resolve(), *folder.resolve().parents):
+        git = place / ".git"
+        try:
+            if git.is_file():  # a worktree
+                git = place / git.read_text().partition("gitdir: ")[2].strip()
+            if git.is_dir():
+                return _commit(git)
+        except (OSError, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+def _commit(git: Path) -> str:
+    head = (git / "HEAD").read_text().strip()
+    if not head.startswith("ref: "):
+        return head[:40]
+    ref = head.removeprefix("ref: ")
+    shared = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+    for place in (git, shared):
+        if (place / ref).is_file():
+            return (place / ref).read_text().strip()[:40]
+    packed = (shared / "packed-refs").read_text().splitlines() if (shared / "packed-refs").is_file() else []
+    return next((line[:40] for line in packed if line.endswith(f" {ref}")), "")

@@ -27,7 +27,7 @@ from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import function_hash, state_hash
 from headrace.streams.pickling import forbidden_globals
 
-__all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline"]
+__all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
 
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
@@ -108,6 +108,26 @@ class Labels:
     schemas: Mapping[int, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Which versions of the models are kept as snapshots on `P.models`.
+
+    Parameters
+    ----------
+    every
+        A model is published at the first checkpoint after it has learned this many examples more; 0: never.
+    keep
+        How many versions of each model stay; the first one published after each promotion stays besides.
+    """
+
+    every: int = 1000
+    keep: int = 10
+
+    def __post_init__(self) -> None:
+        _legal(self.every, type(self.every) is int and self.every >= 0, "versions.every", "a whole number, 0 or more")
+        _whole(self.keep, "versions.keep")
+
+
 class Pipeline:
     """Events in, predictions out, learning from labels as they become known.
 
@@ -139,6 +159,8 @@ class Pipeline:
         Examples in an evaluation window.
     shadow
         The share of events, chosen by id, for which the shadow topic has what the other models would have answered.
+    versions
+        Which versions of the models are published; no output depends on it.
     partitions
         Partitions of events and labels. More than one means a model per partition, and every window must be by the
         entity key, so that a partition is a lane of its own.
@@ -172,6 +194,7 @@ class Pipeline:
         live_from: str | int | None = None,
         evaluate_every: int = 1000,
         shadow: float = 0.01,
+        versions: Versions | None = None,
         partitions: int = 1,
         topics: Mapping[str, str] | None = None,
         classes: Collection[tuple[str, str]] = (),
@@ -180,6 +203,7 @@ class Pipeline:
         publish: Collection[str] = OPTIONAL,
     ) -> None:
         base = Path(sys._getframe(1).f_globals.get("__file__", ".")).parent
+        self.folder = base
         self.name = _legal(name, _named(name), "name", "letters, digits, '.', '_' and '-', at most 100")
         self.task = _legal(task, task in TASKS, "task", ", ".join(TASKS))
         self.events, self.labels = events, labels
@@ -212,6 +236,7 @@ class Pipeline:
         self.live_from_ms = _moment(live_from)
         self.evaluate_every = _whole(evaluate_every, "evaluate_every")
         self.shadow = float(_legal(shadow, _is_share(shadow), "shadow", "a number from 0 to 1"))
+        self.versions = Versions() if versions is None else versions
         self.partitions = _whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
         _legal(

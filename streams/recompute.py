@@ -147,8 +147,7 @@ class Recomputation:
         reader, topic, shard = self._open(), self._topics(role), self.task.shard
         end = reader.watermarks(topic, shard)[1]
         published: Iterator[Record] = reader.read(topic, shard, None if self.starts is None else self.starts[role], end)
-        filters = {"dead-letter": _made_by(self.task), "registry": _is_fact}
-        return filter(filters[role], published) if role in filters else published
+        return filter(_OURS[role](self.task), published) if role in _OURS else published
 
     def _input(self, rank: int, start: int) -> Iterator[Input]:
         task = self.task
@@ -234,12 +233,25 @@ def _reach(positions: list[int] | tuple[int, ...], lows: list[int]) -> bool:
     return all(low <= position for low, position in zip(lows, positions, strict=True))
 
 
-def _is_fact(record: Record) -> bool:
+def _facts(task: Task) -> Callable[[Record], bool]:
     """Commands share the topic with facts, but nobody here makes them."""
-    return (record.value or b"").startswith(b'{"record":"fact"')
+    return lambda record: (record.value or b"").startswith(b'{"record":"fact"')
+
+
+def _drift(task: Task) -> Callable[[Record], bool]:
+    """Alerts about operations are no function of the log; their header says so."""
+    return lambda record: dict(record.headers or []).get("stage") != b"operations"
 
 
 def _made_by(task: Task) -> Callable[[Record], bool]:
     """Several groups write dead letters; the header says which stage did."""
     stages = {stage.encode() for stage in task.group.stages}
     return lambda record: dict(record.headers or []).get("stage") in stages
+
+
+_OURS: dict[str, Callable[[Task], Callable[[Record], bool]]] = {
+    "dead-letter": _made_by,
+    "alerts": _drift,
+    "registry": _facts,
+}
+"""Role → which records of such a topic a replay of this task makes."""

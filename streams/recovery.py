@@ -40,7 +40,10 @@ _Saved = dict[tuple[str, str, Any], bytes]
 
 @dataclass(slots=True)
 class Recovered:
-    """What a recovery found: the checkpoint's journal number, and what had to be replayed since."""
+    """What a recovery found: the checkpoint's journal number, and what had to be replayed since.
+
+    `refused` says why a snapshot in the checkpoint was not used, so that all was rebuilt from the journal's beginning.
+    """
 
     checkpoint_seq: int | None = None
     journal_offset: int = 0
@@ -48,6 +51,7 @@ class Recovered:
     replayed: int = 0
     seconds: float = 0.0
     epoch_due: bool = False
+    refused: str | None = None
 
 
 def recover(
@@ -71,6 +75,7 @@ def recover(
     try:
         _restore(task, saved, marker, version)
     except SnapshotError as error:
+        found.refused = str(error)
         log.error("the checkpoint of %s/%s is refused (%s): rebuilding by replay", task.group.name, task.shard, error)
         task.reset()
         task.chain.stores.outdated(saved)
@@ -138,6 +143,8 @@ def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version
     changed = {name for name in after if before.get(name) != after[name]}
     kept = {key: value for key, value in entries.items() if not (key[0] == "models" and key[1] in changed)}
     task.restore(kept, marker)
+    if task.group.back and changed:
+        task.chain.anew(changed)
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:

@@ -39,6 +39,7 @@ from headrace.streams.savepoints import copy as copy_checkpoint
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Processed, Task, Version
 from headrace.streams.topology import Group
+from headrace.streams.versions import Frozen, Publisher, alert_of
 
 __all__ = ["Settings", "Worker", "group_name", "transactional_id"]
 
@@ -109,6 +110,7 @@ class _Lane:
         self.checkpointed_seq = found.checkpoint_seq or 0
         self.savepoint_due_at = float("-inf")
         self.savepoint_follows = False
+        self.models: list[Frozen] = []
         self.epoch_due = found.epoch_due
         self.journal_offset = self.journal_seen = found.journal_offset
         self.parked_at = -1
@@ -119,6 +121,10 @@ class _Lane:
 
 def _in_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="headrace-aside", daemon=True).start()
+
+
+def _at_once(work: Callable[[], None]) -> None:
+    work()
 
 
 class Worker:
@@ -137,7 +143,9 @@ class Worker:
     committer
         Commits batches while the worker catches up: beside it in a thread, unless a simulation does it at once.
     aside
-        Runs what the cycle need not wait for (savepoints): in a thread, unless a simulation runs it at once.
+        Runs what the cycle need not wait for (savepoints, versions): in a thread, unless a simulation runs it at once.
+    versions
+        Publishes versions of the models after checkpoints; None: nobody does.
     """
 
     def __init__(
@@ -157,6 +165,7 @@ class Worker:
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         committer: Committer | None = None,
         aside: Callable[[Callable[[], None]], None] = _in_thread,
+        versions: Publisher | None = None,
     ) -> None:
         self.pipeline, self.group, self.cluster = pipeline, group, cluster
         self.topics, self.codec = topics, codec
@@ -169,6 +178,7 @@ class Worker:
         self.ready = False
         self.progress = 0
         self.ticks = 0
+        self.versions = versions
         self._accept_change, self._tolerant = accept_change, tolerant
         self._clock, self._wall_ms, self._aside = clock, wall_ms, aside
         self._committer: Committer = Beside() if committer is None else committer
@@ -179,6 +189,7 @@ class Worker:
         self._assigned: list[int] | None = None
         self._recovering: Iterator[None] | None = None
         self._upstream_checked = 0.0
+        self._finishing = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -239,6 +250,7 @@ class Worker:
     def finish(self) -> None:
         """Checkpoint what there is, so that the successor has nothing to replay."""
         failpoints.hit("finish.begun")
+        self._finishing = True
         try:
             self._committer.settle()
         except Aborted as error:
@@ -455,6 +467,8 @@ class Worker:
         lane.checkpoint_began = self._clock()
         lane.checkpointed_seq = lane.task.seq
         lane.savepoint_follows = self._clock() >= lane.savepoint_due_at
+        due = self.versions is not None and self.versions.due(lane.task)
+        lane.models = self.versions.frozen(lane.task) if self.versions is not None and due else []
         lane.checkpoint = Checkpoint(
             lane.task,
             self.version,
@@ -462,6 +476,7 @@ class Worker:
             self.topics("state"),
             lane.side,
             outputs=self._output_ends(lane.task.shard) if lane.savepoint_follows else None,
+            models=due,
         )
 
     def _end_checkpoint(self, lane: _Lane) -> None:
@@ -475,6 +490,10 @@ class Worker:
         if lane.savepoint_follows:
             lane.savepoint_due_at = lane.checkpointed_at + self.settings.savepoint_s
             self._aside(partial(self._savepoint, lane.task.shard))
+        if done is not None and lane.models and self.versions is not None:
+            models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
+            work = partial(self.versions.publish, self.group_name, lane.task.shard, models)
+            (_at_once if self._finishing else self._aside)(work)
 
     def _output_ends(self, shard: int) -> dict[str, int]:
         """Where the output topics stand: nothing of ours is in flight, so what comes next is beyond."""
@@ -621,6 +640,10 @@ class Worker:
 
     def _recovered(self, task: Task, found: Recovered, side: Any) -> _Lane:
         self.observer.recovered(task, found)
+        if found.refused is not None and self.versions is not None:
+            place = (self.topics("state"), task.shard, *self.reader.watermarks(self.topics("state"), task.shard))
+            alert = alert_of(f"{self.group.name}/{task.shard}", found.refused, place, task.chain.stream_time_ms)
+            self._aside(partial(self.versions.alert, self.group_name, task.shard, alert))
         lane = _Lane(task, found, side)
         lane.checkpointed_at = self._clock() if found.seconds < 1.0 else float("-inf")
         log.info(

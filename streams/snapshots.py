@@ -25,7 +25,18 @@ from headrace.streams.errors import HeadraceError
 from headrace.streams.keys import SigningKey, VerifyKey
 from headrace.streams.pickling import Extra, ForbiddenGlobal, dumps, loads
 
-__all__ = ["Header", "Reason", "Sealed", "SnapshotError", "chunk", "join_chunks", "open_header", "open_sealed", "seal"]
+__all__ = [
+    "Header",
+    "Reason",
+    "Sealed",
+    "SnapshotError",
+    "chunk",
+    "join_chunks",
+    "open_sealed",
+    "relabelled",
+    "seal",
+    "verified",
+]
 
 Reason = Literal[
     "malformed",  # not a snapshot, or cut short
@@ -34,7 +45,6 @@ Reason = Literal[
     "corrupt",  # the payload is not the one that was signed
     "wrong_name",  # a snapshot of something else
     "outdated",  # made with other versions of Python, River or numpy
-    "older",  # behind what was already seen
     "forbidden",  # the pickle names something that is not on the list
     "unreadable",  # the pickle does not load
     "unsealable",  # the object cannot be pickled
@@ -65,8 +75,9 @@ class SnapshotError(HeadraceError):
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a snapshot says of itself, signed: no clock, and input coordinates only.
 
-    `n` counts what the object has learned; `at` is where in the log it stands, as the caller describes it
-    (journal sequence number, input offsets); `raw_bytes` is the payload's size before compression.
+    `n` counts what the object has learned, of which the first `since` were not its own to learn; `at` is where in the
+    log it stands (journal number, input offsets, stream time). `state` is the canonical hash of the object,
+    `spec`, `code` and `environment` name what it was made with. `raw_bytes` is the payload's size before compression.
     """
 
     name: str
@@ -77,6 +88,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     codec: Literal["none", "zstd"]
     sha256: str
     raw_bytes: int
+    since: int = 0
+    state: str = ""
+    spec: str = ""
+    code: str = ""
+    environment: str = ""
 
 
 def libraries() -> dict[str, str]:
@@ -106,41 +122,33 @@ def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], ke
         sha256=hashlib.sha256(payload).hexdigest(),
         raw_bytes=len(raw),
     )
-    encoded = msgspec.json.encode(header)
-    if len(encoded) > _LARGEST_HEADER or len(raw) > _LARGEST_PAYLOAD:
-        raise SnapshotError("unsealable", f"{name}: too large ({len(raw)} bytes, header {len(encoded)})")
-    signature = key.sign(_signed(key.key_id, encoded, len(payload)))
-    return _PREFIX.pack(_MAGIC, key.key_id, len(encoded), len(payload), signature) + encoded + payload
+    return _written(header, payload, key)
 
 
-def open_header(data: bytes, *, trusted: Mapping[bytes, VerifyKey]) -> Header:
-    """Verify and read the header alone; of `data`, the first 64 KiB suffice."""
-    return _verified(data, trusted)[0]
+def relabelled(data: bytes, *, trusted: Mapping[bytes, VerifyKey], key: SigningKey, **changed: Any) -> bytes:
+    """The same object under a header that says more of it, signed anew; raises `SnapshotError` as opening does."""
+    header, payload = _checked(data, trusted)
+    return _written(msgspec.structs.replace(header, **changed), bytes(payload), key)
+
+
+def verified(data: bytes, *, trusted: Mapping[bytes, VerifyKey]) -> Header:
+    """The header of what is, byte for byte, what a trusted key signed; the pickle is not read."""
+    return _checked(data, trusted)[0]
 
 
 def open_sealed(
-    data: bytes,
-    *,
-    expect_name: str,
-    trusted: Mapping[bytes, VerifyKey],
-    minimum_n: int | None = None,
-    extra: Extra = (),
+    data: bytes, *, expect_name: str, trusted: Mapping[bytes, VerifyKey], extra: Extra = ()
 ) -> tuple[Any, Header]:
     """Verify a snapshot and give its object and header; raises `SnapshotError` and nothing else for what is in `data`.
 
-    In this order: signature, name, library versions, `minimum_n`, size and SHA-256 of the payload, and only then
-    the pickle, which may name nothing off the list (`extra` adds to it: the author's own classes).
+    In this order: signature, size and SHA-256 of the payload, name, library versions, and only then the pickle, which
+    may name nothing off the list (`extra` adds to it: the author's own classes).
     """
-    header, start, length = _verified(data, trusted)
+    header, payload = _checked(data, trusted)
     if header.name != expect_name:
         raise SnapshotError("wrong_name", f"{header.name!r} where {expect_name!r} was expected")
     if header.libraries != _LIBRARIES:
         raise SnapshotError("outdated", f"{expect_name}: made with {header.libraries}, here is {_LIBRARIES}")
-    if minimum_n is not None and header.n < minimum_n:
-        raise SnapshotError("older", f"{expect_name}: n = {header.n}, but {minimum_n} was already seen")
-    payload = memoryview(data)[start:]
-    if len(payload) != length or hashlib.sha256(payload).hexdigest() != header.sha256:
-        raise SnapshotError("corrupt", f"{expect_name}: the payload is not the one that was signed")
     return _unpickled(_decompressed(payload, header), expect_name, extra), header
 
 
@@ -173,6 +181,23 @@ def join_chunks(chunks: list[bytes]) -> bytes:
     if len(data) != total or hashlib.sha256(data).digest()[:16] != digest:
         raise SnapshotError("incomplete", "the chunks do not add up to what was cut")
     return data
+
+
+def _written(header: Header, payload: bytes, key: SigningKey) -> bytes:
+    encoded = msgspec.json.encode(header)
+    if len(encoded) > _LARGEST_HEADER or header.raw_bytes > _LARGEST_PAYLOAD:
+        raise SnapshotError("unsealable", f"{header.name}: too large ({header.raw_bytes} bytes, header {len(encoded)})")
+    signature = key.sign(_signed(key.key_id, encoded, len(payload)))
+    return _PREFIX.pack(_MAGIC, key.key_id, len(encoded), len(payload), signature) + encoded + payload
+
+
+def _checked(data: bytes, trusted: Mapping[bytes, VerifyKey]) -> tuple[Header, memoryview]:
+    """Give header and payload, when both are as they were signed."""
+    header, start, length = _verified(data, trusted)
+    payload = memoryview(data)[start:]
+    if len(payload) != length or hashlib.sha256(payload).hexdigest() != header.sha256:
+        raise SnapshotError("corrupt", f"{header.name}: the payload is not the one that was signed")
+    return header, payload
 
 
 def _signed(key_id: bytes, header: bytes, length: int) -> bytes:
@@ -243,12 +268,12 @@ class Sealed:
     """How the stores write objects: sealed with one key, opened with any trusted one."""
 
     def __init__(self, key: SigningKey, trusted: Mapping[bytes, VerifyKey], extra: Extra = ()) -> None:
-        self._key, self._trusted, self._extra = key, trusted, extra
+        self.key, self.trusted, self.extra = key, trusted, extra
 
     def seal(self, name: str, value: Any) -> bytes:
         """The bytes of a snapshot."""
-        return seal(value, name=name, version="", n=0, at={}, key=self._key)
+        return seal(value, name=name, version="", n=0, at={}, key=self.key)
 
     def open(self, name: str, data: bytes) -> Any:
         """The object of a snapshot; raises `SnapshotError`."""
-        return open_sealed(data, expect_name=name, trusted=self._trusted, extra=self._extra)[0]
+        return open_sealed(data, expect_name=name, trusted=self.trusted, extra=self.extra)[0]

@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.processors.base import StoreSpec
 
-__all__ = ["CellStore", "KeyedStore", "LogStore", "ObjectCodec", "Stores", "pack", "unpack"]
+__all__ = ["CellStore", "KeyedStore", "LogStore", "ObjectCodec", "Stores", "pack", "part_of", "unpack"]
 
 _MISSING: Any = object()
 _CHUNK_BYTES = 400_000
@@ -31,6 +31,12 @@ pack = _encoder.encode
 def unpack(data: bytes) -> Any:
     """What `pack` wrote, with tuples where lists were: values in stores are immutable."""
     return _tuples(_decoder.decode(data))
+
+
+def part_of(data: bytes) -> bytes:
+    """The part of an object that one of its entries holds."""
+    part: bytes = _decoder.decode(data)[1]
+    return part
 
 
 def _tuples(value: Any) -> Any:

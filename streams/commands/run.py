@@ -19,6 +19,7 @@ from headrace.streams.observe import Observer
 from headrace.streams.runtime import Settings, Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topology import STAGES, group_of
+from headrace.streams.versions import Publisher
 from headrace.streams.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["run"]
@@ -98,9 +99,11 @@ def run(
     group = group_of(None if stages is None else [stage.strip() for stage in stages.split(",")])
     context = ctx.ensure_object(Context)
     cluster = context.cluster()
-    require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state"})
+    aside = {"alerts", "models", "registry"} if group.back else set()
+    require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state", *aside})
     configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
     settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
+    codec = Sealed(signing_key(), trusted_keys(), loaded.classes)
     observer = Observer() if metrics_port is None else MetricsObserver(loaded, group)
     worker = Worker(
         loaded,
@@ -109,10 +112,11 @@ def run(
         topics=names_of(loaded),
         slot=slot,
         settings=settings,
-        codec=Sealed(signing_key(), trusted_keys(), loaded.classes),
+        codec=codec,
         observer=observer,
         accept_change=accept_change,
         tolerant=keep_going,
+        versions=Publisher(loaded, cluster, names_of(loaded), codec),
     )
     undo = stop_on_signals(worker, stop_within)
     Watchdog(worker, settings.stall_s).start()

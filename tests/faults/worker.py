@@ -29,6 +29,7 @@ from headrace.streams.runtime import Settings, Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
 from headrace.streams.topology import group_of
+from headrace.streams.versions import Publisher
 from headrace.streams.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["Job", "Notes", "declared", "run"]
@@ -125,15 +126,21 @@ def run(job: Job) -> None:
         os.environ["HEADRACE_SIGNING_KEY"] = job.key
     failpoints.arm(job.failpoint)
     pipeline = declared(job.pipeline, job.name)
+    cluster, codec = Cluster(job.bootstrap, job.kafka), Sealed(signing_key(), trusted_keys())
+
+    def topics(role: str) -> str:
+        return topic_name(pipeline, role)
+
     worker = Worker(
         pipeline,
         group_of(job.stages),
-        Cluster(job.bootstrap, job.kafka),
-        topics=lambda role: topic_name(pipeline, role),
+        cluster,
+        topics=topics,
         slot=job.slot,
         settings=Settings(**job.settings),
-        codec=Sealed(signing_key(), trusted_keys()),
+        codec=codec,
         observer=notes,
+        versions=Publisher(pipeline, cluster, topics, codec),
     )
     stop_on_signals(worker, 30.0)
     notes.note("listening")
