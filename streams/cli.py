@@ -23,6 +23,7 @@ from headrace.streams.commands.broker import broker
 from headrace.streams.commands.dead_letter import dead_letter
 from headrace.streams.commands.demo import demo
 from headrace.streams.commands.explain import explain
+from headrace.streams.commands.keys import keys
 from headrace.streams.commands.models import models
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.publish import publish
@@ -51,6 +52,7 @@ COMMANDS: tuple[click.Command, ...] = (
     audit,
     explain,
     models,
+    keys,
     dead_letter,
     reset,
 )

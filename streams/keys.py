@@ -21,7 +21,18 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["KEY_VARIABLE", "KeyFileError", "SigningKey", "VerifyKey", "key_path", "signing_key", "trusted_keys"]
+__all__ = [
+    "KEY_VARIABLE",
+    "KeyFileError",
+    "SigningKey",
+    "VerifyKey",
+    "distrust",
+    "key_path",
+    "new_key",
+    "signing_key",
+    "trust",
+    "trusted_keys",
+]
 
 KEY_VARIABLE = "HEADRACE_SIGNING_KEY"
 KEY_ID_BYTES = 8
@@ -116,15 +127,59 @@ def trusted_keys(path: Path | None = None) -> Mapping[bytes, VerifyKey]:
     found = {own.key_id: own}
     folder = path.parent / "trusted"
     for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
-        try:
-            public = serialization.load_pem_public_key(_read(file, private=False))
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(f"{file} is no public key in PEM") from error
-        if not isinstance(public, Ed25519PublicKey):
-            raise KeyFileError(f"{file} is no Ed25519 public key")
-        key = VerifyKey(public)
+        key = _public(_read(file, private=False), file)
         found[key.key_id] = key
     return found
+
+
+def new_key(path: Path | None = None) -> tuple[bytes | None, bytes]:
+    """Replace the private key by a new one, or make the first; the ids of both.
+
+    The public half of the old one stays among the trusted keys, so that what it signed can still be read.
+    """
+    path = key_path() if path is None else path
+    before = None
+    if path.exists():
+        old = signing_key(path).verify_key
+        before = trust(path, old.pem())
+    after = Ed25519PrivateKey.generate()
+    _write(path, _private_pem(after), replace=True)
+    return before, VerifyKey(after.public_key()).key_id
+
+
+def trust(file: Path, content: bytes | None = None, path: Path | None = None) -> bytes:
+    """Put a public key (PEM, in `file` unless `content` is given) among the trusted ones; returns its id."""
+    path = key_path() if path is None else path
+    if content is None:
+        try:
+            content = file.read_bytes()[:_LARGEST_FILE]
+        except OSError as error:
+            raise KeyFileError(f"{file} cannot be read: {error.strerror}") from error
+    key = _public(content, file)
+    _write(path.parent / "trusted" / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
+    return key.key_id
+
+
+def distrust(key_id: str, path: Path | None = None) -> bytes:
+    """Take the key with this id (hex digits) away from the trusted ones; one's own cannot be."""
+    path = key_path() if path is None else path
+    folder = path.parent / "trusted"
+    for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
+        key = _public(_read(file, private=False), file)
+        if key.key_id.hex() == key_id.lower():
+            file.unlink(missing_ok=True)
+            return key.key_id
+    raise KeyFileError(f"{key_id} is not the id of a key in {folder}: `headrace keys show` lists them")
+
+
+def _public(content: bytes, file: Path) -> VerifyKey:
+    try:
+        public = serialization.load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyFileError(f"{file} is no public key in PEM") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise KeyFileError(f"{file} is no Ed25519 public key")
+    return VerifyKey(public)
 
 
 def _read_private(path: Path) -> Ed25519PrivateKey:
@@ -167,9 +222,17 @@ def _check_access(path: Path, info: os.stat_result, *, private: bool) -> None:
 
 def _create(path: Path) -> None:
     """Put a whole new key at `path`, unless another process was first."""
-    content = Ed25519PrivateKey.generate().private_bytes(
+    _write(path, _private_pem(Ed25519PrivateKey.generate()), replace=False)
+
+
+def _private_pem(private: Ed25519PrivateKey) -> bytes:
+    return private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def _write(path: Path, content: bytes, *, replace: bool, mode: int = 0o600) -> None:
+    """Put a whole file at `path`; without `replace`, only where none is."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".signing-key-", dir=path.parent)  # mkstemp makes it 0600
@@ -180,8 +243,13 @@ def _create(path: Path) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        if mode != 0o600:
+            os.chmod(temporary, mode)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
     except OSError as error:
         raise KeyFileError(f"{path} cannot be made: {error.strerror}") from error
     finally:

@@ -101,8 +101,8 @@ def libraries() -> dict[str, str]:
     return {"python": f"{major}.{minor}", "river": metadata.version("river"), "numpy": np.__version__}
 
 
-def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], key: SigningKey) -> bytes:
-    """Pickle, compress and sign `obj`.
+def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], key: SigningKey, **more: Any) -> bytes:
+    """Pickle, compress and sign `obj`; `more` are the header's other fields.
 
     Raises `SnapshotError` (unsealable) for what cannot be pickled. What can be pickled but not opened again
     is told by `pickling.forbidden_globals`: ask it once, when a model is declared.
@@ -121,6 +121,7 @@ def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], ke
         codec=codec,
         sha256=hashlib.sha256(payload).hexdigest(),
         raw_bytes=len(raw),
+        **more,
     )
     return _written(header, payload, key)
 

@@ -33,6 +33,7 @@ from headrace.streams.snapshots import (
     join_chunks,
     open_sealed,
     relabelled,
+    seal,
     verified,
 )
 from headrace.streams.task import Task, Version
@@ -188,6 +189,31 @@ class Publisher:
             reader.close()
             if producer is not None:
                 producer.drop()
+
+    def restore(self, name: str, shard: int, n: int, since: int, model: Any) -> None:
+        """Publish a version that was rebuilt from the log, in place of one that is refused or absent."""
+        sealed = seal(
+            model,
+            name=name,
+            version=version_of(name, shard, n),
+            n=n,
+            since=since,
+            at={},
+            state=state_hash(model),
+            spec=self._spec,
+            code=self._code,
+            environment=self._environment,
+            key=self._codec.key,
+        )
+        producer = self._cluster.producer(f"{self._pipeline.name}.models.{shard}", timeout_ms=60_000)
+        try:
+            producer.begin()
+            for i, piece in enumerate(chunk(sealed)):
+                key = f"{version_of(name, shard, n)}#{i}".encode()
+                producer.send(self._topics("models"), shard, key, piece)
+            producer.commit()
+        finally:
+            producer.drop()
 
     def alert(self, group: str, shard: int, alert: Alert) -> None:
         """Publish an alert that no replay makes, once in this process."""

@@ -22,6 +22,7 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.output import emit, say, show, warn
 from headrace.streams.commands.topics import require
+from headrace.streams.commands.versions import VERSION_COMMANDS
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import group_name
@@ -95,6 +96,10 @@ def history(ctx: click.Context, json_to: str | None) -> None:
     all_facts = [fact for shard in _shards(ctx) for fact in shard.facts]
     if emit(json_to, {"facts": [msgspec.to_builtins(fact) for fact in all_facts]}):
         _show_facts(all_facts)
+
+
+for _command in VERSION_COMMANDS:
+    models.add_command(_command)
 
 
 def _deciding(command: Callable[..., Any]) -> Callable[..., Any]:
