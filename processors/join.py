@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 
 from headrace.processors.base import State, StoreSpec
 
-__all__ = ["Early", "Join"]
+__all__ = ["EXPIRED", "Early", "Join"]
 
-_EXPIRED = ("expired",)
+EXPIRED = ("expired",)
+"""In place of a label, in what is remembered of an event without one."""
 _SWEEPS = 16
 """Outcomes are forgotten so many times within a time to live, not one by one."""
 
@@ -94,7 +95,7 @@ class Join:
                 return "labelled", entry
             known = done.get(event_id)
             if known is not None and known[0] >= remembered.since_ms:
-                if known[1] == _EXPIRED:
+                if known[1] == EXPIRED:
                     return "late", None
                 return ("duplicate" if known[1] == label.y else "corrected"), None
             waiting = early.get(event_id)
@@ -133,7 +134,7 @@ class Join:
                 entry = pending.get(event_id)
                 if entry is not None and entry[0] == time_ms and entry[1] == offset:
                     pending.pop(event_id)
-                    done.put(event_id, (stream_time_ms, _EXPIRED))
+                    done.put(event_id, (stream_time_ms, EXPIRED))
                     out.append((event_id, entry))
             for time_ms, offset, event_id in early_deadlines.before(cutoff, early.data):
                 label = early.get(event_id)

@@ -130,8 +130,12 @@ class Alert(msgspec.Struct, frozen=True):
     """What an operator may want to know of one signal, with its evidence; records with one id are one matter."""
 
     alert_id: Annotated[str, _says("hash of the first evidence: the same matter has the same id")]
-    kind: Annotated[str, _says("what happened: error_drift, feature_drift, label_drift, prediction_drift")]
-    signal: Annotated[str, _says("what was watched: error, label, prediction, feature:NAME or features:NAME+NAME")]
+    kind: Annotated[
+        str, _says("what happened: error_drift, feature_drift, label_drift, prediction_drift, snapshot_refused")
+    ]
+    signal: Annotated[
+        str, _says("what was watched: error, label, prediction, feature:NAME, features:NAME+NAME or model:VERSION")
+    ]
     severity: Annotated[str, _says("info, warning or critical")]
     status: Annotated[str, _says("opened, updated (it goes on, or has become stronger) or resolved (nothing new)")]
     message: Annotated[str, _says("one sentence for people")]

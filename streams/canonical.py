@@ -7,6 +7,7 @@ A state's hash is a walk over its values, not over its pickle: the pickle's byte
 - dicts in insertion order, because linear models add up their weights in that order; sets have none, and are sorted;
 - objects by class and state, attributes by name; what `__reduce_ex__` gives, for classes that have their own way;
 - not: generators that River seeds from the operating system and that decide nothing (`pickling.is_unseeded`);
+- not: what River's `Pipeline` notes about its steps when it is first used;
 - not: whether equal values are one object or two. A cycle is a reference to how many levels up it closes.
 """
 
@@ -20,14 +21,17 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
+from river.compose import Pipeline
 
 from headrace.streams.deepstack import on_deep_stack
 from headrace.streams.pickling import is_unseeded
 
-__all__ = ["canonical_bytes", "state_hash"]
+__all__ = ["canonical_bytes", "meaningful", "state_hash"]
 
 _BYTES: Final = 16
 _NEW: Final = vars(copyreg)["__newobj__"]
+_UNUSED: Final = {"_plan": None, "_inference_transformers": (), "_last_step_cached": None}
+_NOTED: Final = "_last_step_params"
 
 
 def state_hash(obj: Any) -> str:
@@ -41,6 +45,15 @@ def state_hash(obj: Any) -> str:
 def canonical_bytes(obj: Any) -> bytes:
     """Give bytes that are equal for equal values and delimit themselves: an atom itself, of all else a digest."""
     return on_deep_stack(lambda: _Walk().part(obj))
+
+
+def meaningful(kind: Any, state: Any) -> Any:
+    """A `__getstate__` without what decides nothing: as it is in an object that was just made."""
+    if is_unseeded(kind, state):
+        return {**state, "_rng": None}
+    if kind is not Pipeline or type(state) is not dict:
+        return state
+    return {name: _UNUSED.get(name, value) for name, value in state.items() if name != _NOTED}
 
 
 class _Walk:
@@ -101,8 +114,7 @@ class _Walk:
         if isinstance(reduced, str):
             return self._join(b"R", (*name, reduced))
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-        if is_unseeded(kind, state):
-            state = {**state, "_rng": None}
+        state = meaningful(kind, state)
         ordinary = make is _NEW and len(arguments) == 1 and arguments[0] is kind
         how = () if ordinary else (make, arguments)
         inside = (*_flat(state), list(items or ()), [part for pair in pairs or () for part in pair])

@@ -168,9 +168,10 @@ class Chain:
         return len(self.stores.states["join"]["pending"]) - self.counts.get("refused_pending", 0)
 
     def learned(self) -> list[tuple[str, int, int]]:
-        """Each model with how many examples there were so far, and how many of them it did not learn from at first."""
+        """Each model that learns, with how many examples there were, and how many of them were before it began."""
         since: dict[str, int] = self.stores.states["chain"]["since"].value
-        return [(name, self.context.progress[0], since.get(name, 0)) for name in self.pipeline.models]
+        learning = [m for m in self.pipeline.models if not self.decisions or self.decisions.status(m) != "retired"]
+        return [(name, self.context.progress[0], since.get(name, 0)) for name in learning]
 
     def anew(self, models: Iterable[str]) -> None:
         """These models begin here, untrained: what was learned before was learned by others under their names."""

@@ -73,7 +73,7 @@ _CARRIES = {
     "examples": ("as the event", "features, label, served prediction: Avro, single object", "join"),
     "evaluations": ("the model's name", "metrics: JSON", "evaluate"),
     "alerts": ("the alert's id", "an alert: JSON", "drift"),
-    "models": ("-", "reserved: signed snapshots", "-"),
+    "models": ("`name/shard@n#chunk`", "versions of the models: signed snapshots, in chunks", "evaluate"),
     "registry": ("the model", "commands and facts about models: JSON", "you, evaluate"),
     "dead-letter": ("the refused record's", "the refused record's bytes, reasons in headers", "all"),
     "journal": ("the group of stages", "what was processed in which order: internal", "all"),

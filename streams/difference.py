@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from headrace.streams.canonical import meaningful
 from headrace.streams.deepstack import on_deep_stack
 from headrace.streams.hashing import state_hash
-from headrace.streams.pickling import dumps, is_unseeded
+from headrace.streams.pickling import dumps
 
 __all__ = ["Answers", "Difference", "Leaf", "compare_answers", "difference", "leaves"]
 
@@ -122,8 +123,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
         return [("", reduced)]
     _, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
     parts: list[tuple[str, Any]] = []
-    if is_unseeded(type(value), state):
-        state = {**state, "_rng": None}
+    state = meaningful(type(value), state)
     for part in state if isinstance(state, tuple) else (state,):
         if isinstance(part, dict):
             parts += [(f".{key}", inner) for key, inner in part.items()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.processors.join import EXPIRED
 from headrace.schemas.faults import RANGES
 from headrace.schemas.records import Input, Prediction
 from headrace.schemas.wire import BadRecord
@@ -261,7 +262,7 @@ class _Following:
     def _conclude(self) -> None:
         """Say how each story stands now that the replay is over."""
         task = self._made.task
-        pending = task.chain.stores.states["join"]["pending"]
+        pending, done = (task.chain.stores.states["join"][name] for name in ("pending", "done"))
         for explained in self._wanted.values():
             if not explained.events or explained.events[0].partition != task.shard:
                 if explained.labels and not explained.events:
@@ -273,8 +274,12 @@ class _Following:
                 if explained.status == "expired":
                     explained.why = f"no label in time: it counts as {explained.example['label']!r}"
             elif explained.status != "dead letter":
-                explained.status = "unknown" if explained.features is None else "pending"
-                if explained.features is not None and pending.get(explained.event_id) is None:
+                known = done.get(explained.event_id)
+                if pending.get(explained.event_id) is not None:
+                    explained.status = "pending"
+                elif known is not None and known[1] != EXPIRED:
+                    explained.status, explained.why = "labelled", "examples are not published"
+                else:
                     explained.status, explained.why = "expired", "no label came within its time to live"
                 self._labels(explained)
             else:

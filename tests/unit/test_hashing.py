@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from river import linear_model, preprocessing
 
 from headrace.streams import pickling
 from headrace.streams.hashing import environment, environment_hash, function_hash, state_hash
@@ -299,6 +300,16 @@ def test_what_cannot_be_called_is_refused():
     """Only callables have a function hash."""
     with pytest.raises(TypeError, match="not callable"):
         function_hash(3)  # type: ignore[arg-type]
+
+
+def test_a_pipeline_that_was_used_has_the_state_of_one_that_was_not():
+    """What it notes about its steps at its first use is no state; what a step learns is."""
+    used, fresh = (preprocessing.StandardScaler() | linear_model.LogisticRegression() for _ in range(2))
+    used.predict_one({})
+    assert vars(used)["_plan"] is not None
+    assert state_hash(used) == state_hash(fresh)
+    used.learn_one({"a": 1.0}, True)
+    assert state_hash(used) != state_hash(fresh)
 
 
 def test_the_environment_names_versions_and_nothing_of_the_machine():
