@@ -23,6 +23,7 @@ from headrace.streams.loading import load_pipeline
 __all__ = ["demo"]
 
 REFERENCE = "headrace.examples.flights:flights"
+CONTEST = "headrace.examples.contest:contest"
 _INSTANCE = "demo"
 
 
@@ -40,7 +41,8 @@ def demo(
 ) -> None:
     """Publish real flights to a real Kafka, predict, label and learn from them, and show what came of it.
 
-    The history is published at full speed, the last part live at a rate. A few records are bad on purpose. It starts a
+    The history is published at full speed, the last part live at a rate. A few records are bad on purpose. Then the
+    same flights are led by a poor model, until the gate promotes a better one on evidence. It starts a
     broker of its own unless --bootstrap or HEADRACE_BOOTSTRAP names a cluster. Everything that was started is stopped.
     Exit 1 when a conservation law is broken.
     """
@@ -49,16 +51,20 @@ def demo(
     began = time.monotonic()
     with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as (cluster, config):
         with Session(pipeline, REFERENCE, cluster, config) as session:
-            session.create_topics()
+            session.create_topics(load_pipeline(CONTEST))
             session.start(limit, min(live, limit or live), rate)
             with _bars(session, limit):
                 pass
             session.stop_worker()
             summary = session.summary()
-            value = summary.plain() | session.figures() | {"seconds": round(time.monotonic() - began, 1)}
+            contest = load_pipeline(CONTEST)
+            promotions = session.contest(contest, CONTEST)
+            value = summary.plain() | session.figures() | {"promotions": promotions}
+            value |= {"seconds": round(time.monotonic() - began, 1)}
         if emit(json_to, value):
             show_summary(summary)
             _figures(value)
+            _promotions(contest.champion, promotions)
         _further(cluster.bootstrap, keep)
     if not all(summary.laws.values()):
         ctx.exit(1)
@@ -128,6 +134,14 @@ def _figures(value: dict[str, Any]) -> None:
     show("", ("figure", "value"), [(name, None if number is None else f"{number:,.1f}") for name, number in rows])
 
 
+def _promotions(first: str, promotions: list[dict[str, Any]]) -> None:
+    rows = [(p["version"], p["from"], f"{p['evidence']['difference']:.3f}", p["why"]) for p in promotions]
+    if rows:
+        show(f"Led by {first} at first; promoted by the gate", ("version", "from", "lower loss by", "why"), rows)
+    else:
+        say(f"Led by {first}: so few flights are no evidence yet that another model is better.")
+
+
 def _further(bootstrap: str, keep: bool) -> None:
     if not keep:
         say("Look further: `headrace demo --keep` leaves the broker and its topics.")
@@ -137,6 +151,7 @@ def _further(bootstrap: str, keep: bool) -> None:
         f"  headrace --bootstrap {bootstrap} tail {REFERENCE} predictions --from-beginning -n 3",
         f"  headrace --bootstrap {bootstrap} dead-letter list {REFERENCE}",
         f"  headrace --bootstrap {bootstrap} audit {REFERENCE}",
+        f"  headrace --bootstrap {bootstrap} models {CONTEST} history",
         f"  kcat -b {bootstrap} -X isolation.level=read_committed -t flights.predictions -C -c 3",
         "  headrace broker stop --instance demo",
     ):

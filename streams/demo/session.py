@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from headrace.streams import registry
 from headrace.streams.demo.watcher import Watcher, percentile
 from headrace.streams.errors import Stalled, UsageError
 from headrace.streams.kafka import Cluster
@@ -55,9 +56,14 @@ class Session:
                 process.kill()
                 process.wait()
 
-    def create_topics(self) -> None:
-        """All topics; on a cluster that has them already the demo would mix with what is there."""
-        specs = topic_specs(self.pipeline)
+    def create_topics(self, contest: Pipeline) -> None:
+        """All topics, and those that the contest does not share with them.
+
+        On a cluster that has them already the demo would mix with what is there.
+        """
+        specs = list(
+            {spec.name: spec for pipeline in (contest, self.pipeline) for spec in topic_specs(pipeline)}.values()
+        )
         existing = self.cluster.describe(spec.name for spec in specs)
         if existing:
             raise UsageError(
@@ -111,6 +117,27 @@ class Session:
             Sealed(signing_key(), trusted_keys(), self.pipeline.classes),
         )
         return summary_of(task.chain)
+
+    def contest(self, pipeline: Pipeline, reference: str) -> list[dict[str, Any]]:
+        """Let another pipeline read the same flights, and say whom its gate promoted, and on which evidence."""
+        worker = [sys.executable, "-m", "headrace", "--bootstrap", self.cluster.bootstrap, "run", reference]
+        code = self._spawn([*worker, "--until-caught-up", "--log-level", "warning"]).wait()
+        if code:
+            raise Stalled(f"the worker of {pipeline.name} ended with exit code {code}; its log is above")
+        with contextlib.closing(self.cluster.reader()) as reader:
+            facts = [fact for shard in registry.shards(pipeline, reader) for fact in shard.facts]
+        champions = {0: pipeline.champion} | {fact.version: str(fact.champion) for fact in facts}
+        return [
+            {
+                "model": fact.model,
+                "version": f"{fact.model}/{fact.shard}@{fact.n}",
+                "from": champions[fact.version - 1],
+                "why": fact.why,
+                "evidence": fact.evidence,
+            }
+            for fact in facts
+            if fact.kind == "promoted"
+        ]
 
     def figures(self) -> dict[str, Any]:
         """Throughput while catching up, and latency while live."""
