@@ -24,7 +24,7 @@ from benchmarks.machine import machine
 
 __all__ = ["RESULTS", "SCENARIOS", "main", "update"]
 
-SCENARIOS = ("drift", "lane", "latency", "scale", "overhead", "overload", "recovery", "peers")
+SCENARIOS = ("drift", "lane", "latency", "scale", "overhead", "overload", "recovery", "peers", "gate")
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["BINS", "expected_error", "fresh", "update_many"]
+__all__ = ["BINS", "add", "expected_error", "fresh", "update_many"]
 
 BINS = 10
 
@@ -30,22 +30,49 @@ def update_many(task: str, cell: list[float], ys: Sequence[Any], answers: Iterab
     >>> expected_error(cell)
     0.4
     """
-    binary = task == "binary"
-    for y, answer in zip(ys, answers, strict=True):
-        if answer is None or answer == {}:
-            continue
-        if not isinstance(answer, dict):
-            p, came = (1.0 if answer else 0.0, y) if binary else (1.0, answer == y)
-        elif binary:
-            p, came = answer.get(True, 0.0), y
-        else:
-            label = max(answer, key=answer.__getitem__)
-            p, came = answer[label], label == y
-        place = int(p * BINS) if 0.0 < p < 1.0 else 0 if p <= 0.0 else BINS - 1
-        cell[place] += p - 1.0 if came else p
-        cell[BINS] += 1.0
+    if task == "binary":
+        _of_true(cell, ys, answers)
+    else:
+        _of_predicted(cell, ys, answers)
+
+
+def add(cell: list[float], other: Sequence[float]) -> None:
+    """Add what another cell has seen."""
+    cell[:] = [a + b for a, b in zip(cell, other, strict=True)]
 
 
 def expected_error(cell: Sequence[float]) -> float | None:
     """The expected calibration error; None before the first answer."""
     return sum([abs(away) for away in cell[:BINS]]) / cell[BINS] if cell[BINS] else None
+
+
+def _of_true(cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> None:
+    seen = cell[BINS]
+    for y, answer in zip(ys, answers, strict=True):
+        if answer.__class__ is dict:
+            if not answer:
+                continue
+            p = answer.get(True, 0.0)
+        elif answer is None:
+            continue
+        else:
+            p = 1.0 if answer else 0.0
+        cell[_bin(p) if p < 0.0 or p >= 1.0 else int(p * BINS)] += p - 1.0 if y else p
+        seen += 1.0
+    cell[BINS] = seen
+
+
+def _of_predicted(cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> None:
+    for y, answer in zip(ys, answers, strict=True):
+        if answer is None or answer == {}:
+            continue
+        label, p = answer, 1.0
+        if isinstance(answer, dict):
+            label = max(answer, key=answer.__getitem__)
+            p = answer[label]
+        cell[_bin(p)] += p - 1.0 if label == y else p
+        cell[BINS] += 1.0
+
+
+def _bin(p: float) -> int:
+    return 0 if p <= 0.0 else BINS - 1 if p >= 1.0 else int(p * BINS)

@@ -128,6 +128,11 @@ class Compare:
                 bins = value["bins"].setdefault(name, calibration.fresh())
                 calibration.update_many(self.task, bins, ys, columns[self._ranks[name]])
 
+    def close(self, state: State) -> None:
+        """Close the batches that are long enough; `look` does it, too."""
+        for cell in state[_CELL].value["models"].values():
+            self._close(cell)
+
     def look(self, n: int, time_ms: int, state: State) -> list[Verdict]:
         """Decide after `n` examples: which canaries stop, and which challenger, if any, is promoted or proposed."""
         value = state[_CELL].value
@@ -167,14 +172,20 @@ class Compare:
         for name, sums in zip(BASELINES, cell["baselines"], strict=True):
             if log_e(sums) < threshold:
                 missing.append(f"not shown to be better than {name}")
+        return missing + self.held_back(model, state)
+
+    def held_back(self, model: str, state: State) -> list[str]:
+        """What speaks against a challenger however much better it is: segments and calibration, in words."""
+        value, gate, against = state[_CELL].value, self.gate, []
+        cell = value["models"][model]
         for segment, (count, total) in cell["segments"].items():
             if count >= gate.segment_minimum and -total / count > gate.margin:
-                missing.append(f"worse by {-total / count:.4f} where {segment}")
+                against.append(f"worse by {-total / count:.4f} where {segment}")
         if self.calibrates and gate.calibration is not None:
             mine, theirs = self._calibration(model, value), self._calibration(value["champion"], value)
             if mine is not None and mine > (theirs or 0.0) + gate.calibration:
-                missing.append(f"calibration error {mine:.4f}, the champion's is {theirs or 0.0:.4f}")
-        return missing
+                against.append(f"calibration error {mine:.4f}, {value['champion']}'s is {theirs or 0.0:.4f}")
+        return against
 
     def evidence(self, model: str, state: State) -> dict[str, Any]:
         """How a challenger stands, as plain values by name."""

@@ -33,7 +33,7 @@ BATCHES = 32
 """Batch sums that are kept: when there are as many, neighbours are added up."""
 FEWEST_BATCHES = 8
 
-_BISECTIONS = 40
+_BISECTIONS = 25
 
 
 def log_e(sums: Sequence[float], wide: float = 1.0) -> float:

@@ -115,12 +115,11 @@ class Segments:
                     span[1:] = part[0][3], part[0][4]
                 span[0] += len(part)
             labels = [row[0] for row in part]
-            for rank, ((overall, bins), (window, window_bins)) in enumerate(cell["models"]):
+            for rank, ((overall, _), (window, bins)) in enumerate(cell["models"]):
                 answers = [row[1][rank] for row in part]
                 self._scores.update_many(overall, window, zip(labels, answers, strict=True))
                 if self._calibrated:
                     calibration.update_many(self.task, bins, labels, answers)
-                    calibration.update_many(self.task, window_bins, labels, answers)
 
     def _fresh(self) -> list[list[Any]]:
         return [[self._scores.fresh(), calibration.fresh()] for _ in range(2)]
@@ -133,6 +132,7 @@ class Segments:
             if not spans[1][0]:
                 continue
             for model, pair in zip(self.models, cell["models"], strict=True):
+                calibration.add(pair[0][1], pair[1][1])
                 if (role := roles.get(model)) is not None:
                     for window, span, scores in zip((self.window, "overall"), spans[::-1], pair[::-1], strict=True):
                         records.append(self._record(model, role, segment, window, span, scores, last))

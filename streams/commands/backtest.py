@@ -9,12 +9,13 @@ import click
 import pandas as pd
 
 from headrace.streams import data
+from headrace.streams.commands.change import Change, flat, judgements, show_judgements
 from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option
 from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
 from headrace.streams.memory import Backtest
-from headrace.streams.pipeline import Pipeline
+from headrace.streams.pipeline import OPTIONAL, Pipeline
 from headrace.streams.summary import Summary
 
 __all__ = ["backtest", "show_summary", "summary_value", "warn_without_labels"]
@@ -34,6 +35,12 @@ _TABLES = ("predictions", "features", "examples")
     help=f"Write {', '.join(_TABLES)} there as Parquet.",
 )
 @click.option("--keep-going", is_flag=True, help="Dead-letter even an input of which nearly every record fails.")
+@click.option("--gate", is_flag=True, help="Ask whether it is worse than what --against names: exit 1 if so.")
+@click.option(
+    "--against",
+    metavar="REF",
+    help="With --gate: a git revision, another PIPELINE, or `champion` (the default): its other models against that.",
+)
 @json_option
 @click.pass_context
 def backtest(
@@ -44,15 +51,21 @@ def backtest(
     limit: int | None,
     output: Path | None,
     keep_going: bool,
+    gate: bool,
+    against: str | None,
     json_to: str | None,
 ) -> None:
     """Run a pipeline in memory over FILE (.parquet, .csv, .jsonl), or over the data that it declares. Needs no Kafka.
 
-    Exit 1 when a conservation law is broken.
+    Exit 1 when a conservation law is broken, or --gate finds something worse.
     """
+    if against is not None and not gate:
+        raise UsageError("--against says what to compare with: it needs --gate.")
     fixed_hash_seed()
     loaded = load_pipeline(pipeline)
     frame = data.load(file, loaded, limit)
+    if gate:
+        loaded.publish = OPTIONAL
     if labels is None:
         warn_without_labels(loaded, frame)
     with progress("backtest", 2 * len(frame)) as advance:
@@ -65,12 +78,17 @@ def backtest(
         "seconds": round(result.seconds, 3),
         "events_per_s": round(result.summary.events / result.seconds, 1) if result.seconds else None,
     }
+    judged: list[dict[str, Any]] = []
+    if gate:
+        judged = judgements(Change(pipeline, loaded, file, frame, labels, keep_going), against or "champion", result)
+        value["gate"] = judged
     if emit(json_to, value):
         show_summary(result.summary)
         if refused:
             show("", ("refused", "of", "reason", "n", "why the first one"), [tuple(row.values()) for row in refused])
         say(f"{result.summary.events:,} events in {result.seconds:.2f} s: {value['events_per_s']:,.0f} a second")
-    if not all(result.summary.laws.values()):
+        show_judgements(judged)
+    if not all(result.summary.laws.values()) or any(each["verdict"] == "worse" for each in judged):
         ctx.exit(1)
 
 
@@ -119,14 +137,6 @@ def _write(result: Backtest, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _TABLES:
-            _flat(getattr(result, name)).to_parquet(folder / f"{name}.parquet", index=False)
+            flat(getattr(result, name)).to_parquet(folder / f"{name}.parquet", index=False)
     except OSError as error:
         raise UsageError(f"{folder} (--output) cannot be written: {error.strerror or error}.") from error
-
-
-def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Dicts as columns of their own, `name.key`: Parquet knows no empty or changing record."""
-    for name in [name for name in frame.columns if any(isinstance(value, dict) for value in frame[name])]:
-        inner = pd.DataFrame([value or {} for value in frame[name]], index=frame.index).add_prefix(f"{name}.")
-        frame = pd.concat([frame.drop(columns=name), inner], axis=1)
-    return frame
