@@ -16,6 +16,7 @@ def test_the_right_model_is_promoted_and_the_sabotaged_one_never() -> None:
     assert promoted["evidence"]["log_e"] > promoted["evidence"]["log_threshold"]
     stamps = [json.loads(value or b"")["model"] for _, _, value, _ in made.outputs["predictions"]]
     turn = next(i for i, stamp in enumerate(stamps) if stamp.startswith("logreg/"))
-    assert stamps[turn] == f"logreg/0@{promoted['n']}"
+    learned = [int(stamp.rpartition("@")[2]) for stamp in stamps]
+    assert learned[turn - 1] < promoted["n"] <= learned[turn]
     assert all(stamp.startswith("poor/") for stamp in stamps[:turn])
     assert all(stamp.startswith("logreg/") for stamp in stamps[turn:])
