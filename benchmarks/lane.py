@@ -9,6 +9,7 @@ from the first event to the last label.
     tree_ratio              a Hoeffding adaptive tree
     drift_ratio             as compiled_ratio, with three ADWIN detectors, which the loop does not have
     predictions_only_ratio  as compiled_ratio, features and examples not published
+    plain_windows_ratio     as compiled_ratio, the loop with windows written by hand for these features instead of ours
 
 Each has a second opinion for busy machines: the loop's processor time over that of the lane's process (`cpu_ratio`,
 the client's threads included) and over that of its one thread that processes (`main_cpu_ratio`).
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tree_ratio": {"model": "hat"},
     "drift_ratio": {"drift": True},
     "predictions_only_ratio": {"publish": []},
+    "plain_windows_ratio": {},
 }
 _SLOW = 4
 """A tree takes so many times as long: it is given as many times fewer events."""
@@ -54,17 +56,20 @@ def run(
         for name in variants:
             options = VARIANTS[name]
             count = events // _SLOW if options.get("model") == "hat" else events
-            pairs = [_pair(here, options, count, settings or {}, swap=number % 2 == 1) for number in range(rounds)]
+            plain = name == "plain_windows_ratio"
+            pairs = [_pair(here, options, count, settings or {}, i % 2 == 1, plain) for i in range(rounds)]
             found[name] = statistics.median(pair["ratio"] for pair in pairs)
             found[f"{name}_detail"] = _detail(pairs, count)
     report(_table(found, variants))
     return found
 
 
-def _pair(here: Place, options: dict[str, Any], events: int, settings: dict[str, Any], *, swap: bool) -> dict[str, Any]:
+def _pair(
+    here: Place, options: dict[str, Any], events: int, settings: dict[str, Any], swap: bool, plain_windows: bool
+) -> dict[str, Any]:
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "lane": lambda: _lane(here, options, events, settings),
-        "loop": lambda: _loop(here, options, events),
+        "loop": lambda: _loop(here, options, events, plain_windows),
     }
     order = ("loop", "lane") if swap else ("lane", "loop")
     pair: dict[str, Any] = {way: ways[way]() for way in order}
@@ -86,8 +91,8 @@ def _lane(here: Place, options: dict[str, Any], events: int, settings: dict[str,
     return figures | {"roc_auc": next(iter(ended["summaries"]["0"].values()))["ROCAUC"]}
 
 
-def _loop(here: Place, options: dict[str, Any], events: int) -> dict[str, Any]:
-    job = {"kind": "flights", "options": options, "events": events}
+def _loop(here: Place, options: dict[str, Any], events: int, plain_windows: bool) -> dict[str, Any]:
+    job = {"kind": "flights", "options": options, "events": events, "plain_windows": plain_windows}
     ended = here.spawn([sys.executable, "-m", "benchmarks.loop", json.dumps(job)]).await_("ended")
     return {name: ended[name] for name in ("seconds", "cpu_s", "roc_auc")}
 

@@ -2,7 +2,8 @@
 
 `json.loads`, the same features, predict, score, learn when the label comes. No validation, no deduplication, no
 journal, nothing published, nothing that survives the process. The features come from the same compiled function as
-the lane's, so that what is compared is everything around them.
+the lane's, so that what is compared is everything around them; or, with `plain_windows`, from windows that are written
+for the flights by hand.
 """
 
 from __future__ import annotations
@@ -16,13 +17,23 @@ from typing import Any
 
 from river import metrics
 
+from benchmarks.peers import flight_windows
 from headrace.streams.state import KeyedStore
 
 __all__ = ["main", "run"]
 
 
-def run(pipeline: Any, events: Sequence[bytes], labels: Sequence[bytes], model: Any) -> dict[str, Any]:
+def run(
+    pipeline: Any, events: Sequence[bytes], labels: Sequence[bytes], model: Any, *, plain_windows: bool = False
+) -> dict[str, Any]:
     """Process all in time order, labels first at equal times; returns seconds, probabilities and metrics."""
+    windows = _by_hand() if plain_windows else _compiled(pipeline)
+    began = time.perf_counter()
+    found = _loop(pipeline, events, labels, model, *windows)
+    return {"seconds": time.perf_counter() - began, **found}
+
+
+def _compiled(pipeline: Any) -> tuple[Callable[..., Any], Callable[..., None], Callable[[Any], Any]]:
     state: dict[str, Any] = {}
     for spec in pipeline.featurize.stores():
         state[spec.name] = KeyedStore()
@@ -30,10 +41,28 @@ def run(pipeline: Any, events: Sequence[bytes], labels: Sequence[bytes], model: 
             state[f"{spec.name}.index"] = spec.index(state[spec.name])
     features = pipeline.featurize.compile(state)
     outcome = pipeline.featurize.compile_update(state)
-    keys_of = pipeline.featurize.compile_keys()
-    began = time.perf_counter()
-    found = _loop(pipeline, events, labels, model, features, outcome, keys_of)
-    return {"seconds": time.perf_counter() - began, **found}
+    return features, outcome, pipeline.featurize.compile_keys()
+
+
+def _by_hand() -> tuple[Callable[..., Any], Callable[..., None], Callable[[Any], Any]]:
+    """The windows that the peers are given."""
+    held: dict[str, dict[str, Any]] = {column: {} for column in flight_windows.TILE_MS}
+
+    def features(record: Any, now: int, _: int) -> dict[str, Any]:
+        event = vars(record)
+        own = flight_windows.entities(event)
+        x = flight_windows.features(event, {c: held[c][value] for c, value in own.items() if value in held[c]})
+        for column, value in own.items():
+            if value not in held[column]:
+                held[column][value] = flight_windows.empty()
+            flight_windows.add_event(column, held[column][value], now)
+        return x
+
+    def outcome(own: dict[str, str], y: bool, known_ms: int, _: int) -> None:
+        for column, value in own.items():
+            flight_windows.add_outcome(column, held[column][value], known_ms, y)
+
+    return features, outcome, lambda record: flight_windows.entities(vars(record))
 
 
 def _loop(
@@ -89,7 +118,8 @@ def main(job: dict[str, Any]) -> None:
     events, labels = declared.flight_records(job["events"])
     (model,) = pipeline.fresh_models().values()
     used = time.process_time()
-    found = run(pipeline, [r.value for r in events], [r.value for r in labels], model)
+    plain = job.get("plain_windows", False)
+    found = run(pipeline, [r.value for r in events], [r.value for r in labels], model, plain_windows=plain)
     del found["probabilities"]
     print(json.dumps({"what": "ended", "cpu_s": time.process_time() - used, **found}), flush=True)
 
