@@ -46,14 +46,18 @@ class Watched:
         self.open_n, self.open_total = np.zeros(streams, int), np.zeros(streams)
         self.spread = np.full(streams, np.inf)
 
-    def watch(self, theirs: Array, mine: Array) -> Array:
-        """Take `every` events; whether the test, looked at after each of them, passes at each (streams, events)."""
+    def watch(self, theirs: Array, mine: Array, looked: Array | bool = True) -> Array:
+        """Take `every` events; whether the test, looked at after each of them, passes at each (streams, events).
+
+        Only streams that are `looked` at can pass: others have, and nobody asks again.
+        """
         d = theirs - mine
         steps = d[:, :, None] ** np.arange(1, 5)
         steps[:, 0] += self.sums
         sums = np.cumsum(steps, axis=1)
         ns = self.n[:, None] + np.arange(1, d.shape[1] + 1)
-        rows, columns = np.nonzero((ns >= self.gate.minimum) & self._possible(sums))
+        asked = (ns >= self.gate.minimum) & np.reshape(looked, (-1, 1))
+        rows, columns = np.nonzero(asked & self._possible(sums))
         passed = np.zeros(d.shape, bool)
         logs = _log_e(sums[rows, columns], self.spread[rows])
         passed[rows, columns] = logs >= self.threshold[rows]
@@ -120,7 +124,7 @@ def promoted(shape: Shape, gate: Gate, streams: int, events: int, seed: int) -> 
     for start in range(0, events, gate.every):
         theirs, mine = losses(start, gate.every)
         differences.append(float((theirs - mine).mean()))
-        passed = watched.watch(theirs, mine)
+        passed = watched.watch(theirs, mine, when == 0)
         new = passed.any(axis=1) & (when == 0)
         when[new] = start + passed[new].argmax(axis=1) + 1
         if when.all():

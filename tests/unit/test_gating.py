@@ -10,6 +10,7 @@ import pytest
 from river import linear_model, preprocessing
 
 from headrace import DeclarationError, Gate
+from headrace.schemas.records import Command
 from headrace.streams import memory, pickling
 from headrace.streams.hashing import state_hash
 from headrace.streams.pipeline import Pipeline
@@ -177,3 +178,50 @@ def test_the_gate_is_part_of_the_specification():
     """Another rule is another specification: it decides what is published."""
     assert gated().spec()["gate"] != gated(Gate(alpha=0.01)).spec()["gate"]
     assert gated(None).spec()["gate"] is None
+
+
+def ruled(share: float) -> tuple[Pipeline, list[Any]]:
+    """A pipeline whose champion learns, and a command that lets the stubborn model serve this share of the keys."""
+    command = Command("c1", "canary", 0, "somebody", "other", share=share)
+    return gated(champion="logreg"), [(b"other", msgspec.json.encode(command))]
+
+
+def commanded(pipeline: Pipeline, commands: list[Any], batch: int = 100) -> list[Any]:
+    """All outputs of a task that finds these commands after 400 events."""
+    events, labels = records()
+    task = Task(pipeline, group_of(), 0, topics=lambda role: topic_name(pipeline, role))
+    rank = {role: i for i, role in enumerate(task.group.inputs)}
+    outputs: list[Any] = []
+
+    def drain() -> None:
+        while (done := task.run(batch)) is not None:
+            outputs.extend(done.outputs)
+
+    for role, rows in (("labels", labels), ("events", events)):
+        for offset, (key, value) in enumerate(rows):
+            task.feed(rank[role], offset, key, value, NOW_MS)
+            if role == "events" and offset == 400:
+                for at in range(len(task.group.inputs)):
+                    task.merge.end(at) if at != rank["events"] else None
+                drain()
+                for number, (name, command) in enumerate(commands):
+                    task.feed(rank["registry"], number, name, command, NOW_MS)
+    for at in range(len(task.group.inputs)):
+        task.merge.end(at)
+    drain()
+    return outputs
+
+
+def test_a_canary_that_is_worse_is_stopped_by_the_gate():
+    """It serves its keys for a while, is shown to be worse on them, and serves no more; the champion stays."""
+    outputs = commanded(*ruled(0.7))
+    facts_ = [msgspec.json.decode(value) for role, _, value, _ in outputs if role == "registry"]
+    told = [(fact["kind"], fact["model"], fact["by"]) for fact in facts_ if fact["kind"] in ("canary", "shadow")]
+    assert told == [("canary", "other", "somebody"), ("shadow", "other", "gate")]
+    stopped = next(fact for fact in facts_ if fact["kind"] == "shadow")
+    assert stopped["evidence"]["log_e"] >= stopped["evidence"]["log_threshold"]
+    assert stopped["champion"] == "logreg"
+    served = [msgspec.json.decode(value)["model"] for role, _, value, _ in outputs if role == "predictions"]
+    mine = [int(stamp.partition("@")[2]) for stamp in served if stamp.startswith("other/")]
+    assert len(mine) >= stopped["evidence"]["n"] > 10
+    assert max(mine) <= stopped["n"]
