@@ -3,8 +3,8 @@
 `update_many` takes examples into the sums, in any portions: the sums are the same. `look` decides, and is called every
 so many examples, by their running number; so every replay decides the same, at the same place.
 
-The comparisons start anew when there is another champion, one of them when its model is another. An answer that one of
-the two does not give counts as the worst there is; an event that neither answered is none.
+The comparisons start anew when there is another champion or other rules, one of them when its model is another. An
+answer that one of the two does not give counts as the worst there is; an event that neither answered is none.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Compare:
         self.calibrates = gate.calibration is not None and task != "regression"
         self._ranks = {name: rank for rank, name in enumerate(self.models)}
         self._first_baseline = len(self.models)
+        self._rules = [gate.alpha, self.loss, gate.scale, gate.every, *gate.segments]
 
     def stores(self) -> list[StoreSpec]:
         """The one cell."""
@@ -82,12 +83,14 @@ class Compare:
         """
         value = state[_CELL].value
         there = list(challengers)
-        if value["champion"] != champion:
-            value |= _nothing() | {"champion": champion, "scale": value["scale"]}
+        if value["champion"] != champion or value["rules"] != self._rules:
+            value |= _nothing() | {"champion": champion, "rules": self._rules, "scale": value["scale"]}
             value["share"] = self.gate.alpha / (len(there) + 1)
         models = value["models"]
         for name in [name for name in models if name not in there]:
             del models[name]
+        for name in [name for name in value["bins"] if name not in there and name != champion]:
+            del value["bins"][name]
         if again is not None and again in models and models[again]["n"]:
             del models[again]
         late = bool(value["seen"])
@@ -107,6 +110,9 @@ class Compare:
         """Take examples into the sums."""
         value = state[_CELL].value
         models, champion = value["models"], value["champion"]
+        width = self._first_baseline + len(BASELINES)
+        if {len(row[1]) for row in rows} != {width}:
+            rows = [row for row in rows if len(row[1]) == width]  # others were asked when other models were declared
         if not rows or champion not in self._ranks:
             return
         ys = [row[0] for row in rows]
@@ -270,6 +276,7 @@ class Compare:
 def _nothing() -> dict[str, Any]:
     return {
         "champion": None,
+        "rules": None,
         "share": 0.0,
         "later": 0,
         "seen": False,

@@ -20,7 +20,7 @@ from headrace.processors.segments import Segments
 from headrace.schemas.records import Evaluation, Fact
 from headrace.streams.context import Context
 from headrace.streams.decisions import Decisions
-from headrace.streams.pipeline import Pipeline
+from headrace.streams.pipeline import BASELINES, Pipeline
 
 __all__ = ["Gating", "gate_stores"]
 
@@ -126,8 +126,9 @@ class Gating:
     def _scored(self, rows: list[Any]) -> list[Any]:
         """Rows to the evaluations of segments, of those that fill a window."""
         assert self._segments is not None
-        roles = self._roles()
-        found = self._segments.process_many(rows, self.context.states["segments"], roles)
+        width = len(self._models) + len(BASELINES)
+        known = [row if len(row[1]) == width else (row[0], (None,) * width, *row[2:]) for row in rows]
+        found = self._segments.process_many(known, self.context.states["segments"], self._roles())
         return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
 
     def _roles(self) -> dict[str, str]:

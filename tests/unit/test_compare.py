@@ -182,6 +182,22 @@ def test_another_model_under_the_same_name_starts_anew():
     assert run.cell()["share"] == 0.025 / 2
 
 
+def test_other_rules_start_everything_anew():
+    """A smaller alpha holds from now on: the shares of the larger one are gone with its comparisons."""
+    run = Run()
+    run.play(stream(500, 0.1, 0.1))
+    stricter = Compare("binary", ("old", "new"), Gate(alpha=0.001, minimum=400))
+    stricter.begin("old", ["new"], 500, 1, run.state)
+    assert (run.cell()["n"], run.cell()["share"]) == (0, 0.0005)
+
+
+def test_answers_of_other_models_are_left_out():
+    """What was asked when other models were declared says nothing of those that are now."""
+    run = Run()
+    run.compare.update_many([(True, (graded(0.5), graded(0.9), graded(0.1), *BASE), (), None)], run.state)
+    assert run.cell()["n"] == 0
+
+
 def test_one_that_was_poor_for_long_and_is_good_now_gets_another_start():
     """Renewed comparisons promote it thousands of examples sooner, at a smaller share of alpha."""
     rows = [*stream(4_000, 0.2, 0.1), *stream(4_000, 0.1, 0.2, seed=2)]
