@@ -293,7 +293,7 @@ class Pipeline:
             "labels": _plain(self.labels) | {"schema": _plain(self.label_schema.avro)},
             "features": {name: _plain(feature) for name, feature in self.features.items()},
             "models": {
-                name: {"declared": _scrub(repr(model)), "hash": self.model_hashes[name]}
+                name: {"declared": _shown(model), "hash": self.model_hashes[name]}
                 for name, model in self.models.items()
             },
             "champion": self.champion,
@@ -509,6 +509,14 @@ def _unseeded(part: Any, name: str = "", depth: int = 0) -> str | None:
         return name
     found = (_unseeded(inner, str(key), depth + 1) for key, inner in part.items())
     return next((unseeded for unseeded in found if unseeded), None)
+
+
+def _shown(model: Any) -> str:
+    """A model for people; a few of River's, such as `SelectType` of two types, cannot say what they are."""
+    try:
+        return _scrub(repr(model))
+    except Exception:
+        return type(model).__qualname__
 
 
 def _scrub(text: str) -> str:

@@ -267,6 +267,8 @@ class Worker:
         for lane in [*self.lanes.values(), *self._parked.values()]:
             lane.side.drop()
         self.lanes, self._parked = {}, {}
+        if self.versions is not None:
+            self.versions.close()
         self.producer.drop()
         self.consumer.close()
         self.reader.close()

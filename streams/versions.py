@@ -143,6 +143,7 @@ class Publisher:
         self._environment = environment_hash()
         self._seen: dict[int, tuple[int, int]] = {}
         self._busy: set[int] = set()
+        self._producers: dict[int, Any] = {}
         self._told: set[str] = set()
 
     def due(self, task: Task) -> bool:
@@ -168,7 +169,8 @@ class Publisher:
     def publish(self, group: str, shard: int, models: list[Frozen]) -> None:
         """Publish those of these that are due; trouble is only reported, as a version can always be rebuilt.
 
-        1. fence      a new producer under the id of this shard: nobody else can commit from here on
+        1. fence      a producer under the id of this shard, new unless the last one did well: nobody who had it before
+                      can commit any more, and we cannot once somebody else has it
         2. read       what is published, and which versions were promoted
         3. begin      the transaction
         4. chunks     of the new versions, and tombstones of those that no longer stay
@@ -177,11 +179,14 @@ class Publisher:
         A death up to 4 leaves an open transaction, which the next publisher's 1 aborts: nothing of it is ever read. A
         zombie that goes on after somebody else's 1 cannot commit; before it, what it publishes is the same model.
         """
-        reader, producer = self._cluster.reader(), None
+        reader, producer = self._cluster.reader(), self._producers.pop(shard, None)
         try:
-            producer = self._cluster.producer(f"{group}.models.{shard}", timeout_ms=60_000)
+            if producer is None:
+                producer = self._cluster.producer(f"{group}.models.{shard}", timeout_ms=60_000)
             failpoints.hit("version.fenced")
             self._publish(shard, models, reader, producer)
+            if not producer.suspicious:
+                producer, self._producers[shard] = None, producer
         except HeadraceError as error:
             log.warning("no versions of %s/%s: %s", group, shard, error)
         finally:
@@ -189,6 +194,11 @@ class Publisher:
             reader.close()
             if producer is not None:
                 producer.drop()
+
+    def close(self) -> None:
+        """Release the producers."""
+        for shard in list(self._producers):
+            self._producers.pop(shard).drop()
 
     def restore(self, name: str, shard: int, n: int, since: int, model: Any) -> None:
         """Publish a version that was rebuilt from the log, in place of one that is refused or absent."""

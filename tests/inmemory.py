@@ -23,6 +23,8 @@ def topic(role: str) -> str:
 class Log:
     """Committed records by topic and partition; reader and transactional producer in one."""
 
+    suspicious = False
+
     def __init__(self) -> None:
         self.records: dict[tuple[str, int], list[Record]] = {}
         self.lows: dict[tuple[str, int], int] = {}

@@ -269,3 +269,11 @@ def test_the_same_declaration_has_the_same_specification() -> None:
 def test_a_class_of_one_s_own_is_accepted_once_declared() -> None:
     """`classes` names what snapshots may hold."""
     assert "logreg" in small(models={"logreg": Scripted()}, classes=CLASSES).models
+
+
+def test_a_model_that_cannot_show_itself_can_be_declared() -> None:
+    """River's `SelectType(int, float)` raises when it is printed; the specification tells it by its hash."""
+    model = compose.SelectType(int, float) | linear_model.LogisticRegression()
+    with pytest.raises(TypeError):
+        repr(model)
+    assert small(models={"m": model}, champion="m").spec()["models"]["m"]["declared"] == "Pipeline"
