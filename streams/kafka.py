@@ -408,6 +408,11 @@ class TransactionalProducer:
         if time.monotonic() - began > 0.05:
             self._producer.poll(0.1)  # the client's word that a connection broke comes a little after its new answer
 
+    def flush(self, within_s: float = 20.0) -> None:
+        """Return when every record of the transaction has reached the log; `Aborted` when one does not in time."""
+        if self._producer.flush(within_s):
+            raise Aborted(f"records of a transaction did not reach the log within {within_s:g} s")
+
     def poll(self) -> None:
         """Serve callbacks while idle; what happens from here on is about no transaction."""
         self._producer.poll(0)
@@ -508,7 +513,10 @@ class Reader:
                     return
                 deadline = time.monotonic() + self._stall_s
             if time.monotonic() > deadline:
-                raise Stalled(f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}")
+                raise Stalled(
+                    f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}. A transaction is "
+                    "open there: should the worker whose it was be gone for good, start its slot once more."
+                )
 
     def follow(self, starts: Mapping[tuple[str, int], int]) -> None:
         """Read several partitions from these offsets on, by `poll`."""

@@ -31,6 +31,7 @@ from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Fault, HeadraceError
 from headrace.streams.journal import write
+from headrace.streams.leftovers import end_leftovers, open_places
 from headrace.streams.log import END
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
@@ -185,6 +186,7 @@ class Worker:
         self._lost: Fault | None = None
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
         self._parked: dict[int, _Lane] = {}
+        self._followed = False
         self._held: list[int] | None = None
         self._assigned: list[int] | None = None
         self._recovering: Iterator[None] | None = None
@@ -253,6 +255,7 @@ class Worker:
         self._finishing = True
         try:
             self._committer.settle()
+            self._distrust()
         except Aborted as error:
             log.warning("the last transaction did not happen, so there is no checkpoint of it: %s", error)
             return
@@ -279,6 +282,7 @@ class Worker:
         """One cycle: fetch, process, commit; or a step of recovery."""
         self.ticks += 1
         try:
+            self._end_leftovers(set())
             self._fetch()
             self._raise_lost()
             if self._assigned is not None or self._recovering is not None:
@@ -294,6 +298,7 @@ class Worker:
                 (self._committer if self._catching_up(done) else _AT_ONCE).submit(work)
             else:
                 self.observer.idle()
+                self._distrust()
                 self.producer.poll()
             self._checkpoint()
         except Aborted as error:
@@ -411,11 +416,35 @@ class Worker:
 
     def _begin(self) -> None:
         """Open the cycle's transaction, under a new epoch if a late copy of a request may end it or change it."""
-        if self.producer.suspicious:
+        self._distrust()
+        self.producer.begin()
+
+    def _distrust(self) -> None:
+        """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""
+        if not self.producer.suspicious:
+            return
+        self.producer.drop()
+        self.producer = self.cluster.producer(self.id)
+        self._followed = False
+        found = self._end_leftovers(set(self.lanes))
+        if self.lanes:
+            self._forget_offsets(next(iter(self.lanes)))
+        if found:
+            raise Aborted(f"a transaction was open in {found[0][0]}/{found[0][1]}, which may have been the last one")
+
+    def _end_leftovers(self, mine: set[int]) -> list[tuple[str, int]]:
+        """End what this slot's earlier producers left open anywhere (`leftovers.py`); those found in `mine`."""
+        if self._followed:
+            return []
+        roles = (*self.group.outputs, "journal")
+        shards = range(self.pipeline.partitions)
+        found = open_places(self.reader, [(self.topics(role), shard) for role in roles for shard in shards])
+        if found:
+            end_leftovers(self.producer, found)
             self.producer.drop()
             self.producer = self.cluster.producer(self.id)
-            self._forget_offsets(next(iter(self.lanes)))
-        self.producer.begin()
+        self._followed = True
+        return [place for place in found if place[1] in mine]
 
     def _forget_offsets(self, shard: int) -> None:
         """End what offsets an earlier transaction of this slot may have left pending.
@@ -445,6 +474,7 @@ class Worker:
         now = self._clock()
         for lane in self.lanes.values():
             if lane.checkpoint is None:
+                self._distrust_side(lane)
                 due = now - lane.checkpointed_at >= self.settings.checkpoint_s
                 if due and lane.task.seq != lane.checkpointed_seq:
                     self._begin_checkpoint(lane)
@@ -462,10 +492,10 @@ class Worker:
         """
         failpoints.hit("checkpoint.due")
         self._committer.settle()
+        self._distrust()
         stable = self.reader.stable(self.topics("journal"), lane.task.shard)
         lane.journal_offset, lane.journal_seen = lane.journal_seen, stable
-        if lane.side.suspicious:
-            raise Aborted("the last checkpoint's requests may have been sent twice")
+        self._distrust_side(lane)
         lane.checkpoint_began = self._clock()
         lane.checkpointed_seq = lane.task.seq
         lane.savepoint_follows = self._clock() >= lane.savepoint_due_at
@@ -480,6 +510,11 @@ class Worker:
             outputs=self._output_ends(lane.task.shard) if lane.savepoint_follows else None,
             models=due,
         )
+
+    @staticmethod
+    def _distrust_side(lane: _Lane) -> None:
+        if lane.side.suspicious:
+            raise Aborted("the last checkpoint's requests may have been sent twice")
 
     def _end_checkpoint(self, lane: _Lane) -> None:
         done, lane.checkpoint = lane.checkpoint, None
@@ -539,6 +574,7 @@ class Worker:
         self._held = self._assigned = self._recovering = None
         try:
             self._committer.settle()
+            self._distrust()
         except Fault as error:
             self._lose(error)
         for shard, lane in self.lanes.items():
@@ -549,7 +585,7 @@ class Worker:
                 log.warning("no checkpoint of %s/%s on revoke: %s", self.group.name, shard, error)
                 lane.side.drop()
                 continue
-            if lane.task.seq == lane.checkpointed_seq:
+            if lane.task.seq == lane.checkpointed_seq and not lane.side.suspicious:
                 self._parked[shard] = lane
             else:
                 lane.side.drop()
@@ -585,7 +621,7 @@ class Worker:
         for lane in self.lanes.values():
             lane.side.drop()
         self.lanes = {}
-        self.producer = self.cluster.producer(self.id)
+        self.producer, self._followed = self.cluster.producer(self.id), False
         failpoints.hit("rebuild.fenced")
         self._assigned, self._recovering = self._held, None
 
@@ -607,11 +643,14 @@ class Worker:
         lanes: dict[int, _Lane] = {}
         for lane in parked.values():
             lane.side.drop()
-        sides = {shard: self._side(shard) for shard in shards}
+        sides = {}
+        for shard in shards:
+            sides[shard], clean = self._side(shard)
+            if not clean:
+                parked.pop(shard, None)
         failpoints.hit("recover.sides")
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
-        if inputs:
-            self._forget_offsets(shards[0])
+        self._forget_offsets(shards[0] if shards else 0)
         committed = self.consumer.committed(inputs) if inputs else {}
         failpoints.hit("recover.committed")
         for shard in shards:
@@ -663,8 +702,16 @@ class Worker:
         kept.side, kept.paused, kept.end_offsets, kept.waiting_since = side, set(), {}, None
         return kept
 
-    def _side(self, shard: int) -> Any:
-        return self.cluster.producer(f"{self.group_name}.state.{shard}", timeout_ms=60_000)
+    def _side(self, shard: int) -> tuple[Any, bool]:
+        """The producer of a task's checkpoints; whether nothing of its predecessors was open, which is ended else."""
+        name = f"{self.group_name}.state.{shard}"
+        side = self.cluster.producer(name, timeout_ms=60_000)
+        found = open_places(self.reader, [(self.topics("state"), shard)])
+        if found:
+            end_leftovers(side, found)
+            side.drop()
+            side = self.cluster.producer(name, timeout_ms=60_000)
+        return side, not found
 
     def _resume(self, lanes: dict[int, _Lane]) -> None:
         self.lanes = lanes

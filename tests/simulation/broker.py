@@ -4,7 +4,8 @@ What is modelled: control markers (they take an offset), open and aborted transa
 the high watermark, transactional ids with epochs (a new start of the id fences the older and aborts what it left open),
 the coordinator's transaction timeout (aborts, and fences), offsets that are pending until their transaction ends,
 compaction below the last stable offset, late copies of EndTxn and of offsets that hit whatever transaction the same
-epoch has open by then.
+epoch has open by then, and transactions that end without their markers: their records, and offsets, wait for the next
+marker of the same id, whichever it is (`streams/leftovers.py`).
 """
 
 from __future__ import annotations
@@ -79,6 +80,18 @@ class Partition:
         if self.open.pop(id(txn), None) is not None:
             self.high += 1
 
+    def leave(self, txn: Txn) -> Txn | None:
+        """`txn` ends without a marker here: what it wrote, if anything, stays open as a transaction of its own."""
+        first = self.open.pop(id(txn), None)
+        if first is None:
+            return None
+        left = Txn(txn.began)
+        for row in self.rows[self.index(first) :]:
+            if row.txn is txn:
+                row.txn = left
+        self.open[id(left)] = first
+        return left
+
     def index(self, offset: int) -> int:
         """Index of the first row at or after `offset`."""
         return bisect_left(self._offsets, offset)
@@ -109,10 +122,12 @@ class Partition:
 class _Id:
     """What the coordinator knows of a transactional id."""
 
-    __slots__ = ("epoch", "result", "timeout_s", "txn")
+    __slots__ = ("epoch", "left", "pending", "result", "timeout_s", "txn")
 
     def __init__(self) -> None:
         self.epoch = -1
+        self.left: dict[TP, list[Txn]] = {}
+        self.pending: dict[str, dict[TP, int]] = {}
         self.txn: Txn | None = None
         self.timeout_s = 60.0
         self.result = ""
@@ -129,6 +144,7 @@ class Broker:
         self.late: list[tuple[float, str, int, tuple[Any, ...]]] = []
         self.late_hits = 0
         self.check: Callable[[Any], None] = lambda metadata: None
+        self.forgets: Callable[[], bool] = lambda: False
 
     def partition(self, topic: str, number: int) -> Partition:
         """A partition; one that nobody made is an error in the simulation."""
@@ -170,21 +186,20 @@ class Broker:
             raise Aborted("INVALID_TXN_STATE: no transaction")
         entry.txn.offsets.setdefault(group, {}).update(offsets)
 
-    def end(self, name: str, epoch: int, *, commit: bool) -> None:
-        """EndTxn; a second one with the same result is answered as the first."""
+    def end(self, name: str, epoch: int, *, commit: bool, forget: bool = False) -> None:
+        """EndTxn; a second one with the same result is answered as the first. `forget`: no marker is written."""
         entry = self._entry(name, epoch)
         if entry.txn is None:
             if entry.result != ("commit" if commit else "abort"):
                 raise Aborted("INVALID_TXN_STATE: no transaction to end")
             return
-        self._end(entry, commit=commit)
+        self._end(entry, commit=commit, forget=forget)
 
     def unstable(self, group: str, wanted: list[TP]) -> bool:
         """Whether an open transaction holds offsets of these partitions."""
-        return any(
-            entry.txn is not None and any(tp in entry.txn.offsets.get(group, ()) for tp in wanted)
-            for entry in self.ids.values()
-        )
+        held = [entry.txn.offsets.get(group, {}) for entry in self.ids.values() if entry.txn is not None]
+        held += [entry.pending.get(group, {}) for entry in self.ids.values()]
+        return any(tp in offsets for offsets in held for tp in wanted)
 
     def tick(self) -> None:
         """Time has passed: late copies arrive, transactions time out."""
@@ -196,7 +211,7 @@ class Broker:
                 self._late(name, epoch, *request)
         for entry in self.ids.values():
             if entry.txn is not None and now - entry.txn.began > entry.timeout_s:
-                self._end(entry, commit=False)
+                self._end(entry, commit=False, forget=self.forgets())
                 entry.epoch += 1
 
     def next_deadline(self) -> float | None:
@@ -226,13 +241,25 @@ class Broker:
             raise Fenced(f"PRODUCER_FENCED: {name} has epoch {entry.epoch}, not {epoch}")
         return entry
 
-    def _end(self, entry: _Id, *, commit: bool) -> None:
+    def _end(self, entry: _Id, *, commit: bool, forget: bool = False) -> None:
         txn, entry.txn = entry.txn, None
         assert txn is not None
-        txn.state = "committed" if commit else "aborted"
         entry.result = "commit" if commit else "abort"
-        for partition in txn.partitions.values():
-            partition.mark(txn)
-        if commit:
+        if forget:
+            for tp, partition in txn.partitions.items():
+                left = partition.leave(txn)
+                if left is not None:
+                    entry.left.setdefault(tp, []).append(left)
             for group, offsets in txn.offsets.items():
-                self.offsets.setdefault(group, {}).update(offsets)
+                entry.pending.setdefault(group, {}).update(offsets)
+            return
+        txn.state = "committed" if commit else "aborted"
+        for tp, partition in txn.partitions.items():
+            for left in entry.left.pop(tp, ()):
+                left.state = txn.state
+                partition.mark(left)
+            partition.mark(txn)
+        for group, offsets in txn.offsets.items():
+            taken = entry.pending.pop(group, {}) | offsets
+            if commit:
+                self.offsets.setdefault(group, {}).update(taken)

@@ -166,10 +166,15 @@ def _trusting(stack: ExitStack) -> type[World]:
     return Late
 
 
+def _leftovers_ignored(stack: ExitStack) -> type[World]:
+    stack.enter_context(patch.object(runtime, "open_places", lambda reader, places: []))
+    return World
+
+
 def _side_renewed(stack: ExitStack) -> type[World]:
     def wrong(begin: Any) -> Any:
         def renew(self: Worker, lane: Any) -> None:
-            lane.side = self._side(lane.task.shard)
+            lane.side, _ = self._side(lane.task.shard)
             begin(self, lane)
 
         return renew
@@ -425,6 +430,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("the checkpoint's producer is not fenced", _side_not_fenced),
     Canary("a stale generation is let pass", _any_generation, 290),
     Canary("no new producer after a doubtful commit", _trusting, 12),
+    Canary("what a broker forgot to end stays open", _leftovers_ignored, 9),
     Canary("a new producer for every checkpoint, whoever owns the task by now", _side_renewed, 310),
     Canary("inputs are read uncommitted", _read_uncommitted),
     Canary("restore ends at the last stable offset", _restore_stable, 725),

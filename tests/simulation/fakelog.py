@@ -258,7 +258,9 @@ class FakeProducer:
                 if world.rng.random() < 0.3:
                     self._process.kill("commit under way")
                 raise Aborted("_TIMED_OUT: no answer to the commit")
-            world.broker.end(self._name, self._epoch, commit=True)
+            forget = world.forgets()
+            world.broker.end(self._name, self._epoch, commit=True, forget=forget)
+            self.suspicious |= forget
             world.ended()
             if world.chance("late"):
                 self._retried()
@@ -268,6 +270,12 @@ class FakeProducer:
         if world.clock.now - began > SLOW_S:
             self.suspicious = True
         self._process.seam("done")
+
+    def flush(self) -> None:
+        """Wait until the records are in the log."""
+        self._process.seam("flush")
+        self._flush(len(self._queue))
+        self._raise()
 
     def poll(self) -> None:
         """Serve callbacks."""

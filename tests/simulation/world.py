@@ -20,7 +20,7 @@ from headrace.streams.committing import AtOnce
 from headrace.streams.errors import Aborted, Fenced, Stalled
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import Worker
+from headrace.streams.runtime import Worker, transactional_id
 from headrace.streams.topics import ROLES, topic_name
 from headrace.streams.topology import Group, group_of
 from tests.simulation.broker import Broker, Partition, Row, Txn
@@ -35,6 +35,7 @@ __all__ = ["CODEC", "CUT", "NoProgress", "Process", "Unhurried", "World"]
 
 CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
 _DEEPEST = 3
+_FORGOTTEN = 0.02
 SITES = ("begin", "offsets", "flush", "commit", "done", "init", "initialised", "committed", "stable", "seek", "fetch")
 
 
@@ -188,6 +189,8 @@ class World:
         self.broker = Broker(self.clock)
         self.coordinator = Coordinator(self.clock, self.pipeline.partitions)
         self.broker.check = self.check_generation
+        self.broker.forgets = self.forgets
+        self._forgetful = Random(seed) if seed % 5 == 4 and not self.plan.calm else None
         self.groups = [group_of(stages) for stages in CUT] if self.plan.cut else [group_of()]
         self.count: Counter[str] = Counter()
         self.calls = 0
@@ -284,6 +287,13 @@ class World:
         if not self.faulty or not rate or self.rng.random() >= rate:
             return False
         self.count[kind] += 1
+        return True
+
+    def forgets(self) -> bool:
+        """Whether the broker ends a transaction without writing its markers."""
+        if not self.faulty or self._forgetful is None or self._forgetful.random() >= _FORGOTTEN:
+            return False
+        self.count["forgotten"] += 1
         return True
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -395,6 +405,8 @@ class World:
     def _supervise(self) -> None:
         """Start what should run and does not, some time after it ended."""
         now = self.clock.now
+        if not self.faulty:
+            self._recall()
         for (name, slot), due in list(self.wanted.items()):
             running = any(
                 p.alive and p.group.name == name and p.slot == slot and p not in self._abandoned for p in self.processes
@@ -410,6 +422,14 @@ class World:
                 self.processes = [p for p in self.processes if p.alive] + [process]
                 self.count["starts"] += 1
                 process.start()
+
+    def _recall(self) -> None:
+        """Slots that left something open under their ids are wanted again: nobody else can end it."""
+        for group in self.groups:
+            for slot in map(str, range(4)):
+                known = self.broker.ids.get(transactional_id(self.pipeline, group, slot))
+                if known is not None and any(known.left.values()):
+                    self.wanted.setdefault((group.name, slot), 0.0)
 
     def _restless(self, ready: list[Process]) -> None:
         """Somebody joins, or leaves."""
