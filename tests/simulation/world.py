@@ -35,7 +35,7 @@ __all__ = ["CODEC", "CUT", "NoProgress", "Process", "Unhurried", "World"]
 
 CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
 _DEEPEST = 3
-_FORGOTTEN = 0.02
+_FORGOTTEN = 0.05
 SITES = ("begin", "offsets", "flush", "commit", "done", "init", "initialised", "committed", "stable", "seek", "fetch")
 
 
