@@ -15,11 +15,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["end_leftovers", "open_places"]
+__all__ = ["end_leftovers", "follow", "open_places"]
 
 _KEY = b"headrace.leftover"  # a compacted topic takes no record without a key
 
 Place = tuple[str, int]
+
+
+def follow(
+    cluster: Any, reader: Any, name: str, places: Iterable[Place], timeout_ms: int = 60_000
+) -> tuple[Any, list[Place]]:
+    """A producer under this id, after whoever had it: nothing is left open of them in these partitions.
+
+    Also returns where a transaction was found open.
+    """
+    producer = cluster.producer(name, timeout_ms=timeout_ms)
+    found = open_places(reader, places)
+    if found:
+        end_leftovers(producer, found)
+        producer.drop()
+        producer = cluster.producer(name, timeout_ms=timeout_ms)
+    return producer, found
 
 
 def open_places(reader: Any, places: Iterable[Place]) -> list[Place]:

@@ -31,7 +31,7 @@ from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Fault, HeadraceError
 from headrace.streams.journal import write
-from headrace.streams.leftovers import end_leftovers, open_places
+from headrace.streams.leftovers import end_leftovers, follow, open_places
 from headrace.streams.log import END
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
@@ -540,7 +540,8 @@ class Worker:
         """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported."""
         reader, producer = self.cluster.reader(), None
         try:
-            producer = self.cluster.producer(f"{self.group_name}.savepoint.{shard}", timeout_ms=60_000)
+            name = f"{self.group_name}.savepoint.{shard}"
+            producer, _ = follow(self.cluster, reader, name, [(self.topics("savepoints"), shard)])
             copy_checkpoint(self.group.name, shard, self.topics, reader, producer)
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", self.group.name, shard, error)
@@ -705,12 +706,7 @@ class Worker:
     def _side(self, shard: int) -> tuple[Any, bool]:
         """The producer of a task's checkpoints; whether nothing of its predecessors was open, which is ended else."""
         name = f"{self.group_name}.state.{shard}"
-        side = self.cluster.producer(name, timeout_ms=60_000)
-        found = open_places(self.reader, [(self.topics("state"), shard)])
-        if found:
-            end_leftovers(side, found)
-            side.drop()
-            side = self.cluster.producer(name, timeout_ms=60_000)
+        side, found = follow(self.cluster, self.reader, name, [(self.topics("state"), shard)])
         return side, not found
 
     def _resume(self, lanes: dict[int, _Lane]) -> None:

@@ -24,6 +24,7 @@ from headrace.streams import failpoints
 from headrace.streams.errors import HeadraceError
 from headrace.streams.hashing import code_revision, environment_hash, state_hash
 from headrace.streams.keys import VerifyKey
+from headrace.streams.leftovers import follow
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import (
     Header,
@@ -182,7 +183,8 @@ class Publisher:
         reader, producer = self._cluster.reader(), self._producers.pop(shard, None)
         try:
             if producer is None:
-                producer = self._cluster.producer(f"{group}.models.{shard}", timeout_ms=60_000)
+                places = [(self._topics(role), shard) for role in ("models", "alerts")]
+                producer, _ = follow(self._cluster, reader, f"{group}.models.{shard}", places)
             failpoints.hit("version.fenced")
             self._publish(shard, models, reader, producer)
             if not producer.suspicious:

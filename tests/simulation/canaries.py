@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
 from headrace.processors import join, registry
-from headrace.streams import runtime, task
+from headrace.streams import leftovers, runtime, task
 from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
 from headrace.streams.runtime import Worker
@@ -167,7 +167,8 @@ def _trusting(stack: ExitStack) -> type[World]:
 
 
 def _leftovers_ignored(stack: ExitStack) -> type[World]:
-    stack.enter_context(patch.object(runtime, "open_places", lambda reader, places: []))
+    for module in (leftovers, runtime):
+        stack.enter_context(patch.object(module, "open_places", lambda reader, places: []))
     return World
 
 
