@@ -17,9 +17,9 @@ FOUND = {
     64: "a late copy of EndTxn ended half of the next transaction",
     75: "a worker that ended by an error wrote a checkpoint of a batch that was never committed",
     133: "a zombie renewed its checkpoint producer, fenced its successor, and wrote over the newer checkpoint",
-    389: "a kept task took a checkpoint for written whose marker the broker had forgotten",
-    604: "a worker without partitions kept offsets pending that the broker had forgotten",
-    724: "a checkpoint without its marker blocked another group, and its owner had nothing to do",
+    1504: "a kept task took a checkpoint for written whose marker the broker had forgotten",
+    214: "a worker without partitions kept offsets pending that the broker had forgotten",
+    599: "a checkpoint without its marker blocked another group, and its owner had nothing to do",
     176: "a checkpoint of many small parts outlived its transaction's timeout",
 }
 
