@@ -45,6 +45,8 @@ def rescaled(ys: Sequence[float], state: list[float]) -> list[float]:
         deviation = total / n if n else 0.0
         scales.append(_WIDE * deviation)
         away = y - centre
+        if away - away != 0.0:
+            away = 0.0  # the distance of the largest numbers there are is no number
         limit = _WIDE * deviation
         if limit > 0.0:
             away = limit if away > limit else -limit if away < -limit else away

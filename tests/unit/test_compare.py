@@ -232,6 +232,29 @@ def test_a_canary_that_is_worse_where_it_serves_is_stopped():
             assert verdicts[0].evidence["difference"] < 0
 
 
+def test_several_classes():
+    """Brier scores of three classes, with a champion that answers labels only."""
+    chance = random.Random(4)
+    compare = Compare("multiclass", ("labels", "graded"), Gate(minimum=400, calibration=0.5))
+    state = store(compare)
+    compare.begin("labels", ["graded"], 0, None, state)
+    verdicts, n, prior = [], 0, dict.fromkeys("abc", 1 / 3)
+    while not verdicts and n < 3_000:
+        rows = []
+        for _ in range(50):
+            y = chance.choice("abc")
+            said = y if chance.random() < 0.7 else chance.choice("abc")
+            rest = dict.fromkeys("abc", 0.15) | {said: 0.7}
+            rows.append((y, (said, rest, prior, prior), (), None))
+        compare.update_many(rows, state)
+        n += 50
+        verdicts = compare.look(n, n, state)
+    assert [(verdict.kind, verdict.model) for verdict in verdicts] == [("promoted", "graded")]
+    errors = verdicts[0].evidence["calibration_error"]
+    assert errors["champion"] == pytest.approx(0.2, abs=0.05)
+    assert errors["model"] < 0.2
+
+
 def test_regression_by_a_scale_of_its_own():
     """Without a declared scale the labels give one, and one wild answer does not decide."""
     chance = random.Random(3)

@@ -96,6 +96,20 @@ def test_a_restore_changes_nothing():
     assert any(output[0] == "registry" for outputs in second for output in outputs)
 
 
+def test_a_replay_of_the_journal_makes_the_same():
+    """What each journal entry says was made is made again, promotion and all; the audit rests on it."""
+    events, labels = records(800)
+    live, again = (Task(gated(), group_of(), 0, topics=lambda role: topic_name(gated(), role)) for _ in range(2))
+    feed(live, events, labels)
+    promotions = 0
+    while (done := live.run(130)) is not None:
+        ranks = range(len(live.group.inputs))
+        inputs = [iter([item for rank, item in done.batch if rank == each]) for each in ranks]
+        assert again.replay(done.entry, inputs).outputs == done.outputs
+        promotions += sum(b'"kind":"promoted"' in value for role, _, value, _ in done.outputs if role == "registry")
+    assert promotions == 1
+
+
 class Sealed:
     """Objects as pickles."""
 

@@ -67,6 +67,13 @@ def test_one_wild_label_hardly_moves_the_scale():
     assert after == pytest.approx(before, rel=0.05)
 
 
+def test_the_largest_labels_leave_a_scale():
+    """Labels at both ends of what a float holds do not spoil the scale for good."""
+    state = [0.0, 0.0, 0.0]
+    rescaled([1e308, -1e308, 1e308, 0.0], state)
+    assert all(math.isfinite(value) for value in state)
+
+
 def test_absolute_errors_are_cut_at_the_scale():
     """Half a scale is a half, two scales are 1, no answer is None, and no scale is no loss."""
     assert absolute([0.0] * 4, [0.5, -2.0, None, 9.0], [1.0, 1.0, 1.0, 0.0]) == [0.5, 1.0, None, 0.0]
