@@ -13,22 +13,15 @@ import re
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-__all__ = ["LEVELS", "MASK", "configure", "masked", "masked_text"]
+from headrace.streams.masking import masked_text, secrets_of
+
+__all__ = ["LEVELS", "configure"]
 
 LEVELS = ("debug", "info", "warning", "error")
-MASK = "****"
-
-_PUBLIC = ("sasl.mechanism", "sasl.mechanisms", "ssl.key.type", "ssl.keystore.type", "ssl.keystore.location")
-_SECRET = re.compile(r"(?i)password|passwd|secret|token|credential|^sasl\.|^ssl\.key|jaas")
-_NAME = r"(?:[\w.-]*(?:password|passwd|secret|token|credential|jaas)[\w.-]*|\w*sasl[._][\w.-]+|\w*ssl[._]key[\w.-]*)"
-_VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;})\]"']+)"""
-_ASSIGNED = re.compile(rf"""(?i)(?P<head>(?P<name>{_NAME})["']?\s*[=:]\s*)(?P<value>{_VALUE})""")
-_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)
-_USERINFO = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _VARIES = re.compile(r"\d+")
 _LIBRDKAFKA = "headrace.kafka"
 
@@ -60,37 +53,13 @@ def configure(
     """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}; legal: {', '.join(LEVELS)}")
-    secrets = [str(value) for name, value in (kafka_config or {}).items() if _is_secret(name)]
+    secrets = secrets_of(kafka_config or {})
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter((_Json if as_json else _Human)(secrets, pipeline, slot))
     handler.addFilter(_Sparse(clock))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("headrace").setLevel(level.upper())
     return handler
-
-
-def masked(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Properties as they may be shown."""
-    return {name: MASK if _is_secret(name) else value for name, value in config.items()}
-
-
-def masked_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Text as it may be shown: values that are assigned to secret names, PEM blocks, and `secrets` themselves."""
-    for secret in secrets:
-        if len(secret) > 3:
-            text = text.replace(secret, MASK)
-    text = _PEM.sub(MASK, text)
-    text = _USERINFO.sub(MASK, text)
-    return _ASSIGNED.sub(_mask, text)
-
-
-def _is_secret(name: str) -> bool:
-    plain = name.lower().removeprefix("headrace_kafka_").replace("_", ".")
-    return plain not in _PUBLIC and _SECRET.search(plain) is not None
-
-
-def _mask(match: re.Match[str]) -> str:
-    return f"{match['head']}{MASK}" if _is_secret(match["name"]) else match[0]
 
 
 class _Masking(logging.Formatter):

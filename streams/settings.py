@@ -11,12 +11,12 @@ Values of secrets are never shown: not in a message, not in a repr.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.streams.errors import UsageError
+from headrace.streams.masking import masked, masked_text, secrets_of
 
 __all__ = [
     "BOOTSTRAP_VARIABLE",
@@ -49,8 +49,6 @@ _OURS = frozenset(
         "transactional.id",
     }
 )
-_SECRET = re.compile(r"password|secret|\bkey\.pem|jaas|token|oauthbearer\.config|keystore", re.IGNORECASE)
-_SHORTEST_SECRET = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +59,11 @@ class Connection:
     config: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        shown = {name: "***" if _SECRET.search(name) else value for name, value in self.config.items()}
-        return f"Connection({self.bootstrap!r}, {shown})"
+        return f"Connection({self.bootstrap!r}, {masked(self.config)})"
 
     def redacted(self, text: str) -> str:
-        """`text` with the value of every secret in it replaced."""
-        for name, value in self.config.items():
-            if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
-                text = text.replace(value, "***")
-        return text
+        """`text` without the secrets of this connection, nor anything else that looks like one."""
+        return masked_text(text, secrets_of(self.config))
 
 
 def connection(

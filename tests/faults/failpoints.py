@@ -36,6 +36,7 @@ _BATCH = 30
 _KAFKA = {"session.timeout.ms": "6000"}
 _OFTEN = {"checkpoint_s": 0.0, "checkpoint_entries": 200}
 _NEVER = {"checkpoint_s": 10_000.0}
+_ASIDE = ("checkpoint", "savepoint", "version")
 
 
 class Deaths:
@@ -109,10 +110,10 @@ class Deaths:
         stage = site.split(".")[0]
         if site.startswith("recover.repl"):  # needs a journal beyond the checkpoint
             self._live(world, f"commit.done:{nth + 1}", _NEVER)
-        elif stage in ("checkpoint", "savepoint"):
+        elif stage in _ASIDE:
             world.settings = {"batch": _BATCH, **_OFTEN, "savepoint_s": 0.0}
         way = {"revoke": self._revoked, "rebuild": self._aborted, "finish": self._finished}.get(stage, self._plain)
-        if stage not in ("checkpoint", "savepoint"):
+        if stage not in _ASIDE:
             self._choose(world)
         process = way(world, f"{site}:{nth}")
         assert process.exit_code == -signal.SIGKILL, (

@@ -24,7 +24,7 @@ from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
-from headrace.streams.pipeline import Pipeline
+from headrace.streams.pipeline import Pipeline, Versions
 from headrace.streams.runtime import Settings, Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
@@ -71,6 +71,8 @@ def declared(reference: str, name: str) -> Pipeline:
     module, _, attribute = reference.partition(":")
     pipeline = copy.copy(getattr(importlib.import_module(module), attribute))
     pipeline.name = name
+    if pipeline.versions == Versions():
+        pipeline.versions = Versions(every=50)  # so that short lives publish some
     return pipeline  # type: ignore[no-any-return]
 
 

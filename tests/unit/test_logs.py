@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.logs import LEVELS, MASK, configure, masked, masked_text
+from headrace.streams.logs import LEVELS, configure
+from headrace.streams.masking import MASK, masked, masked_text
 
 
 @pytest.fixture(autouse=True)

@@ -104,7 +104,7 @@ def test_what_exactly_once_depends_on_cannot_be_set(name: str):
 def test_secrets_are_not_shown():
     """Neither the repr nor a redacted message holds the value of a password, key or token."""
     secret = {"sasl.password": "hunter2", "ssl.key.pem": "-----BEGIN", "sasl.oauthbearer.client.secret": "quiet!"}
-    where = Connection("a:1", secret | {"sasl.username": "ann"})
+    where = Connection("a:1", secret | {"client.id": "ann"})
     said = repr(where) + where.redacted(f"refused: {' '.join(secret.values())}")
     assert not any(value in said for value in secret.values())
     assert "ann" in said
