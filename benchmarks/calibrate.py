@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from headrace.processors.scan import EVERY_MIN, SPANS, WARM_UP
-from headrace.processors.twosample import STATISTICS
+from headrace.processors.twosample import STATISTICS, levelled
 
 __all__ = ["BINS", "BUDGETS", "main", "simulate", "thresholds"]
 
@@ -44,7 +44,7 @@ def simulate(
     fixed = rng.multinomial(WARM_UP, p, size=streams).astype(float)
     if fitted:
         fixed, p = np.tile(WARM_UP * np.array(p), (streams, 1)), rng.dirichlet(WARM_UP * np.array(p), size=streams)
-    total = np.zeros((streams, bins))
+    total, lengths = np.zeros((streams, bins)), np.array(SPANS, dtype=float)
     found = {name: np.empty((blocks, streams)) for name in STATISTICS}
     for block in range(1, blocks + 1):
         total = total + rng.multinomial(every, p, size=streams)
@@ -53,7 +53,8 @@ def simulate(
         windows = total - ring[[(block - span) % reach for span in spans]]
         reference = (total - windows if grows else 0) + fixed
         for name, statistic in STATISTICS.items():
-            found[name][block - 1] = statistic(windows, np.broadcast_to(reference, windows.shape)).max(0)
+            scores = statistic(windows, np.broadcast_to(reference, windows.shape))
+            found[name][block - 1] = levelled(name, scores, lengths[: len(spans)]).max(0)
     return found
 
 

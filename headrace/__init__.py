@@ -8,6 +8,7 @@ from headrace.processors.features import max_ as max
 from headrace.processors.features import min_ as min
 from headrace.processors.features import sum_ as sum
 from headrace.processors.gate import Gate
+from headrace.processors.proxies import Proxies
 from headrace.processors.references import fixed, previous, same_hour
 from headrace.processors.watches import watch_error, watch_feature, watch_features, watch_label, watch_prediction
 from headrace.schemas.contract import between, matches, max_length, one_of
@@ -23,6 +24,7 @@ __all__ = [
     "HeadraceError",
     "Labels",
     "Pipeline",
+    "Proxies",
     "UsageError",
     "Versions",
     "between",

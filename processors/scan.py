@@ -20,7 +20,7 @@ from headrace.processors import bins
 from headrace.processors.findings import Finding, Row, told
 from headrace.processors.references import Reference, previous
 from headrace.processors.thresholds import threshold
-from headrace.processors.twosample import STATISTICS, Counts, distance
+from headrace.processors.twosample import STATISTICS, Counts, distance, levelled
 
 __all__ = ["EVERY_MIN", "SPANS", "WARM_UP", "Scan"]
 
@@ -31,6 +31,7 @@ WARM_UP = 200
 """Values to which the bins are fitted, and the least that a reference has."""
 
 _REACH = SPANS[-1] + 1
+_LENGTHS = np.array(SPANS, dtype=np.float64)
 _EXAMPLES = 3
 _WEEK_HOURS = 168
 _HOUR_MS = 3_600_000
@@ -52,6 +53,9 @@ class Scan:
         `previous`, `fixed` or `same_hour` (see `references`).
     size
         Bins that are fitted.
+    only_up
+        Whether only changes by which numbers become larger on the whole are looked for; found sooner, as the
+        false alarms are spent on them alone.
 
     The state is an object of plain values and numpy arrays.
     """
@@ -64,6 +68,7 @@ class Scan:
         every: int = 32,
         reference: Reference | None = None,
         size: int = 10,
+        only_up: bool = False,
     ) -> None:
         if statistic not in STATISTICS:
             raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}; got {statistic!r}")
@@ -81,11 +86,12 @@ class Scan:
         self.false_alarms_every = false_alarms_every
         self.reference = reference or previous()
         self.size = size
+        self.only_up = only_up
 
     def __repr__(self) -> str:
         return (
             f"Scan({self.statistic!r}, every={self.every}, false_alarms_every={self.false_alarms_every}, "
-            f"reference={self.reference})"
+            f"reference={self.reference}{', only_up=True' if self.only_up else ''})"
         )
 
     def fresh(self) -> dict[str, Any]:
@@ -254,10 +260,16 @@ class Scan:
         starts = [(blocks - span) % _REACH for span in spans]
         windows = ring[at] - ring[starts]
         references = self._references(windows, at, starts, state)
-        scores = STATISTICS[self.statistic](windows, references)
+        scores = levelled(self.statistic, STATISTICS[self.statistic](windows, references), _LENGTHS[: len(spans)])
+        if self.only_up and state["bins"][0] == "numbers":
+            rank = np.arange(windows.shape[1])
+            scores = np.where(
+                (windows @ rank) * references.sum(-1) > (references @ rank) * windows.sum(-1), scores, 0.0
+            )
         best = int(scores.argmax())
         used = int(((references[best] > 0) | (windows[best] > 0)).sum())
-        limit = threshold(self.statistic, self.reference.grows, used, self.false_alarms_every / self.every)
+        budget = self.false_alarms_every / self.every / (2 if self.only_up else 1)
+        limit = threshold(self.statistic, self.reference.grows, used, budget)
         score = float(scores[best])
         if score < limit:
             self._forget_old(row[1], at, state)

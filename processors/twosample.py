@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["STATISTICS", "Counts", "distance"]
+__all__ = ["STATISTICS", "Counts", "distance", "levelled"]
 
 Counts = np.ndarray[Any, Any]
+
+_LONGEST = 64.0  # blocks
+_HANDICAP = 1.5  # 2 would make every length equally often wrong; less finds large changes sooner
 
 
 def _x_log_x(x: Counts) -> Counts:
@@ -54,6 +57,19 @@ def _smooth(window: Counts, reference: Counts) -> tuple[Counts, Counts, Counts, 
 
 STATISTICS: dict[str, Callable[[Counts, Counts], Counts]] = {"js": _js, "psi": _psi, "ks": _ks}
 """Name → the statistic in units of chance; window and reference counts along the last axis, no empty sample."""
+
+
+def levelled(statistic: str, scores: Counts, spans: Counts) -> Counts:
+    """Scores of windows of so many blocks, made comparable: there are more short windows than long ones to be wrong in.
+
+    As with Duembgen & Spokoiny's multiscale statistics (2001, Annals of Statistics 29) a short window must show more.
+    """
+    handicap = _HANDICAP * np.log(_LONGEST / spans)
+    if scores.ndim > 1:
+        handicap = handicap[:, None]
+    if statistic != "ks":
+        return np.asarray(scores - handicap)
+    return np.asarray(np.sqrt(np.maximum(scores * scores - handicap / 4.0, 0.0)))  # 4 T^2 has the tail of G
 
 
 def distance(statistic: str, window: Counts, reference: Counts) -> float:

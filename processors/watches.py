@@ -70,6 +70,7 @@ def watch_error(
     every: int = 16,
     false_alarms_every: int = _BUDGET,
     reference: Reference | None = None,
+    only_worse: bool = False,
     severity: str = "warning",
     cooldown: str = "1h",
 ) -> Watch:
@@ -77,8 +78,11 @@ def watch_error(
 
     `detector` is one of River's; without it the newest values are compared with a reference: see `Scan` for
     `statistic`, `every`, `false_alarms_every` and `reference`, and `Lifecycle` for `severity` and `cooldown`.
+    `only_worse` looks for errors that become more, and finds them sooner; without it, fewer errors are told as `info`.
     """
-    scan = detector or _scan(statistic, every, false_alarms_every, reference)
+    scan = detector or Scan(
+        statistic, every=every, false_alarms_every=false_alarms_every, reference=reference, only_up=only_worse
+    )
     return Watch("error", (), scan, severity, cooldown)
 
 

@@ -115,7 +115,10 @@ class Evaluation(msgspec.Struct, frozen=True):
     segment: Annotated[str | None, _says("the part of the events that is evaluated, as `column=value`; null: all")]
     window: Annotated[
         str,
-        _says("`overall`, `last-N`: a window of N examples; or `gate`: how a challenger stands against the champion"),
+        _says(
+            "`overall`, `last-N`: a window of N examples; `gate`: how a challenger stands against the champion; or "
+            "`proxy-N`, `proxy-scored-N`: N predictions, before and after their labels came (drift.md)"
+        ),
     ]
     n: Annotated[int, _says("examples in the window")]
     scored: Annotated[int, _says("of these, how many the model had answered")]

@@ -351,7 +351,7 @@ class Back:
             mark(scored)
             score((y, answers, n, time_ms))
             if see_error is not None:
-                see_error(prediction, y, time_ms, partition, offset, event_id)
+                see_error(prediction, y, probability, asked_ms, time_ms, partition, offset, event_id)
             update_baselines(y)
             for rank, learn_one in enumerate(learners):
                 try:

@@ -32,7 +32,7 @@ from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
 from headrace.streams.sources import source_of
 from headrace.streams.state import ObjectCodec, Stores
 from headrace.streams.topology import STAGES, Group
-from headrace.streams.watch import Watching, detectors
+from headrace.streams.watch import Watching, detectors, proxy
 
 __all__ = ["Chain", "Output"]
 
@@ -219,6 +219,8 @@ class Chain:
             wanted["baselines"] = tuple(Baselines(p.task).stores())
             wanted["evaluate"] = tuple(self.evaluate.stores())
             wanted |= gate_stores(p, self.shard)
+        if group.watches and p.proxies is not None:
+            wanted["proxies"] = tuple(proxy(p, p.proxies, self.shard).stores())
         for i, drift in enumerate(self._drifts):
             wanted[f"drift.{i}"] = tuple(drift.stores())
         return wanted
@@ -317,7 +319,7 @@ class Chain:
             watching.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
         elif role == "examples" and watching.error is not None:
             at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
-            watching.error(record["prediction"], record["label"], *at)
+            watching.error(record["prediction"], record["label"], record["probability"], record["time_ms"], *at)
 
 
 def _itself(value: Any) -> Any:

@@ -18,6 +18,7 @@ from headrace.processors.drift import Drift
 from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
+from headrace.processors.proxies import Proxies
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
 from headrace.schemas.contract import Schema, load_schema
@@ -151,6 +152,8 @@ class Pipeline:
         by command.
     drift
         `watch_error`, `watch_feature`, `watch_features`, `watch_label`, `watch_prediction`.
+    proxies
+        `Proxies(every=1000)`: evaluations of predictions and features before labels come, later beside what came.
     columns
         Event columns that predictions carry along.
     live_from
@@ -190,6 +193,7 @@ class Pipeline:
         champion: str,
         gate: Gate | None = None,
         drift: Sequence[Watch] = (),
+        proxies: Proxies | None = None,
         columns: Sequence[str] = (),
         live_from: str | int | None = None,
         evaluate_every: int = 1000,
@@ -231,6 +235,9 @@ class Pipeline:
         self.champion = _legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.gate = self._gate(gate)
         self.drift = self._watches(drift)
+        self.proxies = proxies
+        for name in (proxies.features or ()) if proxies else ():
+            _legal(name, name in self.features, "proxies", "a declared feature: " + ", ".join(self.features))
         _legal(columns, not isinstance(columns, str), "columns", "a sequence of fields of the schema")
         self.columns = tuple(_column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = _moment(live_from)
@@ -299,6 +306,7 @@ class Pipeline:
             "champion": self.champion,
             "gate": None if self.gate is None else _plain(self.gate),
             "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
+            **({} if self.proxies is None else {"proxies": _plain(self.proxies)}),
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
             "evaluate_every": self.evaluate_every,

@@ -243,6 +243,12 @@ def _drift(task: Task) -> Callable[[Record], bool]:
     return lambda record: dict(record.headers or []).get("stage") != b"operations"
 
 
+def _evaluated_by(task: Task) -> Callable[[Record], bool]:
+    """The group that predicts writes evaluations, and the one that watches writes proxies, if it is another."""
+    back, watches = task.group.back, task.group.watches
+    return lambda record: watches if b'"window":"proxy' in (record.value or b"") else back
+
+
 def _made_by(task: Task) -> Callable[[Record], bool]:
     """Several groups write dead letters; the header says which stage did."""
     stages = {stage.encode() for stage in task.group.stages}
@@ -252,6 +258,7 @@ def _made_by(task: Task) -> Callable[[Record], bool]:
 _OURS: dict[str, Callable[[Task], Callable[[Record], bool]]] = {
     "dead-letter": _made_by,
     "alerts": _drift,
+    "evaluations": _evaluated_by,
     "registry": _facts,
 }
 """Role → which records of such a topic a replay of this task makes."""

@@ -71,7 +71,7 @@ class Group:
         if self.back:
             roles += ["predictions", "shadow", "examples", "evaluations", "registry"]
         if self.watches:
-            roles += ["alerts"]
+            roles += ["alerts"] if self.back else ["evaluations", "alerts"]
         return (*roles, "dead-letter")
 
     @property

@@ -12,10 +12,11 @@ from headrace.processors.drift import Drift, error_of
 from headrace.processors.features import duration
 from headrace.processors.metrics import Task
 from headrace.processors.predict import Served
+from headrace.processors.proxies import Proxies, Proxy
 from headrace.streams.context import Context
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["Watching", "detectors"]
+__all__ = ["Watching", "detectors", "proxy"]
 
 _json = msgspec.json.Encoder().encode
 
@@ -36,6 +37,12 @@ def detectors(pipeline: Pipeline, topic: str) -> list[Drift]:
     ]
 
 
+def proxy(pipeline: Pipeline, wish: Proxies, shard: int) -> Proxy:
+    """The processor of the declared proxies."""
+    features = tuple(pipeline.features) if wish.features is None else wish.features
+    return Proxy(pipeline.task, wish, features, pipeline.ttl_ms, shard)
+
+
 class Watching:
     """Feeds the detectors; `features`, `prediction` and `error` are None where nobody watches them.
 
@@ -52,6 +59,42 @@ class Watching:
         self.features = self._watch(watched, "feature", "features")
         self.prediction = self._watch(watched, "prediction")
         self.error = self._watch(watched, "error", "label")
+        if context.pipeline.proxies is not None:
+            self._approximate(context.pipeline.proxies)
+
+    def _approximate(self, wish: Proxies) -> None:
+        """Tell the proxies what is seen, too. All kinds of rows are one line, as their order counts."""
+        context, process = self.context, proxy(self.context.pipeline, wish, self.context.shard).process_many
+        state = context.states["proxies"]
+
+        def settle(rows: list[Any]) -> list[Any]:
+            found: list[Any] = [()] * len(rows)
+            for at, record in process(rows, state):
+                found[at] = [*found[at], ("evaluations", record.model.encode(), _json(record), None)]
+            return found
+
+        mark, (number, note) = context.outbox.mark, context.outbox.line(settle, aside=True)
+        features, prediction, error = self.features, self.prediction, self.error
+
+        def see_features(x: Any, time_ms: int, partition: int, offset: int, event_id: Any) -> None:
+            if features is not None:
+                features(x, time_ms, partition, offset, event_id)
+            mark(number)
+            note(("x", x, time_ms, offset))
+
+        def see_prediction(served: Served, time_ms: int, partition: int, offset: int, event_id: Any) -> None:
+            if prediction is not None:
+                prediction(served, time_ms, partition, offset, event_id)
+            mark(number)
+            note(("p", served, time_ms, offset))
+
+        def see_error(*row: Any) -> None:
+            if error is not None:
+                error(*row)
+            mark(number)
+            note(("y", *row[:5], row[6]))
+
+        self.features, self.prediction, self.error = see_features, see_prediction, see_error
 
     def _watch(self, watched: list[Any], *kinds: str) -> Callable[..., None] | None:
         """What notes a row (what to take the value from, time, partition, offset, id) for the detectors of a kind."""

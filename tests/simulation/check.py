@@ -100,6 +100,8 @@ def _published(world: Any, group: Group, shard: int, role: str) -> list[tuple[An
     if role == "dead-letter":
         stages = {stage.encode() for stage in group.stages}
         rows = [row for row in rows if dict(row.headers)["stage"] in stages]
+    if role == "evaluations":
+        rows = [row for row in rows if (group.watches if b'"window":"proxy' in (row.value or b"") else group.back)]
     if role == "registry":
         rows = [row for row in rows if (row.value or b"").startswith(b'{"record":"fact"')]
     return [(row.key, row.value, row.headers or None) for row in rows]

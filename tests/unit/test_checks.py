@@ -27,6 +27,7 @@ from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import Predict, plain
+from headrace.processors.proxies import Proxies, Proxy
 from headrace.processors.registry import CELL, Registry
 from headrace.processors.scan import Scan
 from headrace.processors.segments import Segments
@@ -229,6 +230,19 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "Baselines": Scenario(
         lambda: Baselines("multiclass"), based, ["a", "b", "a", "c", "c", "b", "a"], later=lambda item, round_: item
+    ),
+    "Proxy": Scenario(
+        lambda: Proxy("binary", Proxies(every=10), ("a",), 10_000),
+        lambda processor, state, row: processor.process_many([row], state),
+        [
+            row
+            for n in range(40)
+            for row in (
+                ("p", (n % 3 == 0, 0.1 + n / 50, None), n, n),
+                ("x", {"a": str(n % 7)}, n, n),
+                ("y", n % 3 == 0, n % 2 == 0, 0.1 + n / 50, n, n + 9, n),
+            )
+        ],
     ),
     "Drift": Scenario(
         lambda: Drift("error", drift.ADWIN(clock=1, grace_period=5), topic="t"),

@@ -1,0 +1,95 @@
+"""Watches and proxies in a whole pipeline: the same bytes however records come in batches."""
+
+import json
+from pathlib import Path
+
+import pytest
+from river.compose import Select
+from river.linear_model import LogisticRegression
+from river.preprocessing import StandardScaler
+
+import headrace as h
+from headrace.examples.flights import is_late
+from headrace.examples.flights_data import flights as rows
+from headrace.streams import data, memory
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WATCHES = {
+    "drift": [
+        h.watch_error(false_alarms_every=2_000),
+        h.watch_label(false_alarms_every=2_000),
+        h.watch_prediction(every=16, false_alarms_every=2_000, cooldown="10m"),
+        h.watch_feature("distance", every=16, false_alarms_every=2_000, reference=h.same_hour(2)),
+        h.watch_feature("carrier", every=16, false_alarms_every=2_000, reference=h.fixed(300)),
+        h.watch_features(("distance", "flights_1h"), every=16, false_alarms_every=2_000),
+    ],
+    "proxies": h.Proxies(every=200, costs={(True, False): 5.0}),
+}
+
+
+def pipeline(**options):
+    """Flights with these wishes."""
+    return h.Pipeline(
+        "flights",
+        task="binary",
+        events=h.Events(EXAMPLES / "flight.avsc", id="event_id", key="origin", time="scheduled_departure"),
+        labels=h.Labels(EXAMPLES / "arrival.avsc", id="event_id", time="arrived_at", y=is_late),
+        features={
+            "distance": h.field("distance"),
+            "carrier": h.field("carrier"),
+            "flights_1h": h.count(by="origin", over="1h"),
+        },
+        models={"logreg": Select("distance", "flights_1h") | StandardScaler() | LogisticRegression()},
+        champion="logreg",
+        **options,
+    )
+
+
+def run(made, batch=1000):
+    """What a pipeline makes of some flights."""
+    events, labels = data.records(made, rows(1500))
+    inputs = [[(r.key, r.value) for r in labels], [(r.key, r.value) for r in events]]
+    return memory.run(made, inputs, now_ms=1_800_000_000_000, batch=batch)
+
+
+def test_batches_change_no_byte():
+    """Alerts and evaluations are those of a run in small batches; there are some of each kind."""
+    whole, small = run(pipeline(**WATCHES)), run(pipeline(**WATCHES), batch=37)
+    assert whole.outputs["alerts"] == small.outputs["alerts"]
+    assert whole.outputs["evaluations"] == small.outputs["evaluations"]
+    alerts = [json.loads(value) for _, _, value, _ in whole.outputs["alerts"]]
+    assert {alert["status"] for alert in alerts} >= {"opened", "resolved"}
+    assert all(alert["examples"][0].startswith("2013-01-0") for alert in alerts)
+    windows = {json.loads(value)["window"] for _, _, value, _ in whole.outputs["evaluations"]}
+    assert windows >= {"proxy-200", "proxy-scored-200"}
+
+
+def test_watching_changes_nothing_else():
+    """Predictions, examples and features are those of the pipeline without."""
+    watched, bare = run(pipeline(**WATCHES)), run(pipeline())
+    for role in ("predictions", "examples", "features"):
+        assert watched.outputs[role] == bare.outputs[role]
+    assert "alerts" not in bare.outputs
+
+
+def test_what_is_not_declared_is_no_state():
+    """No store, no spec: a pipeline without wishes is as it was."""
+    bare = pipeline()
+    assert "proxies" not in bare.spec()
+    states = run(bare).task.chain.stores.states
+    assert not [name for name in states if name.startswith(("drift", "proxies"))]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"drift": [h.watch_feature("carrier", statistic="ks")]}, "has no order for 'ks'"),
+        ({"drift": [h.watch_features(("distance", "carrier"))]}, "'carrier' is text"),
+        ({"drift": [h.watch_features(("distance", "price"))]}, "'price'"),
+        ({"proxies": h.Proxies(features=["price"])}, "'price'"),
+    ],
+)
+def test_wrong_wishes_fail_when_declared(options, why):
+    """The error names what is wrong and what would do."""
+    with pytest.raises(h.DeclarationError, match=why):
+        pipeline(**options)
