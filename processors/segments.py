@@ -106,16 +106,14 @@ class Segments:
         for segment, part in parts.items():
             cell = cells.get(segment)
             if cell is None:
-                cell = cells[segment] = {"spans": [[0, 0, 0], [0, 0, 0]], "models": {}}
+                models = [self._fresh() for _ in self.models]
+                cell = cells[segment] = {"spans": [[0, 0, 0], [0, 0, 0]], "models": models}
             for span in cell["spans"]:
                 if not span[0]:
                     span[1:] = part[0][3], part[0][4]
                 span[0] += len(part)
             labels = [row[0] for row in part]
-            for rank, model in enumerate(self.models):
-                if model not in cell["models"]:
-                    cell["models"][model] = self._fresh()
-                (overall, _), (window, bins) = cell["models"][model]
+            for rank, ((overall, _), (window, bins)) in enumerate(cell["models"]):
                 answers = [row[1][rank] for row in part]
                 self._scores.update_many(overall, window, zip(labels, answers, strict=True))
                 if self._calibrated:
@@ -131,7 +129,7 @@ class Segments:
             spans = cell["spans"]
             if not spans[1][0]:
                 continue
-            for model, pair in cell["models"].items():
+            for model, pair in zip(self.models, cell["models"], strict=True):
                 calibration.add(pair[0][1], pair[1][1])
                 if (role := roles.get(model)) is not None:
                     for window, span, scores in zip((self.window, "overall"), spans[::-1], pair[::-1], strict=True):
