@@ -10,6 +10,7 @@ from headrace.processors.features import sum_ as sum
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
 from headrace.processors.references import fixed, previous, same_hour
+from headrace.processors.retrain import Retrain
 from headrace.processors.watches import watch_error, watch_feature, watch_features, watch_label, watch_prediction
 from headrace.schemas.contract import between, matches, max_length, one_of
 from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
@@ -25,6 +26,7 @@ __all__ = [
     "Labels",
     "Pipeline",
     "Proxies",
+    "Retrain",
     "UsageError",
     "Versions",
     "between",

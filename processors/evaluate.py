@@ -107,9 +107,12 @@ class Evaluate:
         cells = state[_CELL].value["models"]
         return {model: self._scores.values(pair[0]) for model, pair in zip(self.models, cells, strict=True)}
 
+    def fresh(self) -> list[Any]:
+        """The scores of a model that has none: since the start, and in the window."""
+        return [self._scores.fresh(), self._scores.fresh()]
+
     def _initial(self) -> dict[str, Any]:
-        fresh = self._scores.fresh
-        return {"spans": [[0, 0, 0], [0, 0, 0]], "models": [[fresh(), fresh()] for _ in self.models]}
+        return {"spans": [[0, 0, 0], [0, 0, 0]], "models": [self.fresh() for _ in self.models]}
 
     def _close(self, value: dict[str, Any], n: int, time_ms: int, roles: Mapping[str, str]) -> list[Evaluation]:
         """Return each model's records of the full window and of everything so far, and start the next window."""

@@ -1,7 +1,7 @@
 """Registry: which models there are, what each of them is, and who serves. A pure fold over numbered facts.
 
     registered ─► challenger ─► canary ─► champion        retired: never serves, predicts or learns again
-                      ▲            │          │
+     retraining ─────►▲            │          │
                       └────────────┴──────────┘           (promotion of another, rollback, end of a canary)
 
 `fold` is the only way in which a registry changes: in a task, which makes the facts, and in whoever reads the topic.
@@ -11,19 +11,24 @@ that makes one ends the other's time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from headrace.processors.base import State, StoreSpec
+from headrace.processors.baselines import BASELINES
 from headrace.schemas.records import Command, Fact
 
 __all__ = ["CELL", "COMMANDS", "SERVING", "Answer", "Registry", "answer", "applies", "fold", "fresh"]
 
 CELL = "registry"
-COMMANDS = ("promote", "approve", "rollback", "retire", "canary")
+COMMANDS = ("promote", "approve", "rollback", "retire", "canary", "retrain", "adopt")
 SERVING = ("champion", "canary")
 _KEPT = 100
 """Past champions and command ids that are remembered."""
+MOST_RETRAINED = 8
+"""Retrained models that may be there at a time; who is retired does not count."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Answer(NamedTuple):
@@ -67,7 +72,8 @@ class Registry:
 def fresh() -> dict[str, Any]:
     """A registry before the first fact, in plain values.
 
-    ``models`` has status, hash, origin and last version by name; ``past`` the champions before, the latest last.
+    ``models`` has status, last version, hash and what it was retrained from by name; ``past`` the champions before, the
+    latest last; ``schedules`` how often, and when last, each model was retrained by schedule.
     """
     return {
         "version": 0,
@@ -80,6 +86,8 @@ def fresh() -> dict[str, Any]:
         "models": {},
         "past": [],
         "proposals": {},
+        "schedules": {},
+        "began": None,
         "commands": [],
     }
 
@@ -113,8 +121,8 @@ def answer(registry: Mapping[str, Any], command: Command, shard: int) -> Answer:
 def applies(registry: Mapping[str, Any], kind: str, model: str) -> bool:
     """Whether a decision of this kind makes sense for this model as things are."""
     status = _status(registry, model)
-    if status in (None, "retired"):
-        return False
+    if status in (None, "retired", "retraining"):
+        return status == "retraining" and kind == "retired"
     if kind in ("promoted", "rolled_back", "proposed", "canary", "retired"):
         return status != "champion" and not (kind == "proposed" and model in registry["proposals"])
     return kind == "shadow" and status == "canary"
@@ -128,6 +136,7 @@ def _registered(registry: dict[str, Any], fact: Fact, model: str) -> None:
         "status": fact.status,
         "since": fact.version,
         "hash": fact.evidence.get("hash"),
+        "base": None,
     }
     if fact.status == "champion":
         registry["champion"] = model
@@ -182,7 +191,28 @@ def _proposed(registry: dict[str, Any], fact: Fact, model: str) -> None:
     registry["proposals"][model] = fact.version
 
 
+def _retraining(registry: dict[str, Any], fact: Fact, model: str) -> None:
+    told = fact.evidence
+    registry["models"][model] = {
+        "status": "retraining",
+        "since": fact.version,
+        "hash": told["hash"],
+        "base": told["base"],
+        "from_n": told["from_n"],
+        "from_ms": told["from_ms"],
+    }
+    if fact.by == "schedule":
+        count = registry["schedules"].get(told["base"], [0, 0, 0])[0]
+        registry["schedules"][told["base"]] = [count + 1, fact.n, fact.time_ms]
+
+
+def _caught_up(registry: dict[str, Any], fact: Fact, model: str) -> None:
+    _set(registry, model, "challenger", fact.version)
+
+
 _TAKES = {
+    "retraining": _retraining,
+    "caught_up": _caught_up,
     "registered": _registered,
     "promoted": _promoted,
     "rolled_back": _rolled_back,
@@ -225,6 +255,8 @@ def _misplaced(registry: Mapping[str, Any], command: Command, shard: int) -> str
         return f"{command.kind} needs a model"
     if command.model is not None and _status(registry, command.model) == "retired":
         return f"{command.model} is retired"
+    if _status(registry, command.model) == "retraining" and command.kind not in ("retire", "adopt"):
+        return f"{command.model} is still catching up"
     return None
 
 
@@ -274,7 +306,36 @@ def _try(registry: Mapping[str, Any], command: Command) -> Answer | str:
     return Answer("shadow", model, "challenger", command.why, {})
 
 
-_ANSWERS = {"promote": _promote, "approve": _approve, "rollback": _rollback, "retire": _retire, "canary": _try}
+def _retrain(registry: Mapping[str, Any], command: Command) -> Answer | str:
+    base, name, models = str(command.model), command.name, registry["models"]
+    if models[base]["base"] is not None:
+        return f"{base} was itself retrained: retrain {models[base]['base']}"
+    if name is None or _NAME.fullmatch(name) is None or name in BASELINES:
+        return f"a model cannot be called {name!r}"
+    if name in models:
+        return f"there is a model {name} already"
+    retrained = [n for n, entry in models.items() if entry["base"] is not None and entry["status"] != "retired"]
+    if len(retrained) >= MOST_RETRAINED:
+        return f"there are {MOST_RETRAINED} retrained models already: retire one of {', '.join(retrained)}"
+    told = {"base": base, "hash": models[base]["hash"], "from_n": command.from_n or 0, "from_ms": command.from_ms}
+    return Answer("retraining", name, "retraining", command.why, told)
+
+
+def _adopt(registry: Mapping[str, Any], command: Command) -> Answer | str:
+    if _status(registry, command.model) != "retraining":
+        return f"{command.model} is not catching up"
+    return Answer("caught_up", command.model, "challenger", command.why, {})
+
+
+_ANSWERS = {
+    "promote": _promote,
+    "approve": _approve,
+    "rollback": _rollback,
+    "retire": _retire,
+    "canary": _try,
+    "retrain": _retrain,
+    "adopt": _adopt,
+}
 
 
 def _status(registry: Mapping[str, Any], model: str | None) -> str | None:

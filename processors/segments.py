@@ -14,7 +14,7 @@ from headrace.processors.base import State, StoreSpec
 from headrace.processors.metrics import Task, check_task, scores_for
 from headrace.schemas.records import Evaluation
 
-__all__ = ["OTHERS", "Row", "Segments"]
+__all__ = ["OTHERS", "Row", "Segments", "resized"]
 
 OTHERS = "*"
 
@@ -158,3 +158,13 @@ class Segments:
             last_time_ms=last[4],
             metrics=metrics,
         )
+
+
+def resized(state: State, ranks: Sequence[int | None], task: Task) -> None:
+    """Bring the models' scores into a new order, in place: each one's rank of before, None for a new one."""
+    scores = scores_for(task)
+    for cell in state[_CELL].value["cells"].values():
+        kept = cell["models"]
+        cell["models"] = [
+            [[scores.fresh(), calibration.fresh()] for _ in range(2)] if rank is None else kept[rank] for rank in ranks
+        ]

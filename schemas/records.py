@@ -63,7 +63,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
     kind: Annotated[
         str,
         msgspec.Meta(max_length=40),
-        _says("promote, approve, rollback, retire or canary"),
+        _says("promote, approve, rollback, retire, canary, retrain; adopt, which workers send themselves"),
     ]
     shard: Annotated[int, _says("the model shard that this copy is for: its partition")]
     by: Annotated[str, msgspec.Meta(max_length=200), _says("who")]
@@ -77,6 +77,13 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
         Annotated[float, msgspec.Meta(ge=0, le=1)] | None,
         _says("canary: the share of keys that the model serves; 0 stops it"),
     ] = None
+    name: Annotated[
+        Annotated[str, msgspec.Meta(max_length=100)] | None, _says("retrain: what the new model is to be called")
+    ] = None
+    from_n: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None, _says("retrain: leave out the first so many examples")
+    ] = None
+    from_ms: Annotated[int | None, _says("retrain: leave out examples whose label time is before this")] = None
 
 
 class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):
@@ -85,11 +92,15 @@ class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):
     version: Annotated[int, _says("of the registry of this shard, this fact included: 1, 2, 3 ...")]
     kind: Annotated[
         str,
-        _says("registered, promoted, proposed, rolled_back, canary, shadow (a canary ended), retired, refused"),
+        _says(
+            "registered, promoted, proposed, rolled_back, canary, shadow (a canary ended), retired, refused, "
+            "retraining, caught_up"
+        ),
     ]
     model: Annotated[str | None, _says("which model it is about")]
     status: Annotated[
-        str | None, _says("what that model is from now on: champion, challenger, canary or retired; null: unknown")
+        str | None,
+        _says("what that model is from now on: champion, challenger, canary, retraining or retired; null: unknown"),
     ]
     champion: Annotated[str | None, _says("who serves from now on")]
     shard: Annotated[int, _says("the model shard: the partition")]

@@ -23,6 +23,7 @@ from headrace.streams.decisions import Decisions
 from headrace.streams.gating import Gating
 from headrace.streams.outbox import Output
 from headrace.streams.pipeline import BASELINES
+from headrace.streams.retraining import Schedule
 
 __all__ = ["Back"]
 
@@ -46,6 +47,8 @@ class Back:
         What the drift stage watches, where it is part of the chain.
     gating
         What compares the models, where a gate is declared.
+    schedule
+        What retrains them, where that is declared.
     """
 
     def __init__(
@@ -61,11 +64,12 @@ class Back:
         see_prediction: Callable[..., None] | None,
         see_error: Callable[..., None] | None,
         gating: Gating | None,
+        schedule: Schedule | None,
     ) -> None:
         self.context, self.decisions, self.wire, self.evaluate = context, decisions, wire, evaluate
         self.outcome, self.columns_of = outcome, columns_of
         self.see_features, self.see_prediction, self.see_error = see_features, see_prediction, see_error
-        self.gating = gating
+        self.gating, self.schedule = gating, schedule
         p = context.pipeline
         self.models = tuple(p.models)
         self.baselines = Baselines(p.task)
@@ -333,6 +337,7 @@ class Back:
         learners = self._learners
         publishes = "examples" in context.pipeline.publish
         gated = None if self.gating is None else self.gating.example
+        due = None if self.schedule is None else self.schedule.due
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
             """An outcome: windows over outcomes, the example, evaluation, drift, learning, the gate; in this order."""
@@ -360,6 +365,8 @@ class Back:
                     self._failed(rank, error, Pending(*entry), n, label)
             if gated is not None:
                 gated(y, entry, n, time_ms, label)
+            if due is not None:
+                due(n, context.clock[0], lambda: {"events": offset} | ({} if label is None else {"labels": label[1]}))
 
         return learn
 

@@ -18,6 +18,7 @@ from headrace.processors.baselines import Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.registry import Registry
+from headrace.processors.segments import resized
 from headrace.processors.validate import Validate
 from headrace.schemas.published import ExamplesWire, FeaturesWire
 from headrace.schemas.records import Input
@@ -29,8 +30,9 @@ from headrace.streams.errors import UsageError
 from headrace.streams.front import Front
 from headrace.streams.gating import Gating, gate_stores
 from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
+from headrace.streams.retraining import History, Schedule, folded, grown
 from headrace.streams.sources import source_of
-from headrace.streams.state import ObjectCodec, Stores
+from headrace.streams.state import CellStore, ObjectCodec, Stores
 from headrace.streams.topology import STAGES, Group
 from headrace.streams.watch import Watching, detectors, proxy
 
@@ -54,6 +56,8 @@ class Chain:
         Role → topic name, for the coordinates in dead letters and alerts.
     codec
         How models and detectors are written at checkpoints.
+    history
+        The training log, where models may be retrained.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Chain:
         *,
         topics: Callable[[str], str] | None = None,
         codec: ObjectCodec | None = None,
+        history: History | None = None,
     ) -> None:
         if group.stages != STAGES and pipeline.publish != OPTIONAL:
             raise UsageError(
@@ -71,6 +76,7 @@ class Chain:
                 "in: run all stages together, or leave publish= out of the declaration."
             )
         self.pipeline, self.group, self.shard = pipeline, group, shard
+        self.declared, self.history = pipeline, history
         self.topic = topics or (lambda role: f"{pipeline.name}.{role}")
         self.join = Join(pipeline.ttl_ms)
         self.evaluate = self._evaluate()
@@ -107,8 +113,9 @@ class Chain:
                 self._gating = Gating(context, self.decisions, attributes=group.front)
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)
             columns = _columns(self.pipeline.columns, attributes=group.front)
+            schedule = Schedule(context, self.decisions) if self.declared.retrain else None
             surroundings = (context, self.decisions, self.join, self.evaluate, self.examples_wire, self._on_outcome)
-            self._back = Back(*surroundings, columns, *sees, self._gating)
+            self._back = Back(*surroundings, columns, *sees, self._gating, schedule)
         else:
             compiled: tuple[Any, Any] = self.join.compile(context.states["join"]) if group.front else (None, None)
             self._wait_for, self._answer_to = compiled
@@ -134,8 +141,10 @@ class Chain:
         if self.decisions is not None:
             at = dict(zip(self.group.inputs, starts or (), strict=False))
             self.decisions.begin(epoch, at)
+            self._reshape(epoch, at)
+        leading = self._lead(batch, epoch, at) if self.decisions is not None else 0
         handlers, settle = self._handlers, self._settle
-        for start in range(0, len(batch), _CHUNK):
+        for start in range(leading, len(batch), _CHUNK):
             for rank, item in batch[start : start + _CHUNK]:
                 handlers[rank](item)
             settle()
@@ -143,6 +152,17 @@ class Chain:
         for rank, item in last.items():
             self.clock[1][rank] = item[0]
         return last
+
+    def _lead(self, batch: list[tuple[int, Input]], epoch: int, at: dict[str, int]) -> int:
+        """Take the leading records, after each of which the chain may have another shape; returns how many."""
+        count, leading = 0, self.group.leading
+        for rank, item in batch:
+            if rank >= leading:
+                break
+            self._handlers[rank](item)
+            self._reshape(epoch, at)
+            count += 1
+        return count
 
     def _settle(self) -> None:
         self.context.outbox.settle()
@@ -181,6 +201,74 @@ class Chain:
         """Progressive metrics of every model and baseline so far."""
         return self.evaluate.summary(self.stores.states["evaluate"]) if self.group.back else {}
 
+    # -- retrained models ----------------------------------------------------------------------------------------
+
+    def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
+        """Take the state of a checkpoint, retrained models included."""
+        shape = CellStore("chain.retrained", [], None)
+        for (processor, name, key), data in entries.items():
+            if (processor, name) == ("chain", "retrained"):
+                shape.load(key, data)
+        shape.loaded()
+        for name, base in shape.value:
+            model = grown(self.declared, [(name, base)]).models[name]
+            self.stores.add("models", StoreSpec(name, "cell", initial=partial(_itself, model), codec="object"))
+        self.pipeline = grown(self.declared, shape.value)
+        self.evaluate = self._evaluate()
+        self.stores.load(entries)
+        self.bind()
+
+    def _reshape(self, epoch: int, at: dict[str, int]) -> None:
+        """Let retrained models in that have caught up, and those go that have retired."""
+        decisions = self.decisions
+        if decisions is None or not decisions.moved:
+            return
+        decisions.moved = False
+        shape: list[Any] = self.stores.states["chain"]["retrained"].value
+        wanted, there = decisions.retrained, [name for name, _ in shape]
+        if list(wanted) == there:
+            return
+        old, n = list(self.pipeline.models), self.context.progress[0]
+        since: dict[str, int] = self.stores.states["chain"]["since"].value
+        outputs = self.take()
+        for name in [name for name in there if name not in wanted]:
+            self.stores.drop("models", name)
+            since.pop(name, None)
+        for name in [name for name in wanted if name not in there]:
+            entry = decisions.registry["models"][name]
+            model, since[name] = folded(self.declared, self.history, name, entry, n)
+            self.stores.add("models", StoreSpec(name, "cell", initial=partial(_itself, model), codec="object"))
+        shape[:] = [[name, base] for name, base in shape if name in wanted]
+        shape += [[name, base] for name, base in wanted.items() if name not in there]
+        self.pipeline = grown(self.declared, shape)
+        self.evaluate = self._evaluate()
+        self._rank([old.index(name) if name in old else None for name in self.pipeline.models])
+        self.bind()
+        self.context.outbox.resume(outputs)
+        bound = self.decisions
+        if bound is not None:
+            bound.moved = False
+            bound.begin(epoch, at)
+
+    def _rank(self, ranks: list[int | None]) -> None:
+        """Bring what is kept by rank of the models into their new order; None is a new one."""
+        states, baselines = self.stores.states, len(BASELINES)
+        fresh = self.evaluate.fresh
+        scored = states["evaluate"]["evaluation"].value
+        kept = scored["models"]
+        scored["models"] = [fresh() if rank is None else kept[rank] for rank in ranks] + kept[-baselines:]
+        if "segments" in states:
+            resized(states["segments"], ranks, self.pipeline.task)
+
+        def answered(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+            answers = entry[6]
+            if not answers:
+                return entry
+            mine = tuple([None if rank is None else answers[rank] for rank in ranks])
+            return (*entry[:6], mine + tuple(answers[-baselines:]), *entry[7:])
+
+        states["join"]["pending"].change(answered)
+
     # -- composition ---------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> Evaluate:
@@ -203,6 +291,7 @@ class Chain:
                 ),
                 StoreSpec("progress", "cell", initial=lambda: [0, None]),
                 StoreSpec("since", "cell", initial=dict),
+                StoreSpec("retrained", "cell", initial=list),
             )
         }
         if group.front:

@@ -21,12 +21,14 @@ __all__ = ["Decisions"]
 
 _json = msgspec.json.Encoder().encode
 _START = -(2**62)
+_NO_EXAMPLES = "the pipeline publishes no examples, so there is nothing to learn from"
 _STATUS = {
     "promoted": "champion",
     "rolled_back": "champion",
     "canary": "canary",
     "shadow": "challenger",
     "retired": "retired",
+    "caught_up": "challenger",
 }
 
 
@@ -34,12 +36,15 @@ class Decisions:
     """The registry of one task, and the only hand that changes it.
 
     `watchers` are called with each fact that changed something, after the registry has it and before the next record.
+    `moved` says that a retrained model may have come or gone since somebody last looked, `waiting` that one catches up.
     """
 
     def __init__(self, context: Context, settle: Callable[[], None]) -> None:
         self.context, self._settle = context, settle
         self.registry: dict[str, Any] = context.states["registry"][CELL].value
         self.watchers: list[Callable[[Fact], None]] = []
+        self.moved = True
+        self.waiting = any(known["status"] == "retraining" for known in self.registry["models"].values())
         self._at: dict[str, int] = {}
 
     @property
@@ -55,6 +60,36 @@ class Decisions:
         if entry is None:
             return "champion" if model == self.champion else "challenger"
         return str(entry["status"])
+
+    @property
+    def retrained(self) -> dict[str, str]:
+        """Retrained models that take part, each with the declared one that it is made from."""
+        models = self.registry["models"].items()
+        return {
+            name: known["base"]
+            for name, known in models
+            if known["base"] is not None and known["status"] not in ("retraining", "retired")
+        }
+
+    @property
+    def catching_up(self) -> dict[str, dict[str, Any]]:
+        """Retrained models that do not take part yet, with what the registry says of them."""
+        return {name: known for name, known in self.registry["models"].items() if known["status"] == "retraining"}
+
+    def retrain(self, base: str, last: int | None, at: Mapping[str, int]) -> None:
+        """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves."""
+        if self.status(base) == "retired":
+            return
+        count = self.registry["schedules"].get(base, [0])[0] + 1
+        while f"{base}-{count}" in self.registry["models"]:
+            count += 1
+        by, why, n = "schedule", f"retraining of {base} was due", self.context.progress[0]
+        before = f"{base}-{self.registry['schedules'].get(base, [0])[0]}"
+        if self.status(before) in ("challenger", "retraining") and before in self.registry["models"]:
+            self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
+        from_n = 0 if last is None else max(0, n - last)
+        told = {"base": base, "hash": self.context.pipeline.model_hashes[base], "from_n": from_n, "from_ms": None}
+        self._note("retraining", f"{base}-{count}", "retraining", by=by, why=why, evidence=told, at=at)
 
     def begin(self, epoch: int, at: Mapping[str, int]) -> None:
         """A batch begins; the first one of an epoch brings what the declaration changed into the registry."""
@@ -104,6 +139,10 @@ class Decisions:
             self.context.count("commands.again")
             return
         kind, model, status, why, evidence = answer(self.registry, command, self.context.shard)
+        if kind == "retraining" and "examples" not in self.context.pipeline.publish:
+            kind, model, status, why = "refused", command.model, self.status(str(command.model)), _NO_EXAMPLES
+        elif kind == "caught_up":
+            evidence = {"examples": self.context.progress[0]}
         by, name, saw = command.by, command.id, command.saw
         self._note(kind, model, status, by=by, why=why, evidence=evidence, at=at, command=name, saw=saw)
 
@@ -113,10 +152,11 @@ class Decisions:
         first = registry["champion"] is None
         for name, declared in p.model_hashes.items():
             known = registry["models"].get(name)
-            if known is None or known["hash"] != declared:
+            if known is None or (known["base"] is None and known["hash"] != declared):
                 status = "champion" if name == (p.champion if first else registry["champion"]) else "challenger"
                 self._declared("registered", name, status, {"hash": declared})
-        gone = [name for name, known in registry["models"].items() if name not in p.models]
+        models = registry["models"].items()
+        gone = [name for name, known in models if name not in p.models and known["base"] is None]
         moved = registry["champion"] in gone or registry["declared"] not in (None, p.champion)
         if moved and registry["champion"] != p.champion:
             self._declared("promoted", p.champion, "champion", {"before": registry["champion"]})
@@ -165,6 +205,8 @@ class Decisions:
         fold(registry, fact)
         context.count(f"facts.{kind}")
         context.outbox.put(("registry", None if model is None else model.encode(), _json(fact), None))
+        self.moved = self.moved or kind in ("retired", "caught_up")
+        self.waiting = bool(self.catching_up)
         if kind != "refused":
             for watcher in self.watchers:
                 watcher(fact)

@@ -6,15 +6,19 @@ The inputs are merged as a task on Kafka merges them when all was published firs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import msgspec
 import pandas as pd
 
 from headrace.streams import data
+from headrace.streams.chain import Chain
 from headrace.streams.context import Output
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import adoptions
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
 from headrace.streams.topics import topic_name
@@ -108,18 +112,38 @@ def run(
 
     `now_ms` stands for the Kafka time of every record: what is far in the future is measured against it.
     """
-    task = Task(pipeline, group or group_of(), shard, topics=lambda role: topic_name(pipeline, role), tolerant=tolerant)
+    outputs: dict[str, list[Output]] = {}
+    topics = partial(topic_name, pipeline)
+    history = partial(_Made, outputs)
+    task = Task(pipeline, group or group_of(), shard, topics=topics, tolerant=tolerant, history=history)
     began = time.perf_counter()
     for rank, records in enumerate([commands, *inputs] if task.group.leading else inputs):
         for offset, (key, value) in enumerate(records):
             task.feed(rank, offset, key, value, now_ms)
         task.merge.end(rank)
-    outputs: dict[str, list[Output]] = {}
+    asked = len(commands)
     while (processed := task.run(batch)) is not None:
         for output in processed.outputs:
             outputs.setdefault(output[0], []).append(output)
+        for command in adoptions(task):
+            task.feed(0, asked, None, msgspec.json.encode(command), now_ms)
+            asked += 1
         progress(len(processed.batch))
     return Backtest(task, outputs, time.perf_counter() - began)
+
+
+class _Made:
+    """The training log as this run has made it."""
+
+    def __init__(self, outputs: dict[str, list[Output]], chain: Chain) -> None:
+        self._outputs, self._decode = outputs, chain.examples_wire.decode
+
+    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
+        """From the one after `after` on."""
+        return (self._decode(value) for _, _, value, _ in islice(self._outputs.get("examples", ()), after, None))
+
+    def draft(self, model: str) -> None:
+        """Nobody has begun."""
 
 
 def backtest(

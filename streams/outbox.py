@@ -67,6 +67,10 @@ class Outbox:
         for rows, _ in self._lines:
             rows.clear()
 
+    def resume(self, outputs: list[Output]) -> None:
+        """These were made before, by another outbox."""
+        self._finished += outputs
+
     def take(self) -> list[Output]:
         """The outputs since the last call."""
         self.settle()

@@ -19,6 +19,7 @@ from headrace.processors.features import duration
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
+from headrace.processors.retrain import Retrain
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
 from headrace.schemas.contract import Schema, load_schema
@@ -154,6 +155,8 @@ class Pipeline:
         `watch_error`, `watch_feature`, `watch_features`, `watch_label`, `watch_prediction`.
     proxies
         `Proxies(every=1000)`: evaluations of predictions and features before labels come, later beside what came.
+    retrain
+        `Retrain`: when fresh copies of models are to be learned from the training log, to challenge the champion.
     columns
         Event columns that predictions carry along.
     live_from
@@ -194,6 +197,7 @@ class Pipeline:
         gate: Gate | None = None,
         drift: Sequence[Watch] = (),
         proxies: Proxies | None = None,
+        retrain: Sequence[Retrain] = (),
         columns: Sequence[str] = (),
         live_from: str | int | None = None,
         evaluate_every: int = 1000,
@@ -250,6 +254,7 @@ class Pipeline:
             publish, not isinstance(publish, str) and set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}"
         )
         self.publish = tuple(role for role in OPTIONAL if role in publish)
+        self.retrain = self._retrain(retrain)
         self.data = data
         self.plans = PLANS if compiled else ("model",)
         self._check_lanes()
@@ -307,6 +312,7 @@ class Pipeline:
             "gate": None if self.gate is None else _plain(self.gate),
             "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
             **({} if self.proxies is None else {"proxies": _plain(self.proxies)}),
+            **({} if not self.retrain else {"retrain": [_plain(declared) for declared in self.retrain]}),
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
             "evaluate_every": self.evaluate_every,
@@ -397,6 +403,15 @@ class Pipeline:
             for name in gate.segments:
                 _legal(name, name in names, "gate.segments", "a feature or a field of the events: " + ", ".join(names))
         return gate
+
+    def _retrain(self, retrain: Sequence[Retrain]) -> tuple[Retrain, ...]:
+        for declared in retrain:
+            _legal(declared, isinstance(declared, Retrain), "retrain", "a sequence of Retrain(...)")
+            _legal(declared.model, declared.model in self.models, "retrain", ", ".join(self.models))
+        names = [declared.model for declared in retrain]
+        _legal(names, len(set(names)) == len(names), "retrain", "each model once")
+        _legal("examples", not names or "examples" in self.publish, "retrain", "with examples among publish=")
+        return tuple(retrain)
 
     def _check_ids(self) -> None:
         event, label = self.event_schema.field(self.events.id), self.label_schema.field(self.labels.id)

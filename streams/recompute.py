@@ -11,6 +11,7 @@ the journal says must have been published; what the rest of it says may have bee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
 from headrace.streams.merge import Batch
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import logged
 from headrace.streams.savepoints import savepoints
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
@@ -80,7 +82,8 @@ class Recomputation:
         topics: Callable[[str], str],
         codec: ObjectCodec,
     ) -> None:
-        self.task = Task(pipeline, group, shard, topics=topics, codec=codec, tolerant=True)
+        history = partial(logged, new_reader, topics, shard)
+        self.task = Task(pipeline, group, shard, topics=topics, codec=codec, tolerant=True, history=history)
         self.ended: str | None = None
         self._version = Version.of(pipeline)
         self._new_reader, self._topics = new_reader, topics

@@ -30,6 +30,7 @@ from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Fault, HeadraceError
+from headrace.streams.folding import Folding
 from headrace.streams.journal import write
 from headrace.streams.leftovers import end_leftovers, follow, open_places
 from headrace.streams.log import END
@@ -183,6 +184,7 @@ class Worker:
         self._accept_change, self._tolerant = accept_change, tolerant
         self._clock, self._wall_ms, self._aside = clock, wall_ms, aside
         self._committer: Committer = Beside() if committer is None else committer
+        self._folding = Folding(pipeline, cluster, topics, self.group_name, clock, lambda: self._committer.settle())
         self._lost: Fault | None = None
         self._ranks = {topics(role): rank for rank, role in enumerate(group.inputs)}
         self._parked: dict[int, _Lane] = {}
@@ -301,6 +303,7 @@ class Worker:
                 self._distrust()
                 self.producer.poll()
             self._checkpoint()
+            self._retrain()
         except Aborted as error:
             self._rebuild(str(error))
 
@@ -466,6 +469,14 @@ class Worker:
             send(names[role], shard, key, value, headers)
         failpoints.hit("commit.outputs")
         send(self.topics("journal"), shard, self.group.name.encode(), write(processed.entry))
+
+    def _retrain(self) -> None:
+        """Let models catch up that are to be retrained."""
+        for lane in self.lanes.values():
+            decisions = lane.task.chain.decisions
+            if decisions is not None and decisions.waiting:
+                for work in self._folding.due(lane.task):
+                    self._aside(work)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
@@ -663,7 +674,15 @@ class Worker:
                 kept.task.start()
                 lanes[shard] = self._anew(kept, sides[shard])
                 continue
-            task = Task(self.pipeline, self.group, shard, topics=self.topics, codec=self.codec, tolerant=self._tolerant)
+            task = Task(
+                self.pipeline,
+                self.group,
+                shard,
+                topics=self.topics,
+                codec=self.codec,
+                tolerant=self._tolerant,
+                history=partial(self._folding.history, shard),
+            )
             result = Recovered()
             steps = recover(
                 task,

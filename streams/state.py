@@ -22,6 +22,7 @@ __all__ = ["CellStore", "KeyedStore", "LogStore", "ObjectCodec", "Stores", "pack
 _MISSING: Any = object()
 _CHUNK_BYTES = 400_000
 _CHUNK_KEYS = 20_000
+_REWRITE_ABOVE = 10_000
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
 
@@ -136,7 +137,10 @@ class LogStore:
     twice the living, everything is written anew.
     """
 
-    __slots__ = ("_added", "_chunks", "_next", "_removed", "_rewrite_above", "_written", "data", "get", "pop", "put")
+    __slots__ = (
+        *("_added", "_chunks", "_next", "_removed", "_rewrite_above", "_written"),
+        *("data", "get", "pop", "put"),
+    )
 
     def __init__(self) -> None:
         self.data: dict[Any, Any] = {}
@@ -147,7 +151,7 @@ class LogStore:
         self._chunks: deque[tuple[int, deque[Any]]] = deque()
         self._next = 0
         self._written = 0
-        self._rewrite_above = 10_000
+        self._rewrite_above = _REWRITE_ABOVE
 
     def __len__(self) -> int:
         return len(self.data)
@@ -179,9 +183,16 @@ class LogStore:
         """All entries, oldest first."""
         return iter(self.data.items())
 
+    def change(self, change: Callable[[Any], Any]) -> None:
+        """Replace every value, in its place; the next freeze writes them all."""
+        for key, value in self.data.items():
+            self.data[key] = change(value)
+        self._rewrite_above = -1
+
     def freeze(self) -> Iterator[Entry]:
         """What to write so that the chunks fold to the present content."""
-        if self._written > self._rewrite_above and self._written > 2 * len(self.data):
+        if self._rewrite_above < 0 or (self._written > self._rewrite_above and self._written > 2 * len(self.data)):
+            self._rewrite_above = _REWRITE_ABOVE if self._rewrite_above < 0 else self._rewrite_above
             dead = [number for number, _ in self._chunks]
             self._chunks.clear()
             self._written = 0
@@ -263,6 +274,11 @@ class CellStore:
     def __len__(self) -> int:
         return 1
 
+    @property
+    def chunks(self) -> int:
+        """Entries that the last checkpoint has of it."""
+        return self._chunks
+
     def freeze(self) -> Iterator[Entry]:
         """The whole value as it is now (it is mutable, so it is encoded at once)."""
         data = pack(self.value) if self._codec is None else self._codec.seal(self._name, self.value)
@@ -329,6 +345,7 @@ class Stores:
         self._specs: dict[tuple[str, str], StoreSpec] = {}
         self._stores: dict[tuple[str, str], Any] = {}
         self._outdated: set[tuple[str, str, Any]] = set()
+        self._codec = codec
         for processor, specs in wanted.items():
             state = self.states[processor] = {}
             for spec in specs:
@@ -337,6 +354,18 @@ class Stores:
                 self._stores[processor, spec.name] = store
                 state[spec.name] = store
         self.loaded()
+
+    def add(self, processor: str, spec: StoreSpec) -> None:
+        """One store more."""
+        store = self._make(f"{processor}.{spec.name}", spec, self._codec)
+        self._specs[processor, spec.name], self._stores[processor, spec.name] = spec, store
+        self.states[processor][spec.name] = store
+
+    def drop(self, processor: str, name: str) -> None:
+        """One cell less; the next freeze deletes what checkpoints hold of it."""
+        store = self._stores.pop((processor, name))
+        del self._specs[processor, name], self.states[processor][name]
+        self._outdated.update((processor, name, i) for i in range(store.chunks))
 
     @staticmethod
     def _make(name: str, spec: StoreSpec, codec: ObjectCodec | None) -> Any:

@@ -19,6 +19,7 @@ from headrace.streams.hashing import environment
 from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import History
 from headrace.streams.state import ObjectCodec
 from headrace.streams.topology import Group
 
@@ -106,15 +107,19 @@ class Task:
         topics: Callable[[str], str],
         codec: ObjectCodec | None = None,
         tolerant: bool = False,
+        history: Callable[[Chain], History] | None = None,
     ) -> None:
         self.group, self.shard = group, shard
         self._new_chain: Callable[[], Chain] = partial(Chain, pipeline, group, shard, topics=topics, codec=codec)
+        self._history = history
         self._tolerant = tolerant
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: an empty state, before the first record."""
         self.chain = self._new_chain()
+        if self._history is not None:
+            self.chain.history = self._history(self.chain)
         self.positions = [0] * len(self.group.inputs)
         self.seq = 0
         self.epoch = 0
@@ -196,8 +201,7 @@ class Task:
 
     def restore(self, entries: dict[tuple[str, str, Any], bytes], marker: dict[str, Any]) -> None:
         """Take the state of a checkpoint."""
-        self.chain.stores.load(entries)
-        self.chain.bind()
+        self.chain.load(entries)
         self.seq, self.epoch, self.positions = marker["seq"], marker["epoch"], list(marker["positions"])
 
     def _feed(self, rank: int) -> Callable[[int, bytes | None, bytes | None, int], None]:

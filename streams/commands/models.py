@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -170,6 +171,35 @@ def canary(ctx: click.Context, model: str, share: float, **how: Any) -> None:
     _decide(ctx, "canary", model, share=share, **how)
 
 
+@models.command(cls=Headrace)
+@click.argument("model", metavar="MODEL")
+@click.option("--as", "name", required=True, metavar="NAME", help="What the new model is to be called.")
+@click.option(
+    "--from",
+    "start",
+    metavar="N|TIME",
+    help="Leave out the first N examples, or those whose label was known before TIME (ISO-8601); else none.",
+)
+@_deciding
+def retrain(ctx: click.Context, model: str, name: str, start: str | None, **how: Any) -> None:
+    """Let a fresh copy of MODEL learn the training log while the others serve, and then challenge the champion."""
+    _decide(ctx, "retrain", model, name=name, **_start(start), **how)
+
+
+def _start(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    if text.isdigit():
+        return {"from_n": int(text)}
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--from is {text!r}; legal: a number of examples, or a time as 2013-02-01T00:00:00Z."
+        ) from error
+    return {"from_ms": round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)}
+
+
 def _decide(
     ctx: click.Context,
     kind: str,
@@ -223,6 +253,8 @@ def _said(fact: Fact | None, wait: float) -> str:
         return f"{late}; a worker answers when it reads it: `headrace models PIPELINE history`."
     if fact.kind == "refused":
         return f"refused: {fact.why}."
+    if fact.kind == "retraining":
+        return f"{fact.model} catches up with {fact.n} examples (version {fact.version}); then it is a challenger."
     return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from headrace.streams.hashing import state_hash
 from headrace.streams.journal import Entry, Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.recovery import recover
+from headrace.streams.retraining import logged
 from headrace.streams.summary import summary_of
 from headrace.streams.task import Intake, Task, Version
 from headrace.streams.topology import Group
@@ -66,10 +68,12 @@ def check(world: Any) -> None:
     for shard in range(world.pipeline.partitions):
         for group in world.groups:
             entries = _journal(world, group, shard)
-            replayed = Task(world.pipeline, group, shard, topics=world.topic, tolerant=True)
+            replayed = Task(
+                world.pipeline, group, shard, topics=world.topic, tolerant=True, history=_history(world, shard)
+            )
             made = _replay(world, replayed, entries)
             _compare("replay of the journal", world, group, shard, made)
-            if world.plan.published_first and not world.plan.cut:
+            if world.plan.published_first and not world.plan.cut and not _adopted(world, shard):
                 _compare("run without faults", world, group, shard, _pure(world, group, shard))
             _states(world, group, shard, replayed)
         _once(world, shard)
@@ -144,6 +148,14 @@ def _inputs(world: Any, task: Task, rank: int, start: int) -> Iterator[Input]:
         yield intake.read(task.shard, row.offset, row.key, row.value, row.timestamp_ms)
 
 
+def _history(world: Any, shard: int) -> Any:
+    """How a task that is made again reads the training log."""
+    from tests.simulation.world import Process
+
+    back = next(group for group in world.groups if group.back)
+    return partial(logged, FakeCluster(world, Process(world, back, "history")).reader, world.topic, shard)
+
+
 def _by_role(outputs: list[Output], made: dict[str, list[Any]]) -> None:
     for role, key, value, headers in outputs:
         made.setdefault(role, []).append((key, value, headers or None))
@@ -172,7 +184,7 @@ def _replay(world: Any, task: Task, entries: list[Entry | Epoch]) -> dict[str, l
 
 def _pure(world: Any, group: Group, shard: int) -> dict[str, list[Any]]:
     """All inputs at hand, merged by time: what a backtest does."""
-    task = Task(world.pipeline, group, shard, topics=world.topic, tolerant=True)
+    task = Task(world.pipeline, group, shard, topics=world.topic, tolerant=True, history=_history(world, shard))
     for rank, role in enumerate(group.inputs):
         for row in world.broker.partitions[world.topic(role), shard].committed():
             task.feed(rank, row.offset, row.key, row.value, row.timestamp_ms)
@@ -188,8 +200,9 @@ def _states(world: Any, group: Group, shard: int, replayed: Task) -> None:
     from tests.simulation.world import CODEC, Process
 
     survivor = _owners(world, group, shard)[0].task
-    task = Task(world.pipeline, group, shard, topics=world.topic, codec=CODEC, tolerant=True)
     cluster = FakeCluster(world, Process(world, group, "check"))
+    history = _history(world, shard)
+    task = Task(world.pipeline, group, shard, topics=world.topic, codec=CODEC, tolerant=True, history=history)
     offsets = world.broker.offsets.get(f"{world.pipeline.name}", {}) if not world.plan.cut else {}
     if world.plan.cut:
         offsets = world.broker.offsets.get(f"{world.pipeline.name}.{group.name}", {})
@@ -305,6 +318,7 @@ def _served(world: Any, task: Task, outputs: list[Output], serving: tuple[str, .
     for role, _, value, _ in outputs:
         if role == "registry":
             fact = json.loads(value or b"")
+            world.count["retrained"] += fact["kind"] == "caught_up"
             canary = [name for name in serving[1:] if name != fact["model"] or fact["kind"] in ("refused", "proposed")]
             if fact["kind"] == "canary":
                 canary = [fact["model"]]
@@ -315,6 +329,11 @@ def _served(world: Any, task: Task, outputs: list[Output], serving: tuple[str, .
                 raise Broken(f"{task.group.name}/{task.shard}: {model} served, where {serving} should")
             world.count["by others"] += not model.startswith("logreg/")
     return serving
+
+
+def _adopted(world: Any, shard: int) -> bool:
+    """Whether a worker has asked for an adoption: it did so when it had caught up, which no log determines."""
+    return any(b'"kind":"adopt"' in (row.value or b"") for row in _rows(world, "registry", shard))
 
 
 def _decided(world: Any, shard: int) -> None:
@@ -336,7 +355,7 @@ def _decided(world: Any, shard: int) -> None:
         raise Broken(f"registry/{shard}: commands {sorted(asked)} were answered {dict(answered)}")
     back = next(g for g in world.groups if g.back)
     held = _owners(world, back, shard)[0].task.chain.decisions.registry
-    unsaid = ("epoch", "declared")
+    unsaid = ("epoch", "declared", "began")
     if {**registry, **{name: held[name] for name in unsaid}} != held:
         raise Broken(f"registry/{shard}: the facts add up to {registry}, the survivor has {held}")
     champions = [name for name, entry in registry["models"].items() if entry["status"] == "champion"]

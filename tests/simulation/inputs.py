@@ -58,10 +58,15 @@ def commands(rng: Random, partitions: int) -> list[Sent]:
     """What people ask of the registry: promotions, rollbacks, canaries, nonsense, the same again, and garbage."""
     sent: list[Sent] = []
     for n in range(rng.randint(1, 12)):
-        kind = rng.choice(("promote", "promote", "rollback", "canary", "retire", "approve", "dance"))
-        model = rng.choice(("logreg", "alma", "alma", "nobody", None))
+        kind = rng.choice(
+            ("promote", "promote", "rollback", "canary", "retire", "approve", "dance", "retrain", "adopt")
+        )
+        model = rng.choice(("logreg", "alma", "alma", "nobody", None, "again", "again"))
         told: dict[str, object] = {"record": "command", "id": f"c{n}", "kind": kind, "by": "sim", "model": model}
         told |= {"saw": rng.choice((None, None, None, 2, 3, 4)), "share": rng.choice((None, 0.0, 0.5, 1.0))}
+        if kind == "retrain":
+            told |= {"model": rng.choice(("logreg", "alma")), "name": rng.choice(("again", "new"))}
+            told |= {"from_n": rng.choice((None, 0, 5, 500)), "from_ms": rng.choice((None, T0_MS + SPAN_MS // 2))}
         for partition in range(partitions):
             record = told | {"shard": partition if rng.random() < 0.95 else 9}
             sent += [_of("registry", partition, b"", record, 0)] * rng.choice((1, 1, 1, 2))

@@ -70,5 +70,5 @@ def test_the_faults_happen() -> None:
         "rebalances",
         "forgotten",
     )
-    kinds += ("commands", "by others")
+    kinds += ("commands", "by others", "retrained")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from headrace import Retrain
+from headrace.streams import pickling
+from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
@@ -224,3 +227,114 @@ def test_a_changed_declaration_enters_the_registry() -> None:
         ("promoted", "odd", "odd"),
         ("retired", "new", "odd"),
     ]
+
+
+# -- retraining ----------------------------------------------------------------------------------------------------
+
+
+def learned(made: Backtest, model: str) -> int:
+    """How many examples a model has learned."""
+    return int(made.task.chain.stores.states["models"][model].value.learned)
+
+
+def test_a_retrained_model_has_learned_what_it_was_told_to() -> None:
+    """A fresh copy from example 10 on; it catches up, takes part, and may be promoted."""
+    asked = [command("retrain", "old", name="fresh", from_n=10)]
+    made = play(pipeline(evaluate_every=10), EVENTS, LABELS, commands=asked, batch=30)
+    assert told(made) == [("retraining", "fresh", "retraining"), ("caught_up", "fresh", "challenger")]
+    caught_up = facts(made)[-1]
+    assert 10 < caught_up["n"] < 60
+    assert learned(made, "fresh") == learned(made, "old") - 10 == 50
+    versions = [json.loads(value or b"")["model"] for _, _, value, _ in made.outputs["shadow"]]
+    mine = [int(version.rpartition("@")[2]) for version in versions if version.startswith("fresh/")]
+    assert mine == list(range(caught_up["n"], 60))[-len(mine) :]
+    assert len(mine) > 40
+    roles = [json.loads(v or b"")["role"] for _, key, v, _ in made.outputs["evaluations"] if key == b"fresh"]
+    assert set(roles) == {"challenger"}
+    assert made.task.chain.learned()[-1] == ("fresh", 60, 10)
+    assert all(made.summary.laws.values())
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"name": "new"}, "there is a model new already"),
+        ({"name": "prior"}, "a model cannot be called 'prior'"),
+        ({"name": "a/b"}, "a model cannot be called 'a/b'"),
+        ({}, "a model cannot be called None"),
+    ],
+)
+def test_a_retraining_that_makes_no_sense_is_refused(more: dict[str, Any], why: str) -> None:
+    """With what is wrong."""
+    made = play(pipeline(), EVENTS, LABELS, commands=[command("retrain", "old", **more)])
+    assert [fact["why"] for fact in facts(made)[3:]] == [why]
+
+
+def test_without_examples_on_their_topic_nothing_is_retrained() -> None:
+    """The log to learn from is not there."""
+    asked = [command("retrain", "old", name="fresh")]
+    made = play(pipeline(publish=["features"]), EVENTS, LABELS, commands=asked)
+    assert facts(made)[-1]["why"].startswith("the pipeline publishes no examples")
+
+
+def test_a_schedule_retrains_and_lets_the_one_before_go() -> None:
+    """Every twenty examples, at that example, whatever the batches; what has retired is no state any more."""
+    scheduled = pipeline(retrain=[Retrain("old", examples=20, last=5)])
+    made = play(scheduled, EVENTS, LABELS, batch=10)
+    due = [(fact["n"], fact["model"]) for fact in facts(made) if fact["kind"] == "retraining"]
+    assert due == [(20, "old-1"), (40, "old-2"), (60, "old-3")]
+    assert [fact["model"] for fact in facts(made) if fact["kind"] == "retired"] == ["old-1", "old-2"]
+    evidence = [fact["evidence"]["from_n"] for fact in facts(made) if fact["kind"] == "retraining"]
+    assert evidence == [15, 35, 55]
+    assert "old-1" not in made.task.chain.stores.states["models"]
+    assert learned(made, "old") == 60
+
+
+def test_a_schedule_in_stream_time_counts_from_the_first_example() -> None:
+    """Events come every hour."""
+    made = play(pipeline(retrain=[Retrain("new", every="1d")]), EVENTS, LABELS, batch=7)
+    assert [fact["n"] for fact in facts(made) if fact["kind"] == "retraining"] == [25, 49]
+
+
+def test_a_restored_task_has_its_retrained_models() -> None:
+    """A checkpoint taken after the adoption, and one of before, go on to the same bytes."""
+    asked = [command("retrain", "old", name="fresh", from_n=3)]
+    first = play(pipeline(), EVENTS, LABELS, commands=asked, batch=30)
+    entries = {key: data for key, data in sealed(first.task) if data is not None}
+    again = Task(pipeline(), group_of(), 0, topics=lambda role: f"small.{role}", codec=Pickled())
+    again.restore(entries, first.task.marker())
+    again.start()
+    assert state_hash(again.chain.stores.contents()) == state_hash(first.task.chain.stores.contents())
+    outputs = []
+    for task in (first.task, again):
+        for rank, records in enumerate(((), [known("late", 61)], [event("late", 60)])):
+            for key, value in records:
+                task.feed(rank, task.positions[rank], key, value, NOW_MS)
+            task.merge.end(rank)
+        processed = task.run(10)
+        assert processed is not None
+        outputs.append(processed.outputs)
+    assert outputs[0] == outputs[1]
+    assert "fresh" in [json.loads(value or b"")["model"].partition("/")[0] for _, _, value, _ in shadows(outputs[0])]
+
+
+def sealed(task: Task) -> Any:
+    """A checkpoint of a task that was made without a codec."""
+    for store in task.chain.stores.states["models"].values():
+        store._codec = Pickled()
+    return task.chain.stores.freeze()
+
+
+def shadows(outputs: Any) -> list[Any]:
+    """Those for the shadow topic."""
+    return [output for output in outputs if output[0] == "shadow"]
+
+
+class Pickled:
+    """Objects as pickles."""
+
+    def seal(self, name: str, value: Any) -> bytes:
+        return pickling.dumps(value)
+
+    def open(self, name: str, data: bytes) -> Any:
+        return pickling.loads(data, extra=frozenset(CLASSES))

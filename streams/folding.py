@@ -1,0 +1,94 @@
+"""Folding: what a worker does, beside its cycle, for retrained models that catch up.
+
+A draft is no state: whatever becomes of it, the task makes the model from the training log when it adopts it, and a
+draft only spares it most of that. One that was handed over is forgotten, as it goes on learning where it is now.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.streams.errors import HeadraceError
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import Draft, Logged, adoptions, fold
+from headrace.streams.task import Task
+
+__all__ = ["Folding"]
+
+log = logging.getLogger("headrace.folding")
+
+_NEAR = 2_000
+"""Examples that a task may have to learn while it adopts a model."""
+_ROUNDS = 10
+_AGAIN_S = 5.0
+_encode = msgspec.json.Encoder().encode
+
+
+class Folding:
+    """Drafts of one worker. `due` and `history` are asked from the cycle, `work` runs beside it."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cluster: Any,
+        topics: Callable[[str], str],
+        group: str,
+        clock: Callable[[], float],
+        settle: Callable[[], None],
+    ) -> None:
+        self._pipeline, self._cluster, self._topics, self._group = pipeline, cluster, topics, group
+        self._clock, self._settle = clock, settle
+        self.drafts: dict[tuple[int, str], Draft] = {}
+        self._begun: dict[tuple[int, str], float] = {}
+
+    def history(self, shard: int, chain: Any) -> Logged:
+        """The training log of a shard as its task reads it, once all that it made is committed."""
+        topic, decode = self._topics("examples"), chain.examples_wire.decode
+        return Logged(self._cluster.reader, topic, shard, decode, self._settle, self.drafts)
+
+    def due(self, task: Task) -> Iterator[Callable[[], None]]:
+        """Work for each model that catches up in this task, and that nobody works for here."""
+        known = task.chain.decisions.catching_up if task.chain.decisions is not None else {}
+        for command in adoptions(task):
+            place = (task.shard, command.id)
+            if self._clock() >= self._begun.get(place, float("-inf")):
+                self._begun[place] = float("inf")
+                decode, name = task.chain.examples_wire.decode, str(command.model)
+                yield lambda c=command, e=dict(known[name]), d=decode: self.work(c, e, d)  # type: ignore[misc]
+
+    def work(self, command: Any, entry: Mapping[str, Any], decode: Callable[[bytes], Mapping[str, Any]]) -> None:
+        """Fold the training log until little is left of it, then ask for the adoption.
+
+        Trouble is only reported, and it is tried again after a while; the same command twice is one.
+        """
+        shard, name, producer = command.shard, command.model, None
+        try:
+            self.drafts[shard, name] = self._fold(shard, name, entry, decode)
+            producer = self._cluster.producer(f"{self._group}.retrain.{shard}", timeout_ms=60_000)
+            producer.begin()
+            producer.send(self._topics("registry"), shard, name.encode(), _encode(command))
+            producer.commit()
+            log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name][1])
+        except HeadraceError as error:
+            log.warning("%s/%s does not catch up: %s", name, shard, error)
+            self._begun[shard, command.id] = self._clock() + _AGAIN_S
+        finally:
+            if producer is not None:
+                producer.drop()
+
+    def _fold(self, shard: int, name: str, entry: Mapping[str, Any], decode: Any) -> Draft:
+        training = Logged(self._cluster.reader, self._topics("examples"), shard, decode)
+        base = entry["base"]
+        if base not in self._pipeline.models:
+            raise HeadraceError(f"{base} is not declared any more")
+        draft: Draft = (self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
+        for _ in range(_ROUNDS):
+            model, before, skipped = draft
+            draft = fold(model, training.examples(before), entry, 1 << 62, before, skipped)
+            if draft[1] - before <= _NEAR:
+                break
+        return draft

@@ -1,0 +1,163 @@
+"""Retraining: a fresh copy of a declared model learns the training log, and then takes part like any other.
+
+While it catches up it is a line in the registry and a draft in its worker, and no state of the task. The worker that
+folds it asks for its adoption by a command, which is journalled as any other: at the batch that takes the command in,
+the task makes the model the fold of exactly the examples before that batch. So whoever replays has the same model at
+the same example, by reading the same log, however far a draft had come.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from headrace.processors.base import described
+from headrace.schemas.records import Command
+from headrace.streams.context import Context
+from headrace.streams.decisions import Decisions
+from headrace.streams.errors import Lost
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["Draft", "History", "Logged", "Schedule", "adoptions", "fold", "folded", "grown", "logged"]
+
+Draft = tuple[Any, int, int]
+"""A model that has come so far: it, the running number of the last example, and how many were left out."""
+
+
+class History(Protocol):
+    """The training log of a shard, for who runs a task."""
+
+    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
+        """All examples that are there, from the one after this running number on."""
+
+    def draft(self, model: str) -> Draft | None:
+        """How far somebody has come already."""
+
+
+class Logged:
+    """The training log as its topic has it; `settle` is called before it is read."""
+
+    def __init__(
+        self,
+        new_reader: Callable[[], Any],
+        topic: str,
+        shard: int,
+        decode: Callable[[bytes], Mapping[str, Any]],
+        settle: Callable[[], None] = lambda: None,
+        drafts: dict[tuple[int, str], Draft] | None = None,
+    ) -> None:
+        self._new_reader, self._topic, self._shard = new_reader, topic, shard
+        self._decode, self._settle, self._drafts = decode, settle, {} if drafts is None else drafts
+
+    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
+        """All committed examples from the one after `after` on: example n lies at offset n - 1 or later."""
+        self._settle()
+        reader = self._new_reader()
+        try:
+            low, end = reader.watermarks(self._topic, self._shard)[0], reader.stable(self._topic, self._shard)
+            for record in reader.read(self._topic, self._shard, max(low, after), end) if max(low, after) < end else ():
+                example = self._decode(record.value)
+                if example["n"] > after:
+                    yield example
+        finally:
+            reader.close()
+
+    def draft(self, model: str) -> Draft | None:
+        """What a worker has folded so far, handed over: it is nobody else's from here on."""
+        return self._drafts.pop((self._shard, model), None)
+
+
+def logged(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int, chain: Any) -> Logged:
+    """The training log as a chain that is made again can read it."""
+    return Logged(new_reader, topics("examples"), shard, chain.examples_wire.decode)
+
+
+def grown(declared: Pipeline, retrained: Iterable[tuple[str, str]]) -> Pipeline:
+    """The pipeline with these models (name, base) besides those that it declares."""
+    more = {name: copy.deepcopy(declared.models.get(base)) for name, base in retrained}
+    if not more:
+        return declared
+    out = copy.copy(declared)
+    out.__dict__.pop("model_hashes", None)
+    out.models = {**declared.models, **more}
+    return out
+
+
+def fold(
+    model: Any, examples: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], last_n: int, after: int, skipped: int
+) -> Draft:
+    """Let the model learn the examples up to `last_n` that its registry entry admits; one that it cannot is passed."""
+    n = after
+    for example in examples:
+        if example["n"] > last_n:
+            break
+        if example["n"] != n + 1:
+            raise Lost(f"example {n + 1} of the training log is gone; the next one left is {example['n']}.")
+        n = example["n"]
+        if n <= entry["from_n"] or (entry["from_ms"] is not None and example["label_time_ms"] < entry["from_ms"]):
+            skipped += 1
+            continue
+        try:
+            model.learn_one(example["features"], example["label"])
+        except Exception as error:
+            described(error)
+    return model, n, skipped
+
+
+def folded(
+    declared: Pipeline, history: History | None, name: str, entry: Mapping[str, Any], last_n: int
+) -> tuple[Any, int]:
+    """The retrained model after example `last_n`, and how many were before its time."""
+    if history is None or entry["base"] not in declared.models:
+        raise Lost(f"{name} was retrained from {entry['base']}, which nobody can do again here.")
+    draft = history.draft(name)
+    if draft is None or draft[1] > last_n:
+        after = min(entry["from_n"], last_n)
+        draft = (declared.fresh_models()[entry["base"]], after, after)
+    model, after, skipped = draft
+    model, n, skipped = fold(model, history.examples(after), entry, last_n, after, skipped)
+    if n != last_n:
+        raise Lost(f"the training log ends at example {n}, {name} is to learn up to {last_n}.")
+    return model, skipped
+
+
+def adoptions(task: Any) -> list[Command]:
+    """The commands by which a worker asks for the adoption of what catches up in this task: always the same ones."""
+    decisions = task.chain.decisions
+    if decisions is None or not decisions.waiting:
+        return []
+    return [
+        Command(f"adopt-{name}-{known['since']}", "adopt", task.shard, "worker", name, why="it has caught up")
+        for name, known in decisions.catching_up.items()
+    ]
+
+
+class Schedule:
+    """Declared retraining: `due` is called with every example, after the models have learned it."""
+
+    def __init__(self, context: Context, decisions: Decisions) -> None:
+        self.context, self.decisions = context, decisions
+        self._due: dict[str, tuple[float, float]] = {}
+        for declared in context.pipeline.retrain:
+            self._plan(declared)
+
+    def due(self, n: int, stream_ms: int, at: Callable[[], dict[str, int]]) -> None:
+        """Retrain what is due at this example."""
+        if n == 1:
+            self.decisions.registry["began"] = stream_ms
+            for declared in self.context.pipeline.retrain:
+                self._plan(declared)
+        for declared in self.context.pipeline.retrain:
+            due_n, due_ms = self._due[declared.model]
+            if n >= due_n or stream_ms >= due_ms:
+                self.decisions.retrain(declared.model, declared.last, at())
+                self._plan(declared)
+
+    def _plan(self, declared: Any) -> None:
+        never = float("inf")
+        _, n, time_ms = self.decisions.registry["schedules"].get(declared.model, (0, 0, None))
+        since_ms = self.decisions.registry["began"] if time_ms is None else time_ms
+        due_n = never if declared.examples is None else n + declared.examples
+        due_ms = never if declared.every_ms is None or since_ms is None else since_ms + declared.every_ms
+        self._due[declared.model] = due_n, due_ms
