@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+from river import linear_model
 
 from headrace import count
 from headrace.streams.audit import audit
@@ -139,12 +140,31 @@ def test_state_after_a_refused_checkpoint():
         life.checkpoint()
     life = Life(log, small(), key=new)
     assert life.found.checkpoint_seq is None
+    assert str(life.found.refused).startswith("untrusted")
     for day in (4, 5):
         life.checkpoint()
         _day(log, day)
         life.work()
     life.checkpoint()
     assert Life(log, small(), key=new).state == life.state
+
+
+def test_a_model_that_was_changed_begins_where_it_was():
+    """What came before, another learned under its name: its versions say from which example on they are folded."""
+    log, key = Log(), SigningKey.generate()
+    life = Life(log, small(), key=key)
+    for day in range(3):
+        _day(log, day)
+        life.work()
+    life.checkpoint()
+    assert life.task.chain.learned() == [("logreg", 80, 0)]
+    changed = small(models={"logreg": linear_model.Perceptron()})
+    life = Life(log, changed, key=key, accept_change=True)
+    _day(log, 3)
+    life.work()
+    life.checkpoint()
+    assert life.task.chain.learned() == [("logreg", 120, 80)]
+    assert Life(log, changed, key=key).task.chain.learned() == [("logreg", 120, 80)]
 
 
 def _changed(factor):
