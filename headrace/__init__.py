@@ -11,7 +11,15 @@ from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
 from headrace.processors.references import fixed, previous, same_hour
 from headrace.processors.retrain import Retrain
-from headrace.processors.watches import watch_error, watch_feature, watch_features, watch_label, watch_prediction
+from headrace.processors.watches import (
+    fall_back,
+    rollback,
+    watch_error,
+    watch_feature,
+    watch_features,
+    watch_label,
+    watch_prediction,
+)
 from headrace.schemas.contract import between, matches, max_length, one_of
 from headrace.streams.errors import DeclarationError, HeadraceError, UsageError
 from headrace.streams.memory import Backtest
@@ -31,6 +39,7 @@ __all__ = [
     "Versions",
     "between",
     "count",
+    "fall_back",
     "field",
     "fixed",
     "label",
@@ -42,6 +51,7 @@ __all__ = [
     "min",
     "one_of",
     "previous",
+    "rollback",
     "same_hour",
     "sum",
     "time_since_last",

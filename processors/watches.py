@@ -15,8 +15,11 @@ from headrace.processors.scan import Scan
 
 __all__ = [
     "KINDS",
+    "Reaction",
     "Watch",
     "check_detector",
+    "fall_back",
+    "rollback",
     "watch_error",
     "watch_feature",
     "watch_features",
@@ -33,6 +36,24 @@ _BUDGET = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class Reaction:
+    """What an alert leads to besides being told: what `rollback` and `fall_back` make."""
+
+    kind: Literal["rolled_back", "promoted"]
+    model: str | None = None
+
+
+def rollback() -> Reaction:
+    """When an alert opens, the champion before serves again; without one, the alert is all."""
+    return Reaction("rolled_back")
+
+
+def fall_back(model: str) -> Reaction:
+    """When an alert opens, this declared model serves (it has learned from every example, like all of them)."""
+    return Reaction("promoted", model)
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """An author's wish: watch this signal with this detector.
 
@@ -44,6 +65,7 @@ class Watch:
     detector: Any
     severity: str = "warning"
     cooldown: str = "1h"
+    react: Reaction | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for what could not be watched."""
@@ -56,6 +78,8 @@ class Watch:
             raise ValueError(f"severity must be one of {', '.join(SEVERITIES)}; got {self.severity!r}")
         duration(self.cooldown)
         check_detector(self.detector, self.kind)
+        if self.react is not None and not isinstance(self.react, Reaction):
+            raise ValueError(f"react must be rollback() or fall_back(model); got {self.react!r}")
 
     @property
     def signal(self) -> str:
@@ -73,17 +97,19 @@ def watch_error(
     only_worse: bool = False,
     severity: str = "warning",
     cooldown: str = "1h",
+    react: Reaction | None = None,
 ) -> Watch:
     """Watch the champion's error, as the labels become known: 0 or 1 for classes, absolute for regression.
 
     `detector` is one of River's; without it the newest values are compared with a reference: see `Scan` for
-    `statistic`, `every`, `false_alarms_every` and `reference`, and `Lifecycle` for `severity` and `cooldown`.
+    `statistic`, `every`, `false_alarms_every` and `reference`, `Lifecycle` for `severity` and
+    `cooldown`; `react` is `rollback()` or `fall_back(model)`.
     `only_worse` looks for errors that become more, and finds them sooner; without it, fewer errors are told as `info`.
     """
     scan = detector or Scan(
         statistic, every=every, false_alarms_every=false_alarms_every, reference=reference, only_up=only_worse
     )
-    return Watch("error", (), scan, severity, cooldown)
+    return Watch("error", (), scan, severity, cooldown, react)
 
 
 def watch_label(
@@ -95,9 +121,12 @@ def watch_label(
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
+    react: Reaction | None = None,
 ) -> Watch:
     """Watch the labels themselves as they become known; else as `watch_error`."""
-    return Watch("label", (), detector or _scan(statistic, every, false_alarms_every, reference), severity, cooldown)
+    return Watch(
+        "label", (), detector or _scan(statistic, every, false_alarms_every, reference), severity, cooldown, react
+    )
 
 
 def watch_prediction(
@@ -109,10 +138,11 @@ def watch_prediction(
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
+    react: Reaction | None = None,
 ) -> Watch:
     """Watch the champion's answer: P(True), the largest probability, or the number; else as `watch_error`."""
     scan = detector or _scan(statistic, every, false_alarms_every, reference)
-    return Watch("prediction", (), scan, severity, cooldown)
+    return Watch("prediction", (), scan, severity, cooldown, react)
 
 
 def watch_feature(
@@ -125,13 +155,14 @@ def watch_feature(
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
+    react: Reaction | None = None,
 ) -> Watch:
     """Watch a feature at the time of the event: a number, a bool, or text (by its values); else as `watch_error`.
 
     River's detectors watch numbers only. A scan also notices values that go missing.
     """
     scan = detector or _scan(statistic, every, false_alarms_every, reference)
-    return Watch("feature", (name,), scan, severity, cooldown)
+    return Watch("feature", (name,), scan, severity, cooldown, react)
 
 
 def watch_features(
@@ -143,12 +174,13 @@ def watch_features(
     size: int = 15,
     severity: str = "warning",
     cooldown: str = "1h",
+    react: Reaction | None = None,
 ) -> Watch:
     """Watch several numeric features together, so that a change of how they go together is found (see `bins`)."""
     if isinstance(names, str):
         raise ValueError(f"names must be several features; got {names!r}")
     scan = Scan("js", every=every, false_alarms_every=false_alarms_every, reference=reference, size=size)
-    return Watch("features", tuple(names), scan, severity, cooldown)
+    return Watch("features", tuple(names), scan, severity, cooldown, react)
 
 
 def check_detector(detector: Any, kind: str, task: str = "binary") -> None:

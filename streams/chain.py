@@ -77,6 +77,8 @@ class Chain:
             )
         self.pipeline, self.group, self.shard = pipeline, group, shard
         self.declared, self.history = pipeline, history
+        if group.watches and not group.back and any(watch.react is not None for watch in pipeline.drift):
+            raise UsageError("A watch with react= decides who serves: run the drift stage with predict, in one group.")
         self.topic = topics or (lambda role: f"{pipeline.name}.{role}")
         self.join = Join(pipeline.ttl_ms)
         self.evaluate = self._evaluate()
@@ -109,6 +111,8 @@ class Chain:
         self._gating: Gating | None = None
         if group.back:
             self.decisions = Decisions(context, self._settle)
+            if watching is not None:
+                watching.decisions = self.decisions
             if self.pipeline.gate is not None:
                 self._gating = Gating(context, self.decisions, attributes=group.front)
             sees = (watching.features, watching.prediction, watching.error) if watching else (None, None, None)

@@ -379,6 +379,9 @@ class Pipeline:
             if not isinstance(watch, Watch):
                 raise DeclarationError("drift takes watch_error, watch_feature, watch_label and watch_prediction.")
             _declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
+            if watch.react is not None and watch.react.model is not None:
+                model = watch.react.model
+                _legal(model, model in self.models, "drift: fall_back", "a declared model: " + ", ".join(self.models))
             for name in watch.names:
                 _legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
             if isinstance(watch.detector, Scan):

@@ -13,7 +13,10 @@ from headrace.processors.features import duration
 from headrace.processors.metrics import Task
 from headrace.processors.predict import Served
 from headrace.processors.proxies import Proxies, Proxy
+from headrace.processors.watches import Reaction
+from headrace.schemas.records import Alert
 from headrace.streams.context import Context
+from headrace.streams.decisions import Decisions
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["Watching", "detectors", "proxy"]
@@ -51,9 +54,10 @@ class Watching:
 
     def __init__(self, context: Context, drifts: list[Drift]) -> None:
         self.context = context
+        self.decisions: Decisions | None = None
         task = context.pipeline.task
         watched = [
-            (drift, context.states[f"drift.{i}"], _value_of(watch.kind, watch.names, task))
+            (drift, context.states[f"drift.{i}"], _value_of(watch.kind, watch.names, task), watch.react)
             for i, (watch, drift) in enumerate(zip(context.pipeline.drift, drifts, strict=True))
         ]
         self.features = self._watch(watched, "feature", "features")
@@ -98,8 +102,10 @@ class Watching:
 
     def _watch(self, watched: list[Any], *kinds: str) -> Callable[..., None] | None:
         """What notes a row (what to take the value from, time, partition, offset, id) for the detectors of a kind."""
-        mine = [(drift.process_many, state, value_of) for drift, state, value_of in watched if drift.kind in kinds]
-        if not mine:
+        of_kind = [each for each in watched if each[0].kind in kinds]
+        mine = [(drift.process_many, state, value_of) for drift, state, value_of, react in of_kind if react is None]
+        acting = [self._act(*each) for each in of_kind if each[3] is not None]
+        if not of_kind:
             return None
         context = self.context
 
@@ -125,7 +131,39 @@ class Watching:
             mark(number)
             note(row)
 
-        return see
+        def see_and_act(*row: Any) -> None:
+            mark(number)
+            note(row)
+            for act in acting:
+                act(row)
+
+        return see_and_act if acting else see
+
+    def _act(self, drift: Drift, state: Any, value_of: Callable[[Any], Any], react: Reaction) -> Callable[[Any], None]:
+        """What sees a row at once, not later with others: its alerts change who serves from the next event on."""
+        context, process = self.context, drift.process_many
+
+        def act(row: Any) -> None:
+            value = value_of(row)
+            if value is SKIPPED:
+                return
+            for _, alert in process([(value, *row[-4:])], state):
+                context.count("alerts")
+                context.outbox.put(("alerts", alert.alert_id.encode(), _json(alert), None))
+                if alert.status == "opened" and alert.severity != "info" and self.decisions is not None:
+                    self._react(react, alert)
+
+        return act
+
+    def _react(self, react: Reaction, alert: Alert) -> None:
+        decisions = self.decisions
+        assert decisions is not None
+        past = decisions.registry["past"]
+        model = react.model or (past[-1] if past else None)
+        if model is not None:
+            evidence = {"alert": alert.alert_id, "signal": alert.signal, "before": decisions.champion}
+            at = {"events": alert.last_offset}
+            decisions.decide(react.kind, model, why=alert.message, evidence=evidence, at=at, by="drift")
 
 
 SKIPPED: Any = object()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 import msgspec
 
 from headrace.processors.scan import Scan
-from headrace.schemas.records import Alert
+from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, printable, say, show
 from headrace.streams.commands.records import every
@@ -43,7 +44,7 @@ def alerts(
     """List the alerts, each as it stands now; with `show ID`, all records of one (the ID's beginning is enough)."""
     found = _read(ctx, pipeline)
     if what:
-        _show(found, what, json_to)
+        _show(found, what, json_to, lambda: _facts(ctx, pipeline))
         return
     rows = [row for row in matters(found) if not (only_open and row["status"] == "resolved")]
     rows = [row for row in rows if signal in (None, row["signal"])]
@@ -97,7 +98,7 @@ def matters(records: list[Alert]) -> list[dict[str, Any]]:
     return [msgspec.to_builtins(record) for record in sorted(last.values(), key=lambda r: (r.opened_ms, r.alert_id))]
 
 
-def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None) -> None:
+def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts: Callable[[], list[Fact]]) -> None:
     if len(what) != 2 or what[0] != "show":
         raise UsageError(f"{' '.join(what)!r} is no command of alerts; legal: show ID.")
     mine = [alert for alert in found if alert.alert_id.startswith(what[1])]
@@ -106,7 +107,9 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None) -> Non
         raise UsageError(
             f"{len(ids)} alerts begin with {what[1]!r}; `headrace alerts PIPELINE --json` lists their ids."
         )
-    if not emit(json_to, {"records": [msgspec.to_builtins(alert) for alert in mine]}):
+    led = [fact for fact in facts() if fact.evidence.get("alert") == ids[0]]
+    told = {"records": [msgspec.to_builtins(alert) for alert in mine], "facts": [msgspec.to_builtins(f) for f in led]}
+    if not emit(json_to, told):
         return
     last = mine[-1]
     say(f"{last.alert_id}  {last.signal}  {last.severity}  {last.status}")
@@ -116,6 +119,8 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None) -> Non
     say(f"statistic {', '.join(f'{name} {value:.6g}' for name, value in last.statistic.items())}")
     say(f"examples  {', '.join(printable(str(example)) for example in last.examples) or '-'}")
     say(f"detector  {last.detector}")
+    for fact in led:
+        say(f"led to    {fact.kind} of {fact.model} (version {fact.version} of the registry, shard {fact.shard})")
 
 
 def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
@@ -127,6 +132,16 @@ def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
         for record in every(reader, names_of(pipeline)("alerts"), pipeline.partitions):
             with contextlib.suppress(msgspec.MsgspecError):
                 found.append(msgspec.json.decode(record.value or b"", type=Alert))
+    return found
+
+
+def _facts(ctx: click.Context, pipeline: Pipeline) -> list[Fact]:
+    """The registry's facts; its commands are left out."""
+    cluster, found = ctx.ensure_object(Context).cluster(), []
+    with contextlib.closing(cluster.reader()) as reader:
+        for record in every(reader, names_of(pipeline)("registry"), pipeline.partitions):
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.append(msgspec.json.decode(record.value or b"", type=Fact))
     return found
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from headrace.schemas.records import Alert
+from headrace.schemas.records import Alert, Fact
 from headrace.streams.cli import main
 from headrace.streams.commands import alerts as command
 
@@ -30,7 +30,9 @@ def told(monkeypatch):
         alert("aa1", "resolved", 3_000),
     ]
     records += [alert("ab2", "updated", 4_000, "prediction"), alert("ac3", "opened", 5_000)]
+    led = Fact(3, "promoted", "hat", "champion", "hat", 0, 9, 5, {}, "drift", "", {"alert": "aa1"})
     monkeypatch.setattr(command, "_read", lambda ctx, pipeline: records)
+    monkeypatch.setattr(command, "_facts", lambda ctx, pipeline: [led])
     return lambda *arguments: CliRunner().invoke(main, arguments, standalone_mode=False, catch_exceptions=True)
 
 
@@ -55,6 +57,7 @@ def test_one_is_shown_with_its_evidence(told):
     assert "resolved" in text
     assert "flights.events/0 10 to 41, 32 values" in text
     assert "after 0.5" in text
+    assert "led to    promoted of hat (version 3 of the registry, shard 0)" in text
 
 
 @pytest.mark.parametrize("arguments", [("show", "a"), ("show", "zz"), ("show",), ("tell", "aa")])

@@ -12,8 +12,11 @@ import headrace as h
 from headrace.examples.flights import is_late
 from headrace.examples.flights_data import flights as rows
 from headrace.streams import data, memory
+from headrace.streams.chain import Chain
+from headrace.streams.topology import group_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+MODELS = ("logreg", "spare")
 WATCHES = {
     "drift": [
         h.watch_error(false_alarms_every=2_000),
@@ -39,7 +42,7 @@ def pipeline(**options):
             "carrier": h.field("carrier"),
             "flights_1h": h.count(by="origin", over="1h"),
         },
-        models={"logreg": Select("distance", "flights_1h") | StandardScaler() | LogisticRegression()},
+        models={name: Select("distance", "flights_1h") | StandardScaler() | LogisticRegression() for name in MODELS},
         champion="logreg",
         **options,
     )
@@ -64,6 +67,36 @@ def test_batches_change_no_byte():
     assert windows >= {"proxy-200", "proxy-scored-200"}
 
 
+@pytest.mark.parametrize("batch", [37, 1000])
+def test_an_alert_changes_who_serves_at_once(batch):
+    """From the next event on, with a fact that names the alert; wherever batches end."""
+    watch = h.watch_prediction(every=16, false_alarms_every=2_000, react=h.fall_back("spare"))
+    done = run(pipeline(drift=[watch]), batch)
+    alert, *_ = (json.loads(value) for _, _, value, _ in done.outputs["alerts"])
+    facts = [json.loads(value) for _, _, value, _ in done.outputs["registry"]]
+    (fact,) = [fact for fact in facts if fact["by"] == "drift"]
+    assert (fact["kind"], fact["model"], fact["champion"]) == ("promoted", "spare", "spare")
+    assert fact["evidence"] == {"alert": alert["alert_id"], "signal": "prediction", "before": "logreg"}
+    served = [(row["offset"], row["model"].partition("/")[0]) for _, row in done.predictions.iterrows()]
+    assert [name for _, name in served] == [
+        "logreg" if offset <= alert["last_offset"] else "spare" for offset, _ in served
+    ]
+
+
+def test_a_rollback_without_a_champion_before_is_an_alert_only():
+    """Nothing is decided where there is nothing to go back to."""
+    done = run(pipeline(drift=[h.watch_prediction(every=16, false_alarms_every=2_000, react=h.rollback())]))
+    assert done.outputs["alerts"]
+    assert not [value for _, _, value, _ in done.outputs["registry"] if b'"by":"drift"' in value]
+
+
+def test_reactions_need_the_predictor_beside_them():
+    """The drift stage alone cannot decide who serves."""
+    made = pipeline(drift=[h.watch_error(react=h.rollback())])
+    with pytest.raises(h.UsageError, match="react= decides who serves"):
+        Chain(made, group_of(["drift"]))
+
+
 def test_watching_changes_nothing_else():
     """Predictions, examples and features are those of the pipeline without."""
     watched, bare = run(pipeline(**WATCHES)), run(pipeline())
@@ -86,6 +119,7 @@ def test_what_is_not_declared_is_no_state():
         ({"drift": [h.watch_feature("carrier", statistic="ks")]}, "has no order for 'ks'"),
         ({"drift": [h.watch_features(("distance", "carrier"))]}, "'carrier' is text"),
         ({"drift": [h.watch_features(("distance", "price"))]}, "'price'"),
+        ({"drift": [h.watch_error(react=h.fall_back("price"))]}, "logreg, spare"),
         ({"proxies": h.Proxies(features=["price"])}, "'price'"),
     ],
 )
