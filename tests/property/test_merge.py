@@ -101,3 +101,29 @@ def test_numbers_come_back_from_varints(given_numbers: list[int]) -> None:
     data = varints(given_numbers)
     assert numbers(data) == given_numbers
     assert len(data) == sum(max(1, -(-n.bit_length() // 7)) for n in given_numbers)
+
+
+def test_leading_inputs_come_first_and_are_waited_for_once() -> None:
+    """What has no time is taken at the beginning of a batch; once read to its end, its absence delays nothing."""
+    merge = Merge(3, leading=1)
+    for rank in (1, 2):
+        merge.feed(rank, item(5, 0))
+        merge.end(rank)
+    assert merge.take(10) == []
+    merge.feed(0, item(-1, 0))
+    assert [rank for rank, _ in merge.take(10)] == [0]
+    merge.end(0)
+    merge.feed(0, item(-1, 1))
+    assert [rank for rank, _ in merge.take(10)] == [0, 1, 2]
+    merge.feed(1, item(6, 1))
+    merge.end(1)
+    assert [rank for rank, _ in merge.take(10)] == [1]
+
+
+@given(st.integers(0, 3), st.lists(st.integers(1, 2), max_size=60))
+def test_an_interleaving_with_leading_records_comes_back(first: int, others: list[int]) -> None:
+    """Their one turn costs a byte a batch, however often the others alternate."""
+    ranks = [0] * first + others
+    runs = runs_of(ranks, 3, leading=1)
+    assert list(ranks_of(numbers(varints(runs)), 3, leading=1)) == ranks
+    assert len(runs) <= 2 + len(runs_of([rank - 1 for rank in others], 2))

@@ -279,3 +279,35 @@ def test_the_chunks_of_a_log_stay_within_twice_the_living(pinned: bool) -> None:
                     topic[key] = state.unpack(data)
             assert sum(len(entries) for _, entries in topic.values()) <= 2 * len(log) + 10
     assert len(topic) < 100
+
+
+def test_a_changed_log_is_written_anew() -> None:
+    """Every value in its place, and nothing of before is left in the topic."""
+    log, topic = LogStore(), {}
+    for name in "abc":
+        log.put(name, 1)
+    for key, data in log.freeze():
+        topic[key] = data
+    log.pop("b")
+    log.change(lambda value: value + 1)
+    log.put("d", 7)
+    for key, data in log.freeze():
+        topic.pop(key, None)
+        if data is not None:
+            topic[key] = data
+    restored = LogStore()
+    for key in sorted(topic):
+        restored.load(key, topic[key])
+    assert list(restored.items()) == list(log.items()) == [("a", 2), ("c", 2), ("d", 7)]
+
+
+def test_a_store_may_come_and_go() -> None:
+    """One that has gone is deleted from the topic by the next freeze."""
+    stores = Stores({"models": (StoreSpec("a", "cell", lambda: 1),)})
+    stores.add("models", StoreSpec("b", "cell", lambda: 2))
+    assert stores.states["models"]["b"].value == 2
+    written = {key: data for key, data in stores.freeze() if data is not None}
+    assert ("models", "b", 0) in written
+    stores.drop("models", "b")
+    assert dict(stores.freeze())["models", "b", 0] is None
+    assert "b" not in stores.states["models"]

@@ -19,6 +19,7 @@ from headrace.processors import join, registry
 from headrace.streams import leftovers, runtime, task
 from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
+from headrace.streams.retraining import Logged
 from headrace.streams.runtime import Worker
 from headrace.streams.state import Stores, pack
 from headrace.streams.task import Task
@@ -421,6 +422,12 @@ def _late_promotion(stack: ExitStack) -> type[World]:
     return World
 
 
+def _draft_kept(stack: ExitStack) -> type[World]:
+    """A draft that was handed over, and has learned since, is handed over again after a rebuild."""
+    stack.enter_context(patch.object(Logged, "draft", lambda self, model: self._drafts.get((self._shard, model))))
+    return World
+
+
 CANARIES: tuple[Canary, ...] = (
     Canary("the committed offset is off by one", _offset_off_by_one),
     Canary("offsets are not in the transaction", _no_offsets),
@@ -450,6 +457,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("the registry is not restored", _registry_forgotten),
     Canary("a promotion leaves two champions", _two_champions, 3),
     Canary("a promotion takes effect after a restart only", _late_promotion, 3),
+    Canary("a draft is adopted twice", _draft_kept, 79),
 )
 
 
