@@ -428,7 +428,7 @@ class World:
         for group in self.groups:
             for slot in map(str, range(4)):
                 known = self.broker.ids.get(transactional_id(self.pipeline, group, slot))
-                if known is not None and any(known.left.values()):
+                if known is not None and (known.pending or any(known.left.values())):
                     self.wanted.setdefault((group.name, slot), 0.0)
 
     def _restless(self, ready: list[Process]) -> None:
