@@ -169,6 +169,7 @@ def _combined(simulation: Any, canaries: Any, failpoints: Any, soak: Any) -> dic
         "held_endtxn": soak["held_endtxn"],
         "recovery_s": {"p50": _share(recovery, 0.5), "p95": _share(recovery, 0.95)},
         "events": soak["events"],
+        "decisions": soak["decisions"],
         "differences": len(simulation["failed"]) + failpoints["differences"] + soak["differences"],
         "canaries": {"planted": len(canaries), "caught": sum(seed is not None for seed in canaries.values())},
         "simulated_faults": simulation["counts"],

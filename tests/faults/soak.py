@@ -5,7 +5,7 @@
 
 A publisher in a process of its own sends at an even rate, past the proxy; the workers talk through it. The faults come
 in a random order at an even pace. Then they stop, everything runs to its end, and it is judged: the audit, an
-independent count of every id, the conservation laws, the order of each key.
+independent count of every id, the conservation laws, the order of each key, the registry of every lane.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from headrace.deploy import broker
+from headrace.processors.registry import fold, fresh
+from headrace.schemas.records import Command, Fact
 from headrace.streams.kafka import Cluster
 from tests.faults import proxy as proxies
 from tests.faults.harness import WorkerProcess, World, until
@@ -35,6 +39,7 @@ from tests.faults.soak_pipeline import LANES, Record, Traffic, soak, traffic
 
 __all__ = ["Soak", "Targets", "main", "run"]
 
+_decide = msgspec.json.Decoder(Command | Fact).decode
 REFERENCE = "tests.faults.soak_pipeline:soak"
 SLOTS = ("0", "1", "2")
 _SETTINGS = {"batch": 500, "checkpoint_s": 1.0, "checkpoint_entries": 200, "savepoint_s": 10.0, "stall_s": 45.0}
@@ -236,7 +241,7 @@ def run(events: int, minutes: float, seed: int, targets: Targets, folder: Path) 
 
 
 def _run(run: Soak, sent: Traffic, minutes: float, targets: Targets) -> dict[str, Any]:
-    topics = {role: run.world.topic(role) for role in ("events", "labels")}
+    topics = {role: run.world.topic(role) for role in ("events", "labels", "registry")}
     seconds = minutes * 60
     publisher = multiprocessing.get_context("spawn").Process(
         target=publish, args=(run.world.cluster.bootstrap, topics, sent.records, seconds), daemon=True
@@ -311,7 +316,29 @@ def judge(world: World, sent: Traffic) -> list[str]:
         learned.update(example["event_id"] for example in examples)
         if [example["n"] for example in examples] != list(range(1, len(examples) + 1)):
             wrong.append(f"examples/{lane}: not numbered one by one")
+        wrong += _decided(world, lane, sent.commands)
     return wrong + _once("examples", None, learned, sent.labelled)
+
+
+def _facts(world: World, lane: int) -> list[Fact]:
+    """What a lane's registry says, without what was asked of it."""
+    records = [value or b"" for _, value, _ in world.published("registry", lane)]
+    return [fact for fact in map(_decide, records) if isinstance(fact, Fact)]
+
+
+def _decided(world: World, lane: int, commands: list[str]) -> list[str]:
+    """What is wrong with a lane's registry: numbers, champions, and the answers to commands."""
+    facts, registry = _facts(world, lane), fresh()
+    wrong = _once("registry", lane, Counter(f.command for f in facts if f.command is not None), set(commands))
+    for fact in facts:
+        try:
+            fold(registry, fact)
+        except ValueError as error:
+            return [*wrong, f"registry/{lane}: {error}"]
+        champions = [name for name, entry in registry["models"].items() if entry["status"] == "champion"]
+        if champions != [fact.champion] and fact.kind != "registered":
+            wrong.append(f"registry/{lane}: champions {champions} at version {fact.version}")
+    return wrong
 
 
 def _once(role: str, lane: int | None, found: Counter[str], wanted: set[str]) -> list[str]:
@@ -343,6 +370,7 @@ def _outcome(run: Soak, sent: Traffic, wrong: list[str], faulted_s: float) -> di
         "proxy": dict(run.proxy.faults),
         "held_endtxn": run.proxy.faults["held_endtxn"],
         "late_endtxn": run.proxy.faults["late_endtxn"],
+        "decisions": dict(Counter(fact.kind for lane in range(LANES) for fact in _facts(run.world, lane))),
         "rebalances": sum(line["what"] == "assigned" and not line["shards"] for _, lines in notes for line in lines),
         "aborted": sum(line["what"] == "aborted" for _, lines in notes for line in lines),
         "recovery_s": [round(seconds, 3) for seconds in recoveries],

@@ -6,15 +6,31 @@ import json
 import random
 from typing import Any, NamedTuple
 
+from river import optim
 from river.linear_model import LogisticRegression
+from river.naive_bayes import GaussianNB
 from river.preprocessing import StandardScaler
 
-from headrace import Events, Labels, Pipeline, between, count, field, label, mean, time_since_last, variance
+from headrace import (
+    Events,
+    Gate,
+    Labels,
+    Pipeline,
+    Versions,
+    between,
+    count,
+    field,
+    label,
+    mean,
+    time_since_last,
+    variance,
+)
 
 __all__ = ["LANES", "Record", "Traffic", "soak", "traffic"]
 
 LANES = 6
 _ENTITIES = 60
+_COMMANDS = 40
 _START_MS = 1_700_000_000_000
 _STRING, _DOUBLE, _BOOL = "string", "double", "boolean"
 _TIME = {"type": "long", "logicalType": "timestamp-millis"}
@@ -44,8 +60,15 @@ soak = Pipeline(
         "alarms_30m": mean(label(), by="device", over="30m", tile="5m", default=0.0),
         "since_s": time_since_last(by="device", default=0.0),
     },
-    models={"logreg": StandardScaler() | LogisticRegression()},
-    champion="logreg",
+    models={
+        "logreg": StandardScaler() | LogisticRegression(),
+        "hasty": StandardScaler() | LogisticRegression(optim.SGD(0.5)),
+        "bayes": GaussianNB(),
+    },
+    champion="hasty",
+    gate=Gate(minimum=300, every=50),
+    shadow=0.2,
+    versions=Versions(every=500),
     partitions=LANES,
     evaluate_every=200,
 )
@@ -64,7 +87,7 @@ class Traffic(NamedTuple):
     """Records in the order of publishing, and what must become of them.
 
     `ids` are the valid events by lane in their order, `labelled` the ids that get a label, `duplicates` and `broken`
-    how many records repeat an id or cannot be read.
+    how many records repeat an id or cannot be read, `commands` the ids of what was asked of every lane's registry.
     """
 
     records: list[Record]
@@ -72,6 +95,7 @@ class Traffic(NamedTuple):
     labelled: set[str]
     duplicates: int
     broken: int
+    commands: list[str]
 
 
 def traffic(events: int, seed: int) -> Traffic:
@@ -103,5 +127,19 @@ def traffic(events: int, seed: int) -> Traffic:
             queue.append(
                 (i + chance.random() * 300, len(queue), Record("labels", lane, key, json.dumps(outcome).encode()))
             )
+    commands = [f"c{n}" for n in range(_COMMANDS)]
+    for name in commands:
+        at, told = chance.uniform(0, events), _command(chance)
+        for lane in range(LANES):
+            record = json.dumps({"record": "command", "id": name, "shard": lane, "by": "soak", **told}).encode()
+            queue.append((at, len(queue), Record("registry", lane, b"", record)))
     queue.sort()
-    return Traffic([record for _, _, record in queue], ids, labelled, duplicates, broken)
+    return Traffic([record for _, _, record in queue], ids, labelled, duplicates, broken, commands)
+
+
+def _command(chance: random.Random) -> dict[str, Any]:
+    """A promotion, a rollback or a canary; some make no sense."""
+    kind = chance.choice(("promote", "promote", "rollback", "canary", "approve"))
+    model = chance.choice((None, *soak.models)) if kind == "rollback" else chance.choice((*soak.models, "nobody"))
+    saw = chance.choice((None, None, None, 5))
+    return {"kind": kind, "model": model, "saw": saw, "share": chance.choice((0.0, 0.3)) if kind == "canary" else None}
