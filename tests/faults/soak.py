@@ -328,8 +328,8 @@ def _facts(world: World, lane: int) -> list[Fact]:
 
 def _decided(world: World, lane: int, commands: list[str]) -> list[str]:
     """What is wrong with a lane's registry: numbers, champions, and the answers to commands."""
-    facts, registry = _facts(world, lane), fresh()
-    wrong = _once("registry", lane, Counter(f.command for f in facts if f.command is not None), set(commands))
+    facts, registry, asked = _facts(world, lane), fresh(), set(commands)
+    wrong = _once("registry", lane, Counter(str(f.command) for f in facts if f.command in asked), asked)
     for fact in facts:
         try:
             fold(registry, fact)

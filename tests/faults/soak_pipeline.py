@@ -129,7 +129,7 @@ def traffic(events: int, seed: int) -> Traffic:
             )
     commands = [f"c{n}" for n in range(_COMMANDS)]
     for name in commands:
-        at, told = chance.uniform(0, events), _command(chance)
+        at, told = chance.uniform(0, events), _command(chance, name)
         for lane in range(LANES):
             record = json.dumps({"record": "command", "id": name, "shard": lane, "by": "soak", **told}).encode()
             queue.append((at, len(queue), Record("registry", lane, b"", record)))
@@ -137,9 +137,18 @@ def traffic(events: int, seed: int) -> Traffic:
     return Traffic([record for _, _, record in queue], ids, labelled, duplicates, broken, commands)
 
 
-def _command(chance: random.Random) -> dict[str, Any]:
-    """A promotion, a rollback or a canary; some make no sense."""
-    kind = chance.choice(("promote", "promote", "rollback", "canary", "approve"))
-    model = chance.choice((None, *soak.models)) if kind == "rollback" else chance.choice((*soak.models, "nobody"))
-    saw = chance.choice((None, None, None, 5))
-    return {"kind": kind, "model": model, "saw": saw, "share": chance.choice((0.0, 0.3)) if kind == "canary" else None}
+def _command(chance: random.Random, name: str) -> dict[str, Any]:
+    """A promotion, a rollback, a canary, a retraining, a retirement; some make no sense."""
+    kind = chance.choice(("promote", "promote", "rollback", "canary", "approve", "retrain", "retrain", "retire"))
+    told: dict[str, Any] = {"kind": kind, "model": chance.choice((*soak.models, "nobody")), "saw": None}
+    if kind == "rollback":
+        told["model"] = chance.choice((None, *soak.models))
+    elif kind == "canary":
+        told["share"] = chance.choice((0.0, 0.3))
+    elif kind == "retrain":
+        told |= {"name": f"again-{name}", "from_n": chance.choice((0, 100))}
+    elif kind == "retire":
+        told["model"] = f"again-c{chance.randrange(_COMMANDS)}"  # declared ones are needed to the end
+    if chance.random() < 0.2:
+        told["saw"] = 5
+    return told
