@@ -369,7 +369,9 @@ class MetricsObserver(Observer):
         if worker is None:
             return
         slot = worker.id.rpartition(".")[2]
-        about = (slot, __version__, worker.version.hash, self.pipeline.champion)
+        deciding = (lane.task.chain.decisions for lane in list(worker.lanes.values()))
+        champion = next((found.champion for found in deciding if found is not None), self.pipeline.champion)
+        about = (slot, __version__, worker.version.hash, champion)
         yield "headrace_worker_info", (*self._labels, *about), 1
         yield "headrace_ready", self._labels, float(worker.ready)
         yield "headrace_ticks_total", self._labels, worker.ticks
