@@ -63,12 +63,16 @@ class Rebuilt(msgspec.Struct):
 
 @dataclass(slots=True)
 class Wanted:
-    """A version to be rebuilt: where it begins, and its snapshot, opened, where there is one that can be used."""
+    """A version to be rebuilt: where it begins, and its snapshot, opened, where there is one that can be used.
+
+    `base` is the declared model that it was retrained from; "": it is declared itself.
+    """
 
     name: str
     shard: int
     n: int
     since: int = 0
+    base: str = ""
     model: Any = None
     header: Header | None = None
     refused: str | None = None
@@ -80,7 +84,7 @@ class Wanted:
             model, header = one.open(codec)
         except SnapshotError as error:
             return cls(one.name, one.shard, one.n, refused=str(error))
-        return cls(one.name, one.shard, one.n, header.since, model, header)
+        return cls(one.name, one.shard, one.n, header.since, header.at.get("base", ""), model, header)
 
     @property
     def version(self) -> str:
@@ -168,10 +172,10 @@ class _Fold:
         self._left = list(versions)
         self._asked: list[tuple[Rebuilt, Compiled, Compiled, int]] = []
         self.found: dict[str, Rebuilt] = {}
-        models = pipeline.fresh_models()
-        if name not in models:
-            raise Lost(f"{name} is not declared: only a declared model can be rebuilt.")
-        self._model = models[name]
+        models, base = pipeline.fresh_models(), versions[0].base or name
+        if base not in models:
+            raise Lost(f"{base} is not declared, so {name} cannot be folded from the examples.")
+        self._model = models[base]
         self._compiled = self._as_river(self._model)
 
     def run(

@@ -165,7 +165,10 @@ class Publisher:
             "positions": {source.topic: p for source, p in zip(task.chain.sources, task.positions, strict=True)},
             "until_ms": task.chain.context.progress[1],
         }
-        return [Frozen(name, n, since, at, b"") for name, n, since in task.chain.learned()]
+        bases = dict(task.chain.stores.states["chain"]["retrained"].value)
+        return [
+            Frozen(name, n, since, at | {"base": bases.get(name, name)}, b"") for name, n, since in task.chain.learned()
+        ]
 
     def publish(self, group: str, shard: int, models: list[Frozen]) -> None:
         """Publish those of these that are due; trouble is only reported, as a version can always be rebuilt.
@@ -202,7 +205,7 @@ class Publisher:
         for shard in list(self._producers):
             self._producers.pop(shard).drop()
 
-    def restore(self, name: str, shard: int, n: int, since: int, model: Any) -> None:
+    def restore(self, name: str, shard: int, n: int, since: int, base: str, model: Any) -> None:
         """Publish a version that was rebuilt from the log, in place of one that is refused or absent."""
         sealed = seal(
             model,
@@ -210,7 +213,7 @@ class Publisher:
             version=version_of(name, shard, n),
             n=n,
             since=since,
-            at={},
+            at={"base": base},
             state=state_hash(model),
             spec=self._spec,
             code=self._code,

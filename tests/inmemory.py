@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from headrace.streams.journal import write
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import adoptions, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.small import NOW_MS
@@ -90,7 +94,8 @@ class Lane:
 
     def __init__(self, pipeline: Pipeline, log: Log | None = None, codec: Any = None) -> None:
         self.pipeline, self.log = pipeline, log or Log()
-        self.task = Task(pipeline, group_of(), 0, topics=topic, codec=codec, tolerant=True)
+        history = partial(logged, self.log.reader, topic, 0)
+        self.task = Task(pipeline, group_of(), 0, topics=topic, codec=codec, tolerant=True, history=history)
         self._journal(self.task.open_epoch(Version.of(pipeline), first=True))
 
     def publish(self, events: Any = (), labels: Any = ()) -> None:
@@ -107,14 +112,24 @@ class Lane:
             for r in self.log.read(source.topic, 0, self.task.positions[rank]):
                 self.task.feed(rank, r.offset, r.key, r.value, r.timestamp_ms)
             self.task.merge.end(rank)
+        read = self.log.watermarks(topic("registry"), 0)[1]
         while (done := self.task.run(batch)) is not None:
             self.log.begin()
             for role, key, value, headers in done.outputs:
                 self.log.send(topic(role), 0, key, value, headers)
             self.log.send(topic("journal"), 0, b"lane", write(done.entry))
+            for command in adoptions(self.task):
+                self.log.send(topic("registry"), 0, None, msgspec.json.encode(command))
             self.log.commit()
+            read = self._registry(read)
             after(self)
         return self
+
+    def _registry(self, start: int) -> int:
+        """Read the registry back, commands and facts, as they come; returns where it ends."""
+        for r in self.log.read(topic("registry"), 0, start):
+            self.task.feed(0, r.offset, r.key, r.value, r.timestamp_ms)
+        return self.log.watermarks(topic("registry"), 0)[1]
 
     def _journal(self, entry: Any) -> None:
         self.log.begin()

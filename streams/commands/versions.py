@@ -64,9 +64,12 @@ def _find(opened: _Opened, text: str) -> tuple[Wanted, Published | None]:
     """The version that `text` names: the latest published one where it names none."""
     match = _NAMED.fullmatch(text)
     shard = int(match["shard"] or 0) if match else 0
-    if match is None or match["name"] not in opened.pipeline.models or shard >= opened.pipeline.partitions:
+    known = [*opened.pipeline.models]
+    if shard < opened.pipeline.partitions:
+        known += [one.name for one in opened.versions(shard).values() if one.name not in known]
+    if match is None or match["name"] not in known or shard >= opened.pipeline.partitions:
         raise UsageError(
-            f"{text!r} names no version: give {_VERSION}, with a model of {', '.join(opened.pipeline.models)} and a "
+            f"{text!r} names no version: give {_VERSION}, with a model of {', '.join(dict.fromkeys(known))} and a "
             f"shard below {opened.pipeline.partitions}."
         )
     there = {one.n: one for one in opened.versions(shard).values() if one.name == match["name"]}
@@ -74,10 +77,11 @@ def _find(opened: _Opened, text: str) -> tuple[Wanted, Published | None]:
         raise UsageError(f"No version of {text} is published: say which with @N.")
     n = max(there) if match["n"] is None else int(match["n"])
     one = there.get(n)
-    if one is not None:
-        return Wanted.of(one, opened.codec), one
+    wanted = Wanted(match["name"], shard, n) if one is None else Wanted.of(one, opened.codec)
     header = next((h for other in there.values() if (h := _header(other, opened.codec)) is not None), None)
-    return Wanted(match["name"], shard, n, since=0 if header is None else header.since), None
+    if wanted.header is None and header is not None:  # where it begins, another version of the same model says
+        wanted.since, wanted.base = header.since, header.at.get("base", "")
+    return wanted, one
 
 
 def _header(one: Published, codec: Sealed) -> Any:
@@ -144,7 +148,7 @@ def rebuild_(ctx: click.Context, version: str, replay: bool, publish: bool, json
     done = publish and wanted.header is None and bool(kept)
     if done:
         publisher = Publisher(opened.pipeline, opened.cluster, opened.topics, opened.codec)
-        publisher.restore(wanted.name, wanted.shard, wanted.n, wanted.since, kept[-1])
+        publisher.restore(wanted.name, wanted.shard, wanted.n, wanted.since, wanted.base or wanted.name, kept[-1])
     if emit(json_to, msgspec.to_builtins(found) | {"same": found.same, "republished": done}):
         _tell(found)
         if done:

@@ -81,7 +81,7 @@ def test_a_version_says_what_it_is() -> None:
     n = one.task.chain.context.progress[0]
     assert (last.version, header.version, header.n, header.since) == (f"tree/0@{n}", f"tree/0@{n}", n, 0)
     assert header.at["seq"] == one.task.seq
-    assert header.at["positions"] == {"t.registry": 0, "t.labels": 120, "t.events": 120}
+    assert header.at["positions"] == {"t.registry": 2, "t.labels": 120, "t.events": 120}
     assert header.spec == Version.of(one.pipeline).hash
     assert len(header.environment) == len(header.state) == 32
     assert isinstance(model, tree.HoeffdingAdaptiveTreeClassifier)
@@ -111,6 +111,26 @@ def test_a_model_that_changes_when_it_is_asked_is_rebuilt_by_replay() -> None:
     found = rebuilt(one, opened(one)[-1:])
     assert [(made.way, made.same) for made in found] == [("replay", True)]
     assert "asked" in found[0].note
+
+
+def test_a_retrained_model_is_rebuilt_from_where_it_began() -> None:
+    """From the examples after the one that it was told to leave out, and from the model that it is a copy of."""
+    one = Publishing(models=MODELS, champion="logreg", versions=Versions(1, 1_000))
+    asked = {"record": "command", "id": "1", "kind": "retrain", "shard": 0, "by": "me", "model": "tree"}
+    for start in (0, 40):
+        one.publish(
+            [event(f"e{i}", i / 8, spent=i % 7) for i in range(start, start + 40)],
+            [known(f"e{i}", i / 8 + 1, i % 7 > 3) for i in range(start, start + 40)],
+        )
+        one.work(10, after=one.checkpoint)
+        one.log.begin()
+        one.log.send(topic("registry"), 0, b"tree", msgspec.json.encode(asked | {"name": "fresh", "from_n": 10}))
+        one.log.commit()
+    mine = [wanted for wanted in opened(one) if wanted.name == "fresh"]
+    assert len(mine) > 3
+    assert {(wanted.since, wanted.base) for wanted in mine} == {(10, "tree")}
+    assert {(made.way, made.same) for made in rebuilt(one, mine)} == {("examples", True)}
+    assert {(made.way, made.same) for made in rebuilt(one, mine, replay=True)} == {("replay", True)}
 
 
 def test_a_changed_example_is_noticed_by_rebuild() -> None:
@@ -233,7 +253,7 @@ def test_a_refused_version_is_published_anew() -> None:
     kept: list[Any] = []
     rebuilt(one, [wanted], keep=lambda _, model: kept.append(model))
     publisher = Publisher(one.pipeline, one.log, topic, CODEC)
-    publisher.restore(wanted.name, 0, wanted.n, wanted.since, kept[0])
+    publisher.restore(wanted.name, 0, wanted.n, wanted.since, wanted.name, kept[0])
     assert {made.same for made in rebuilt(one, opened(one))} == {True}
 
 
