@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from zlib import crc32
 
-__all__ = ["chooses"]
+__all__ = ["chooses", "chooses_id"]
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B1
@@ -27,5 +27,15 @@ def chooses(share: float, salt: str = "") -> Callable[[bytes], bool]:
 
     def chosen(key: bytes) -> bool:
         return ((crc32(key) ^ seed) * _GOLDEN & _MASK) < below
+
+    return chosen
+
+
+def chooses_id(share: float) -> Callable[[object], bool]:
+    """`chooses` for ids, which are text or integers."""
+    below = round(share * 2**32)
+
+    def chosen(value: object) -> bool:
+        return (crc32(str(value).encode("utf-8", "surrogatepass")) * _GOLDEN & _MASK) < below
 
     return chosen

@@ -14,7 +14,7 @@ from headrace.processors.compiled import Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, Predict, Served
-from headrace.processors.split import chooses
+from headrace.processors.split import chooses, chooses_id
 from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Fact, Input, Prediction, Shadow
@@ -112,48 +112,47 @@ class Back:
         self.champion = self.models.index(self.decisions.champion)
         self.roles = {name: "challenger" for name in self.models if status[name] != "retired"}
         self.roles |= {self.models[self.champion]: "champion"} | dict.fromkeys(BASELINES, "baseline")
-        self._serve(self.champion, self._beside(status))
+        share = self.context.pipeline.shadow if sum(living) > 1 else 0.0
+        chosen = chooses_id(share) if share else None
+        self._serve(self.champion, self._canary(status), chosen, self._cast(status))
 
-    def _beside(self, status: dict[str, str]) -> Callable[..., tuple[Served, str]] | None:
-        """What else is done with the answers to an event than to serve the champion's: canary and shadow, if any.
-
-        It answers what is served, and the version that it is of.
-        """
-        p, shard = self.context.pipeline, self.context.shard
-        serve, count = Predict(p.task).process, self.context.count
-        canary = next((name for name in self.models if status[name] == "canary"), None)
-        others = [(rank, name) for rank, name in enumerate(self.models) if status[name] != "retired"]
-        shadowed = chooses(p.shadow) if p.shadow and len(others) > 1 else None
-        if canary is None and shadowed is None:
+    def _canary(self, status: dict[str, str]) -> Callable[..., tuple[Served, str] | None] | None:
+        """What serves a share of the keys, if anything does: its answer and version, or None where it has no answer."""
+        name = next((name for name in self.models if status[name] == "canary"), None)
+        if name is None:
             return None
-        tried = -1 if canary is None else self.models.index(canary)
-        share = 0.0 if canary is None else float(self.decisions.registry["canary"][1])
-        chosen = chooses(share, canary or "")
+        shard, serve, count = self.context.shard, Predict(self.context.pipeline.task).process, self.context.count
+        rank = self.models.index(name)
+        chosen = chooses(float(self.decisions.registry["canary"][1]), name)
+
+        def canary(key: bytes | None, answers: tuple[Any, ...], learned: int) -> tuple[Served, str] | None:
+            if key is None or not learned or not chosen(key):
+                return None
+            served = NOTHING
+            with contextlib.suppress(Rejected):
+                served = serve(answers[rank])
+            if served == NOTHING:
+                count("canary_refused")
+                return None
+            return served, f"{name}/{shard}@{learned}"
+
+        return canary
+
+    def _cast(self, status: dict[str, str]) -> Callable[..., None]:
+        """What notes the answers of those who do not serve an event."""
+        others = [(rank, name) for rank, name in enumerate(self.models) if status[name] != "retired"]
         mark, (line, note) = self.context.outbox.mark, self._shadowed
-        live_from = p.live_from_ms
+        live_from = self.context.pipeline.live_from_ms
 
-        def beside(answers: tuple[Any, ...], served: Served, model: str, row: tuple[Any, ...]) -> tuple[Served, str]:
-            key, event_id, time_ms, learned = row[:4]
-            if not learned:
-                return served, model
-            rank = self.champion
-            if tried >= 0 and key is not None and chosen(key):
-                theirs = NOTHING
-                with contextlib.suppress(Rejected):
-                    theirs = serve(answers[tried])
-                if theirs == NOTHING:
-                    count("canary_refused")
-                else:
-                    rank, served, model = tried, theirs, f"{canary}/{shard}@{learned}"
-            published = live_from is None or time_ms >= live_from
-            if shadowed is not None and published and shadowed(str(event_id).encode("utf-8", "surrogatepass")):
-                for other, name in others:
-                    if other != rank:
+        def cast(row: tuple[Any, ...], answers: tuple[Any, ...], model: str) -> None:
+            if row[3] and (live_from is None or row[2] >= live_from):
+                server = model.partition("/")[0]
+                for rank, name in others:
+                    if name != server:
                         mark(line)
-                        note((*row, name, status[name], answers[other]))
-            return served, model
+                        note((*row, name, status[name], answers[rank]))
 
-        return beside
+        return cast
 
     # -- predict -------------------------------------------------------------------------------------------------
 
@@ -162,7 +161,9 @@ class Back:
         context, p = self.context, self.context.pipeline
         counts, progress = context.counts, context.progress
         champion, prefix = 0, ""
-        beside: Callable[..., tuple[Served, str]] | None = None
+        canary: Callable[..., tuple[Served, str] | None] | None = None
+        chosen: Callable[[Any], bool] | None = None
+        cast: Callable[..., None] = _silent
         answers_of = self._answers
         serve = Predict(p.task).process
         live_from = p.live_from_ms
@@ -173,9 +174,10 @@ class Back:
         wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
         segments_of = None if self.gating is None else self.gating.values
 
-        def follow(rank: int, also: Callable[..., tuple[Served, str]] | None) -> None:
-            nonlocal champion, prefix, beside
-            champion, prefix, beside = rank, f"{self.models[rank]}/{context.shard}@", also
+        def follow(rank: int, tried: Any, share: Any, shadow: Callable[..., None]) -> None:
+            nonlocal champion, prefix, canary, chosen, cast
+            champion, prefix, canary = rank, f"{self.models[rank]}/{context.shard}@", tried
+            chosen, cast = share, shadow
 
         def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], event: Any) -> None:
             """Predict, publish the champion's answer, and wait for the label. `event` has what predictions carry."""
@@ -196,9 +198,10 @@ class Back:
             else:
                 counts["predictions"] += 1
                 model = prefix + str(learned)
-                if beside is not None:
-                    row = (key, event_id, time_ms, learned, until_ms, partition, offset, event)
-                    served, model = beside(answers, served, model, row)
+                if canary is not None and (found := canary(key, answers, learned)) is not None:
+                    served, model = found
+                if chosen is not None and chosen(event_id):
+                    cast((key, event_id, time_ms, learned, until_ms, partition, offset, event), answers, model)
                 if live_from is None or time_ms >= live_from:
                     mark(published)
                     publish((key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event))
