@@ -38,12 +38,12 @@ def test_audit_starts_at_a_savepoint_when_the_first_inputs_are_gone(make_world: 
     world.spawn()
     world.finish()
     whole, _ = world.audit()
-    used = next(m for m in _savepoints(world) if 0 < m["positions"][1] < FLIGHTS)  # type: ignore[index,operator]
-    _cut(world, "events", used["positions"][1])  # type: ignore[index]
+    used = next(m for m in _savepoints(world) if 0 < m["positions"][-1] < FLIGHTS)  # type: ignore[index,operator]
+    _cut(world, "events", used["positions"][-1])  # type: ignore[index]
     since, summaries = world.audit()
     assert since.different == 0, since.first
     assert 0 < since.compared < whole.compared
-    assert since.ranges["lane/0"][world.topic("events")][0] == used["positions"][1]  # type: ignore[index]
+    assert since.ranges["lane/0"][world.topic("events")][0] == used["positions"][-1]  # type: ignore[index]
     (summary,) = summaries.values()
     assert summary.events == FLIGHTS
 
