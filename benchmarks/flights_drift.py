@@ -14,7 +14,6 @@ from typing import Any
 from headrace import (
     Proxies,
     previous,
-    same_hour,
     watch_error,
     watch_feature,
     watch_features,
@@ -27,12 +26,12 @@ from headrace.examples.flights_data import flights as rows
 __all__ = ["WATCHES", "main", "table"]
 
 WATCHES = [
-    watch_error(every=1000, false_alarms_every=1_000_000, reference=previous("28d"), cooldown="1d"),
-    watch_label(every=1000, false_alarms_every=1_000_000, reference=previous("28d"), cooldown="1d"),
-    watch_prediction(every=1000, false_alarms_every=1_000_000, reference=previous("28d"), cooldown="1d"),
-    watch_feature("distance", statistic="ks", every=1000, false_alarms_every=1_000_000, cooldown="1d"),
-    watch_feature("origin_flights_1h", every=32, false_alarms_every=1_000_000, reference=same_hour(4), cooldown="1d"),
-    watch_features(("distance", "hour", "origin_flights_1h"), every=1000, false_alarms_every=1_000_000, cooldown="1d"),
+    watch_error(every=7_000, false_alarms_every=10_000_000, reference=previous("28d"), cooldown="7d"),
+    watch_label(every=7_000, false_alarms_every=10_000_000, reference=previous("28d"), cooldown="7d"),
+    watch_prediction(every=7_000, false_alarms_every=10_000_000, reference=previous("28d"), cooldown="7d"),
+    watch_feature("distance", statistic="ks", every=7_000, false_alarms_every=10_000_000, cooldown="7d"),
+    watch_feature("hour", every=7_000, false_alarms_every=10_000_000, cooldown="7d"),
+    watch_features(("distance", "hour", "weekday"), every=7_000, false_alarms_every=10_000_000, cooldown="7d"),
 ]
 
 

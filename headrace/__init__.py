@@ -13,6 +13,7 @@ from headrace.processors.references import fixed, previous, same_hour
 from headrace.processors.retrain import Retrain
 from headrace.processors.watches import (
     fall_back,
+    retrain,
     rollback,
     watch_error,
     watch_feature,
@@ -51,6 +52,7 @@ __all__ = [
     "min",
     "one_of",
     "previous",
+    "retrain",
     "rollback",
     "same_hour",
     "sum",

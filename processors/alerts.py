@@ -96,7 +96,9 @@ class Lifecycle:
             return
         current["findings"] += 1
         current["last"], current["quiet_at"] = tuple(finding), now + self.cooldown_ms
-        if now >= current["told_ms"] + self.cooldown_ms or finding.strength >= 2 * current["strength"]:
+        worse = current["better"] and not self._better(finding)
+        current["better"] = self._better(finding)
+        if worse or now >= current["told_ms"] + self.cooldown_ms or finding.strength >= 2 * current["strength"]:
             current["told_ms"], current["strength"] = now, max(current["strength"], finding.strength)
             alerts.append((place, self._record("updated", current, now)))
 
@@ -113,20 +115,25 @@ class Lifecycle:
             "quiet_at": now + self.cooldown_ms,
             "strength": finding.strength,
             "findings": count,
+            "better": self._better(finding),
+            "acted": False,
         }
         alerts.append((place, self._record("opened", current, now)))
+
+    def _better(self, finding: Finding) -> bool:
+        told = finding.statistic
+        return self.kind == "error_drift" and told.get("after", 0.0) < told.get("before", 0.0)
 
     def _record(self, status: str, current: dict[str, Any], now: int) -> Alert:
         last = Finding(*current["last"])
         said = f"{self.signal}: {last.said}"
         if status == "resolved":
             said = f"{self.signal}: nothing new since {current['findings']} findings"
-        better = self.kind == "error_drift" and last.statistic.get("after", 0.0) < last.statistic.get("before", 0.0)
         return Alert(
             alert_id=current["id"],
             kind=self.kind,
             signal=self.signal,
-            severity="info" if better else self.severity,
+            severity="info" if self._better(last) else self.severity,
             status=status,
             message=said,
             detector=self.detector,

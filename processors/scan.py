@@ -35,6 +35,7 @@ _LENGTHS = np.array(SPANS, dtype=np.float64)
 _EXAMPLES = 3
 _WEEK_HOURS = 168
 _HOUR_MS = 3_600_000
+_LEAST = 50  # values that are never in a window
 _HOUR_LEAST = 50  # values that an hour of the week must have had before it is a reference
 
 
@@ -131,31 +132,41 @@ class Scan:
         for i in range(at, len(rows)):
             if self.reference.start_ms is not None and rows[i][1] < self.reference.start_ms:
                 continue
-            sample.append(rows[i][0])
+            sample.append(tuple(rows[i]))
             if len(sample) >= WARM_UP:
                 self._fit(rows[i], state)
                 return i + 1
         return len(rows)
 
     def _fit(self, row: Row, state: dict[str, Any]) -> None:
-        binned = bins.fit(state["sample"], self.size)
+        sample, state["sample"] = state["sample"], []
+        binned = bins.fit([each[0] for each in sample], self.size)
         count = bins.size(binned)
         first = [0] * count
         place, numeric = bins.reader(binned), binned[0] == "numbers"
-        for value in state["sample"]:
-            first[place(value)] += 1
+        base = self._base()
+        for each in sample[:base]:
+            first[place(each[0])] += 1
         state["bins"] = binned
         state["sum"] = 0.0
-        for value in state["sample"] if numeric else ():  # not sum(): it compensates from Python 3.12 on
+        for value, *_ in sample[:base] if numeric else ():  # not sum(): it compensates from Python 3.12 on
             state["sum"] += 0.0 if value is None else value
         state["first"] = np.array(first, dtype=np.float64)
         state["learning"] = self.reference.kind == "fixed" and not self._learned(WARM_UP, row[1])
-        state["sample"] = []
         self._clear(state)
         state["mark"] = state["next"] = None
         if self.reference.kind == "same_hour":
             state["first"] = np.zeros(count)
             state["hour"] = np.zeros(count)
+
+        for start in range(base, WARM_UP, self.every) if self.reference.grows else ():
+            self._count(sample[start : start + self.every], state)
+            if state["fill"] >= self.every:
+                self._push(state)
+
+    def _base(self) -> int:
+        """How much of the sample is reference for good; the rest is blocks, so that a change within it can be seen."""
+        return WARM_UP if not self.reference.grows else WARM_UP - (WARM_UP - _LEAST) // self.every * self.every
 
     def _clear(self, state: dict[str, Any]) -> None:
         """Forget the windows, not the reference."""
@@ -235,24 +246,29 @@ class Scan:
     def _close(self, row: Row, state: dict[str, Any]) -> Finding | None:
         """Put a full block into the windows, and test them."""
         block = np.array(state["block"], dtype=np.float64)
+        known = None
         if self.reference.kind == "same_hour":
             known = state["slots"].get(state["slot"])
             state["hour"] += block
             if known is None or known.sum() < _HOUR_LEAST:
                 state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
                 return None
+        self._push(state, known)
+        return self._test(row, state["blocks"] % _REACH, state)
+
+    def _push(self, state: dict[str, Any], known: Counts | None = None) -> None:
+        block = np.array(state["block"], dtype=np.float64)
         state["blocks"] += 1
         at, ring = state["blocks"] % _REACH, state["ring"]
         before = (state["blocks"] - 1) % _REACH
         ring[at] = ring[before] + block
         state["total"] += state["added"]
         state["sums"][at], state["firsts"][at] = state["total"], state["from"]
-        if state["expected"] is not None:
+        if known is not None:
             n = float(block.sum())
             state["expected"][at, :-1] = state["expected"][before, :-1] + known * (n / known.sum())
             state["expected"][at, -1] = state["expected"][before, -1] + n / known.sum()
         state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
-        return self._test(row, at, state)
 
     def _test(self, row: Row, at: int, state: dict[str, Any]) -> Finding | None:
         blocks, ring = state["blocks"], state["ring"]

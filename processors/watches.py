@@ -19,6 +19,7 @@ __all__ = [
     "Watch",
     "check_detector",
     "fall_back",
+    "retrain",
     "rollback",
     "watch_error",
     "watch_feature",
@@ -37,10 +38,11 @@ _BUDGET = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What an alert leads to besides being told: what `rollback` and `fall_back` make."""
+    """What an alert leads to besides being told: what `rollback`, `fall_back` and `retrain` make."""
 
-    kind: Literal["rolled_back", "promoted"]
+    kind: Literal["rolled_back", "promoted", "retraining"]
     model: str | None = None
+    last: int | None = None
 
 
 def rollback() -> Reaction:
@@ -51,6 +53,17 @@ def rollback() -> Reaction:
 def fall_back(model: str) -> Reaction:
     """When an alert opens, this declared model serves (it has learned from every example, like all of them)."""
     return Reaction("promoted", model)
+
+
+def retrain(model: str, last: int | None = None) -> Reaction:
+    """When an alert opens, a fresh copy of this declared model learns the `last` examples, and then challenges.
+
+    None: as many as there are values in the window in which the change shows: it begins where the change did. The gate
+    decides whether the copy becomes the champion; the copy before it retires, unless it serves.
+    """
+    if last is not None and (type(last) is not int or last < 1):
+        raise ValueError(f"last must be a whole number, 1 or more; got {last!r}")
+    return Reaction("retraining", model, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,7 @@ class Watch:
         duration(self.cooldown)
         check_detector(self.detector, self.kind)
         if self.react is not None and not isinstance(self.react, Reaction):
-            raise ValueError(f"react must be rollback() or fall_back(model); got {self.react!r}")
+            raise ValueError(f"react must be rollback(), fall_back(model) or retrain(model); got {self.react!r}")
 
     @property
     def signal(self) -> str:

@@ -76,19 +76,33 @@ class Decisions:
         """Retrained models that do not take part yet, with what the registry says of them."""
         return {name: known for name, known in self.registry["models"].items() if known["status"] == "retraining"}
 
-    def retrain(self, base: str, last: int | None, at: Mapping[str, int]) -> None:
+    def retrain(
+        self,
+        base: str,
+        last: int | None,
+        at: Mapping[str, int],
+        *,
+        by: str = "schedule",
+        why: str | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
         """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves."""
         if self.status(base) == "retired":
             return
         count = self.registry["schedules"].get(base, [0])[0] + 1
         while f"{base}-{count}" in self.registry["models"]:
             count += 1
-        by, why, n = "schedule", f"retraining of {base} was due", self.context.progress[0]
-        before = f"{base}-{self.registry['schedules'].get(base, [0])[0]}"
+        why, n = why or f"retraining of {base} was due", self.context.progress[0]
+        before = f"{base}-{self.registry['schedules'].get(base, [0])[0] if by == 'schedule' else count - 1}"
         if self.status(before) in ("challenger", "retraining") and before in self.registry["models"]:
             self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
         from_n = 0 if last is None else max(0, n - last)
-        told = {"base": base, "hash": self.context.pipeline.model_hashes[base], "from_n": from_n, "from_ms": None}
+        told = {
+            "base": base,
+            "hash": self.context.pipeline.model_hashes[base],
+            "from_n": from_n,
+            "from_ms": None,
+        } | dict(evidence or {})
         self._note("retraining", f"{base}-{count}", "retraining", by=by, why=why, evidence=told, at=at)
 
     def begin(self, epoch: int, at: Mapping[str, int]) -> None:

@@ -238,7 +238,6 @@ class Pipeline:
         self.models = self._models(models)
         self.champion = _legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.gate = self._gate(gate)
-        self.drift = self._watches(drift)
         self.proxies = proxies
         for name in (proxies.features or ()) if proxies else ():
             _legal(name, name in self.features, "proxies", "a declared feature: " + ", ".join(self.features))
@@ -254,6 +253,7 @@ class Pipeline:
             publish, not isinstance(publish, str) and set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}"
         )
         self.publish = tuple(role for role in OPTIONAL if role in publish)
+        self.drift = self._watches(drift)
         self.retrain = self._retrain(retrain)
         self.data = data
         self.plans = PLANS if compiled else ("model",)
@@ -381,7 +381,9 @@ class Pipeline:
             _declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
             if watch.react is not None and watch.react.model is not None:
                 model = watch.react.model
-                _legal(model, model in self.models, "drift: fall_back", "a declared model: " + ", ".join(self.models))
+                if watch.react.kind == "retraining":
+                    _legal("examples", "examples" in self.publish, "drift: retrain", "with examples among publish=")
+                _legal(model, model in self.models, "drift: react", "a declared model: " + ", ".join(self.models))
             for name in watch.names:
                 _legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
             if isinstance(watch.detector, Scan):

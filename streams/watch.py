@@ -150,8 +150,11 @@ class Watching:
             for _, alert in process([(value, *row[-4:])], state):
                 context.count("alerts")
                 context.outbox.put(("alerts", alert.alert_id.encode(), _json(alert), None))
-                if alert.status == "opened" and alert.severity != "info" and self.decisions is not None:
-                    self._react(react, alert)
+                current = state["detector"].value["alert"]["open"]
+                if alert.severity == "info" or current is None or current["acted"] or self.decisions is None:
+                    continue
+                current["acted"] = True
+                self._react(react, alert)
 
         return act
 
@@ -163,6 +166,9 @@ class Watching:
         if model is not None:
             evidence = {"alert": alert.alert_id, "signal": alert.signal, "before": decisions.champion}
             at = {"events": alert.last_offset}
+            if react.kind == "retraining":
+                decisions.retrain(model, react.last or alert.n, at, by="drift", why=alert.message, evidence=evidence)
+                return
             decisions.decide(react.kind, model, why=alert.message, evidence=evidence, at=at, by="drift")
 
 

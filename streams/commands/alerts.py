@@ -107,7 +107,7 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
         raise UsageError(
             f"{len(ids)} alerts begin with {what[1]!r}; `headrace alerts PIPELINE --json` lists their ids."
         )
-    led = [fact for fact in facts() if fact.evidence.get("alert") == ids[0]]
+    led = _chain(facts(), ids[0])
     told = {"records": [msgspec.to_builtins(alert) for alert in mine], "facts": [msgspec.to_builtins(f) for f in led]}
     if not emit(json_to, told):
         return
@@ -121,6 +121,18 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
     say(f"detector  {last.detector}")
     for fact in led:
         say(f"led to    {fact.kind} of {fact.model} (version {fact.version} of the registry, shard {fact.shard})")
+
+
+def _chain(facts: list[Fact], alert_id: str) -> list[Fact]:
+    """The facts that name the alert, and all later ones about a model that was retrained because of it."""
+    led, names = [], set()
+    for fact in facts:
+        named = fact.evidence.get("alert") == alert_id
+        if named and fact.kind == "retraining":
+            names.add((fact.shard, fact.model))
+        if named or (fact.shard, fact.model) in names:
+            led.append(fact)
+    return led
 
 
 def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
