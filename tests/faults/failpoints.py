@@ -163,27 +163,29 @@ class Deaths:
     @staticmethod
     def _aborted(world: World, failpoint: str) -> WorkerProcess:
         """The journal's topic refuses records for a while, so that a transaction fails."""
-        _limit(world, 90)  # a transaction marker takes 78 bytes
+        _refuse(world, True)
         try:
             process = world.spawn(failpoint=failpoint.partition(":")[0])
             process.join(20)
         finally:
-            _limit(world, 1_048_588)
+            _refuse(world, False)
         return process
 
 
-def _limit(world: World, largest: int) -> None:
-    """Set the largest record batch that the journal takes."""
-    entry = ConfigEntry("max.message.bytes", str(largest), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, world.topic("journal"), incremental_configs=[entry])
+def _refuse(world: World, refusing: bool) -> None:
+    """Let the journal refuse records that are older than a moment, as all are that wait to be sent; or none."""
+    wanted = {"message.timestamp.before.max.ms": "0" if refusing else str(2**63 - 1)}
+    wanted["message.timestamp.type"] = "CreateTime" if refusing else "LogAppendTime"
+    entries = [ConfigEntry(*item, incremental_operation=AlterConfigOpType.SET) for item in wanted.items()]
+    resource = ConfigResource(ResourceType.TOPIC, world.topic("journal"), incremental_configs=entries)
     for future in world.cluster.admin.incremental_alter_configs([resource]).values():
         future.result(timeout=10)
 
     def applied() -> bool:
         _, config = world.cluster.describe([world.topic("journal")])[world.topic("journal")]
-        return config["max.message.bytes"] == str(largest)
+        return {name: config[name] for name in wanted} == wanted
 
-    until(applied, "the journal's limit is set", 10)
+    until(applied, "the journal's settings are changed", 10)
 
 
 def plan(sites: Sequence[str], times: int, chance: random.Random) -> list[tuple[str, int]]:
