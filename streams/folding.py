@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import Aborted, HeadraceError
+from headrace.streams.leftovers import follow, open_places
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import Draft, Logged, adoptions, fold
 from headrace.streams.task import Task
@@ -66,17 +67,21 @@ class Folding:
         Trouble is only reported, and it is tried again after a while; the same command twice is one.
         """
         shard, name, producer = command.shard, command.model, None
+        reader, place = self._cluster.reader(), (self._topics("registry"), command.shard)
         try:
             self.drafts[shard, name] = self._fold(shard, name, entry, decode)
-            producer = self._cluster.producer(f"{self._group}.retrain.{shard}", timeout_ms=60_000)
+            producer, _ = follow(self._cluster, reader, f"{self._group}.retrain.{shard}", [place])
             producer.begin()
-            producer.send(self._topics("registry"), shard, name.encode(), _encode(command))
+            producer.send(*place, name.encode(), _encode(command))
             producer.commit()
+            if producer.suspicious and open_places(reader, [place]):
+                raise Aborted("the command to adopt it may never be read")
             log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name][1])
         except HeadraceError as error:
             log.warning("%s/%s does not catch up: %s", name, shard, error)
             self._begun[shard, command.id] = self._clock() + _AGAIN_S
         finally:
+            reader.close()
             if producer is not None:
                 producer.drop()
 

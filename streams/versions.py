@@ -235,15 +235,19 @@ class Publisher:
         if alert.alert_id in self._told:
             return
         self._told.add(alert.alert_id)
-        producer = self._cluster.producer(f"{group}.alerts.{shard}", timeout_ms=60_000)
+        reader, producer = self._cluster.reader(), None
         try:
+            place = self._topics("alerts"), shard
+            producer, _ = follow(self._cluster, reader, f"{group}.alerts.{shard}", [place])
             producer.begin()
             self._send_alert(producer, shard, alert)
             producer.commit()
         except HeadraceError as error:
             log.warning("an alert could not be published (%s): %s", error, alert.message)
         finally:
-            producer.drop()
+            reader.close()
+            if producer is not None:
+                producer.drop()
 
     # -- one publication -----------------------------------------------------------------------------------------
 
