@@ -21,8 +21,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-
 from headrace.deploy import broker
 from headrace.streams.failpoints import SITES
 from headrace.streams.kafka import Cluster
@@ -162,30 +160,10 @@ class Deaths:
 
     @staticmethod
     def _aborted(world: World, failpoint: str) -> WorkerProcess:
-        """The journal's topic refuses records for a while, so that a transaction fails."""
-        _refuse(world, True)
-        try:
-            process = world.spawn(failpoint=failpoint.partition(":")[0])
-            process.join(20)
-        finally:
-            _refuse(world, False)
+        """A commit is given up, as after a timeout, and its transaction stays open."""
+        process = world.spawn(failpoint=failpoint.partition(":")[0], gives_up=True)
+        process.join(20)
         return process
-
-
-def _refuse(world: World, refusing: bool) -> None:
-    """Let the journal refuse records that are older than a moment, as all are that wait to be sent; or none."""
-    wanted = {"message.timestamp.before.max.ms": "0" if refusing else str(2**63 - 1)}
-    wanted["message.timestamp.type"] = "CreateTime" if refusing else "LogAppendTime"
-    entries = [ConfigEntry(*item, incremental_operation=AlterConfigOpType.SET) for item in wanted.items()]
-    resource = ConfigResource(ResourceType.TOPIC, world.topic("journal"), incremental_configs=entries)
-    for future in world.cluster.admin.incremental_alter_configs([resource]).values():
-        future.result(timeout=10)
-
-    def applied() -> bool:
-        _, config = world.cluster.describe([world.topic("journal")])[world.topic("journal")]
-        return {name: config[name] for name in wanted} == wanted
-
-    until(applied, "the journal's settings are changed", 10)
 
 
 def plan(sites: Sequence[str], times: int, chance: random.Random) -> list[tuple[str, int]]:

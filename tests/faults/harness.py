@@ -252,7 +252,12 @@ class World:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def spawn(
-        self, stages: tuple[str, ...] | None = None, *, slot: str = "0", failpoint: str | None = None
+        self,
+        stages: tuple[str, ...] | None = None,
+        *,
+        slot: str = "0",
+        failpoint: str | None = None,
+        gives_up: bool = False,
     ) -> WorkerProcess:
         """Start a worker process."""
         called = f"{group_of(stages).name}.{slot}"
@@ -268,6 +273,7 @@ class World:
                 settings=self.settings,
                 kafka=self.kafka,
                 failpoint=failpoint,
+                gives_up=gives_up,
                 key=str(self.folder / "signing.pem"),
             )
         )

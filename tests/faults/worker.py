@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import faulthandler
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -20,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.streams import failpoints
-from headrace.streams.errors import HeadraceError
-from headrace.streams.kafka import Cluster
+from headrace.streams.errors import Aborted, HeadraceError
+from headrace.streams.kafka import Cluster, TransactionalProducer
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline, Versions
@@ -49,6 +50,8 @@ class Job:
         Of `runtime.Settings`, and properties for every client.
     failpoint
         As in the variable `HEADRACE_FAILPOINT`.
+    gives_up
+        Whether the worker gives up its second commit, without a word to the broker.
     notes, log
         Files that what happens, and what is logged, is appended to.
     """
@@ -63,6 +66,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     kafka: dict[str, str] = field(default_factory=dict)
     failpoint: str | None = None
+    gives_up: bool = False
     key: str | None = None
 
 
@@ -114,6 +118,17 @@ class Notes(Observer):
         self.note("aborted", reason=reason)
 
 
+def _give_up(nth: int) -> None:
+    commit, calls = TransactionalProducer.commit, itertools.count(1)
+
+    def commit_or_not(self: TransactionalProducer) -> None:
+        if next(calls) == nth:
+            raise Aborted("given up")
+        commit(self)
+
+    TransactionalProducer.commit = commit_or_not  # type: ignore[method-assign]
+
+
 def run(job: Job) -> None:
     """Work until SIGTERM; exits 0 then, else with the code of what went wrong."""
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -127,6 +142,8 @@ def run(job: Job) -> None:
     if job.key is not None:
         os.environ["HEADRACE_SIGNING_KEY"] = job.key
     failpoints.arm(job.failpoint)
+    if job.gives_up:
+        _give_up(2)
     pipeline = declared(job.pipeline, job.name)
     cluster, codec = Cluster(job.bootstrap, job.kafka), Sealed(signing_key(), trusted_keys())
 
