@@ -19,7 +19,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 
 from benchmarks.__main__ import RESULTS
 
-__all__ = ["draw", "rows"]
+__all__ = ["FORMAT", "draw", "rows"]
 
 PICTURE = Path(__file__).parent.parent / "docs" / "performance.svg"
 GOALS = {
@@ -31,7 +31,7 @@ GOALS = {
 }
 """The least that is asked for, and the goal."""
 
-_FORMAT = """\
+FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg">
 <style>.{unique_id}-matrix {{ font-family: monospace; font-size: {char_height}px; line-height: {line_height}px; }}
 {styles}</style>
@@ -62,7 +62,7 @@ def draw(found: dict[str, Any]) -> str:
         table.add_row(name, f"{value:.2f}", f"{least:g}", f"{goal:g}", bar)
     console = Console(record=True, width=100, file=StringIO())
     console.print(table)
-    return console.export_svg(title="", theme=DEFAULT_TERMINAL_THEME, code_format=_FORMAT, unique_id="headrace")
+    return console.export_svg(title="", theme=DEFAULT_TERMINAL_THEME, code_format=FORMAT, unique_id="headrace")
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ _EXAMPLES = 3
 _WEEK_HOURS = 168
 _HOUR_MS = 3_600_000
 _LEAST = 50  # values that are never in a window
+_FLUKES = 1.6  # a reference that begins with a false alarm makes a second one more likely: measured, on bits
 _HOUR_LEAST = 50  # values that an hour of the week must have had before it is a reference
 
 
@@ -121,7 +122,7 @@ class Scan:
                 finding = self._close(rows[at - 1], state)
                 if finding is not None:
                     found.append((at - 1, finding))
-                    self._restart(state)
+                    self._restart(finding, state)
         return found
 
     # -- counting ------------------------------------------------------------------------------------------------
@@ -277,6 +278,8 @@ class Scan:
         windows = ring[at] - ring[starts]
         references = self._references(windows, at, starts, state)
         scores = levelled(self.statistic, STATISTICS[self.statistic](windows, references), _LENGTHS[: len(spans)])
+        # a sample of a few minutes is no reference for a block of a week
+        scores = np.where((references.sum(-1) >= self.every) | (self.reference.kind == "same_hour"), scores, 0.0)
         if self.only_up and state["bins"][0] == "numbers":
             rank = np.arange(windows.shape[1])
             scores = np.where(
@@ -285,6 +288,8 @@ class Scan:
         best = int(scores.argmax())
         used = int(((references[best] > 0) | (windows[best] > 0)).sum())
         budget = self.false_alarms_every / self.every / (2 if self.only_up else 1)
+        if self.reference.grows and len(state["bins"][1]) == 1:
+            budget *= _FLUKES
         limit = threshold(self.statistic, self.reference.grows, used, budget)
         score = float(scores[best])
         if score < limit:
@@ -365,12 +370,23 @@ class Scan:
             count += float(state["ring"][state["blocks"] % _REACH][:-1].sum() - window[:-1].sum())
         return out | ({"before": told(older / count)} if count else {})
 
-    def _restart(self, state: dict[str, Any]) -> None:
-        """After a finding: a reference that grows starts anew, any other stays; windows start anew."""
-        if self.reference.grows:
-            state["bins"], state["sample"] = None, []
-        else:
+    def _restart(self, finding: Finding, state: dict[str, Any]) -> None:
+        """After a finding: a reference that grows starts anew, any other stays; windows start anew.
+
+        Where a few values are all there is, bins need not be fitted again, and the new reference is what was found.
+        """
+        if not self.reference.grows:
             self._clear(state)
+            return
+        if len(state["bins"][1]) > 1 or finding.n < _LEAST:
+            state["bins"], state["sample"] = None, []
+            return
+        at = state["blocks"] % _REACH
+        start = (state["blocks"] - finding.n // self.every) % _REACH
+        state["first"] = state["ring"][at] - state["ring"][start]
+        state["sum"] = state["total"] - state["sums"][start]
+        state["mark"] = state["next"] = None
+        self._clear(state)
 
 
 _NAMES = {"js": "Jensen-Shannon divergence", "psi": "population stability index", "ks": "Kolmogorov-Smirnov distance"}
