@@ -2,7 +2,7 @@
 
     python -m benchmarks.chaos [--seeds 5000] [--kills 4] [--minutes 12] [--events 100000] [--seed 1]
 
-Four parts, each a process of its own; simulation and canaries use one core while the real broker has the other:
+Four parts, each a process of its own; the soak waits most of the time, while the others use both cores:
 
 - simulation: so many seeds of the real worker on a simulated broker (`tests/simulation`)
 - canaries: bugs planted on purpose, each of which the simulation's checker has to catch
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     began = time.monotonic()
     try:
-        _run([[parts["simulation"], parts["canaries"]], [parts["failpoints"], parts["soak"]]])
+        _run([[parts["simulation"]], [parts["failpoints"], parts["canaries"]], [parts["soak"]]])
     finally:
         for part in parts.values():
             part.stop()

@@ -42,7 +42,14 @@ def behind_proxy(instance: str, data: Path) -> Iterator[tuple[Callable[[], broke
         config = settings(direct, behind, controller, proxy.port)
 
         def start() -> broker.Status:
-            return broker.start(instance=instance, data_dir=data, port=direct, config=config, progress=False)
+            deadline = time.monotonic() + 30
+            while True:  # a client that tries to connect to a port where nobody listens may get it for its own end
+                try:
+                    return broker.start(instance=instance, data_dir=data, port=direct, config=config, progress=False)
+                except broker.BrokerError:
+                    if time.monotonic() > deadline:
+                        raise
+                time.sleep(0.1)
 
         try:
             yield start, proxy
