@@ -252,6 +252,7 @@ def test_models_live_and_are_decided_on(published: Shell):
 
 def test_reset_asks_refuses_and_starts_anew(published: Shell):
     """A dry run deletes nothing; while a worker is a member it refuses; then everything but the inputs is empty."""
+    published("run", "P", "--until-caught-up")
     worker = published.start("run", "P")
     wait_for(worker, "recovered")
     assert "Workers are still members of" in published("reset", "P", "--yes", code=2)

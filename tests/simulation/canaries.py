@@ -444,7 +444,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("restore ends at the last stable offset", _restore_stable, 725),
     Canary("reading goes on at the end of the buffer", _resume_at_buffer_end),
     Canary("no rebuild after an abort", _no_rebuild),
-    Canary("a task is kept though another worker advanced it", _kept_after_revoke, 380),
+    Canary("a task is kept though another worker advanced it", _kept_after_revoke, 1320),
     Canary("trouble during recovery leaves the worker without tasks", _abandoned_recovery),
     Canary("the ids seen are not restored", _ids_forgotten),
     Canary("deadlines are restored in the wrong order", _deadlines_in_wrong_order),
