@@ -661,6 +661,7 @@ class Worker:
             if not clean:
                 parked.pop(shard, None)
         failpoints.hit("recover.sides")
+        self._end_requests(shards)
         inputs = [(self.topics(role), shard) for shard in shards for role in self.group.inputs]
         self._forget_offsets(shards[0] if shards else 0)
         committed = self.consumer.committed(inputs) if inputs else {}
@@ -721,6 +722,12 @@ class Worker:
     def _anew(kept: _Lane, side: Any) -> _Lane:
         kept.side, kept.paused, kept.end_offsets, kept.waiting_since = side, set(), {}, None
         return kept
+
+    def _end_requests(self, shards: list[int]) -> None:
+        """End what a predecessor left open when it asked for an adoption: nobody may have to ask again."""
+        places = [(self.topics("registry"), shard) for shard in shards] if self.group.back else []
+        for topic, shard in open_places(self.reader, places):
+            follow(self.cluster, self.reader, f"{self.group_name}.retrain.{shard}", [(topic, shard)])[0].drop()
 
     def _side(self, shard: int) -> tuple[Any, bool]:
         """The producer of a task's checkpoints; whether nothing of its predecessors was open, which is ended else."""

@@ -19,6 +19,7 @@ FOUND = {
     133: "a zombie renewed its checkpoint producer, fenced its successor, and wrote over the newer checkpoint",
     1504: "a kept task took a checkpoint for written whose marker the broker had forgotten",
     214: "a worker without partitions kept offsets pending that the broker had forgotten",
+    1599: "a request to adopt a model stayed open, and nobody had to ask again",
     599: "a checkpoint without its marker blocked another group, and its owner had nothing to do",
     176: "a checkpoint of many small parts outlived its transaction's timeout",
 }
