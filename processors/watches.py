@@ -119,9 +119,7 @@ def watch_error(
     `cooldown`; `react` is `rollback()` or `fall_back(model)`.
     `only_worse` looks for errors that become more, and finds them sooner; without it, fewer errors are told as `info`.
     """
-    scan = detector or Scan(
-        statistic, every=every, false_alarms_every=false_alarms_every, reference=reference, only_up=only_worse
-    )
+    scan = detector or _scan(statistic, every, false_alarms_every, reference, only_up=only_worse)
     return Watch("error", (), scan, severity, cooldown, react)
 
 
@@ -137,9 +135,8 @@ def watch_label(
     react: Reaction | None = None,
 ) -> Watch:
     """Watch the labels themselves as they become known; else as `watch_error`."""
-    return Watch(
-        "label", (), detector or _scan(statistic, every, false_alarms_every, reference), severity, cooldown, react
-    )
+    scan = detector or _scan(statistic, every, false_alarms_every, reference)
+    return Watch("label", (), scan, severity, cooldown, react)
 
 
 def watch_prediction(
@@ -192,7 +189,7 @@ def watch_features(
     """Watch several numeric features together, so that a change of how they go together is found (see `bins`)."""
     if isinstance(names, str):
         raise ValueError(f"names must be several features; got {names!r}")
-    scan = Scan("js", every=every, false_alarms_every=false_alarms_every, reference=reference, size=size)
+    scan = _scan("js", every, false_alarms_every, reference, size=size)
     return Watch("features", tuple(names), scan, severity, cooldown, react)
 
 
@@ -214,5 +211,5 @@ def check_detector(detector: Any, kind: str, task: str = "binary") -> None:
         )
 
 
-def _scan(statistic: str, every: int, false_alarms_every: int, reference: Reference | None) -> Scan:
-    return Scan(statistic, every=every, false_alarms_every=false_alarms_every, reference=reference)
+def _scan(statistic: str, every: int, false_alarms_every: int, reference: Reference | None, **more: Any) -> Scan:
+    return Scan(statistic, every=every, false_alarms_every=false_alarms_every, reference=reference, **more)

@@ -426,8 +426,7 @@ class Worker:
         """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""
         if not self.producer.suspicious:
             return
-        self.producer.drop()
-        self.producer = self.cluster.producer(self.id)
+        self._renew()
         self._followed = False
         found = self._end_leftovers(set(self.lanes))
         if self.lanes:
@@ -444,8 +443,7 @@ class Worker:
         found = open_places(self.reader, [(self.topics(role), shard) for role in roles for shard in shards])
         if found:
             end_leftovers(self.producer, found)
-            self.producer.drop()
-            self.producer = self.cluster.producer(self.id)
+            self._renew()
         self._followed = True
         return [place for place in found if place[1] in mine]
 
@@ -459,6 +457,10 @@ class Worker:
         """
         self.producer.begin()
         self.producer.offsets({(self.topics("journal"), shard): 0}, self.consumer.metadata())
+        self._renew()
+
+    def _renew(self) -> None:
+        """Follow our own producer by a new one under the same id, whose start aborts what is open."""
         self.producer.drop()
         self.producer = self.cluster.producer(self.id)
 
