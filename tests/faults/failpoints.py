@@ -35,6 +35,7 @@ _KAFKA = {"session.timeout.ms": "6000"}
 _OFTEN = {"checkpoint_s": 0.0, "checkpoint_entries": 200}
 _NEVER = {"checkpoint_s": 10_000.0}
 _ASIDE = ("checkpoint", "savepoint", "version")
+_PATIENCE_S = 90.0  # a broker whose disk is busy may take half of it to open a producer
 
 
 class Deaths:
@@ -135,7 +136,7 @@ class Deaths:
     @staticmethod
     def _plain(world: World, failpoint: str) -> WorkerProcess:
         process = world.spawn(failpoint=failpoint)
-        process.join(20)
+        process.join(_PATIENCE_S)
         return process
 
     @staticmethod
@@ -144,7 +145,7 @@ class Deaths:
         process = world.spawn(failpoint=failpoint.partition(":")[0])
         process.await_note("committed")
         process.terminate()
-        process.join(20)
+        process.join(_PATIENCE_S)
         return process
 
     @staticmethod
@@ -154,7 +155,7 @@ class Deaths:
         until(lambda: process.notes("committed") or not process.alive, "the first commit")
         if process.alive:  # else the second worker of an earlier death has just left
             other = world.spawn(slot=f"1-{len(world.workers)}")  # a member that is known already would change nothing
-            process.join(20)
+            process.join(_PATIENCE_S)
             other.kill()
         return process
 
@@ -162,7 +163,7 @@ class Deaths:
     def _aborted(world: World, failpoint: str) -> WorkerProcess:
         """A commit is given up, as after a timeout, and its transaction stays open."""
         process = world.spawn(failpoint=failpoint.partition(":")[0], gives_up=True)
-        process.join(20)
+        process.join(_PATIENCE_S)
         return process
 
 
