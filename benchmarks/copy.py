@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.worker import cpu_s, say
 from headrace.streams.kafka import Cluster
 from headrace.streams.log import END
-from headrace.streams.runtime import Settings
+from headrace.streams.tuning import Settings
 
 __all__ = ["main"]
 

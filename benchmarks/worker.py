@@ -24,10 +24,11 @@ from headrace.streams.collector import calm_collector
 from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
-from headrace.streams.runtime import Settings, Worker
+from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
 from headrace.streams.topology import group_of
+from headrace.streams.tuning import Settings
 
 __all__ = ["main"]
 

@@ -1,6 +1,7 @@
 """Topics: what they are called, how they must be configured, and whether the cluster's are.
 
-The one place that makes a topic name. `run` never creates a topic; `headrace topics P --apply` does.
+The one place that makes a name in Kafka: of topics, consumer groups and transactional ids. `run` never creates a topic;
+`headrace topics P --apply` does.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import DeclarationError
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.topology import Group
 
-__all__ = ["ROLES", "TopicSpec", "topic_name", "topic_specs", "wrong_settings"]
+__all__ = ["ROLES", "TopicSpec", "group_name", "topic_name", "topic_specs", "transactional_id", "wrong_settings"]
 
 _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -58,6 +60,16 @@ def topic_name(pipeline: Pipeline, role: str) -> str:
     if role not in ROLES:
         raise DeclarationError(f"topics: there is no role {role!r}; legal: {', '.join(ROLES)}.")
     return pipeline.topic_names.get(role, f"{pipeline.name}.{role}")
+
+
+def group_name(pipeline: Pipeline, group: Group) -> str:
+    """The consumer group of a group of stages."""
+    return pipeline.name if group.name == "lane" else f"{pipeline.name}.{group.name}"
+
+
+def transactional_id(pipeline: Pipeline, group: Group, slot: str) -> str:
+    """Stable name of a worker's slot: its transactional id, and its static membership."""
+    return f"{group_name(pipeline, group)}.{slot}"
 
 
 def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:

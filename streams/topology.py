@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import UsageError
 
-__all__ = ["STAGES", "Group", "group_named", "group_of", "groups"]
+__all__ = ["STAGES", "Group", "group_named", "group_of", "groups", "segment_of"]
 
 STAGES = ("validate", "featurize", "predict", "join", "train", "evaluate", "drift")
 _SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
@@ -97,6 +97,11 @@ def group_of(stages: Iterable[str] | None = None) -> Group:
 def group_named(name: str) -> Group:
     """The group with this name, as journals and states have it."""
     return group_of(None if name == "lane" else name.split("-"))
+
+
+def segment_of(stage: str) -> Group:
+    """The smallest group with this stage: what lies between two cuts."""
+    return next(Group(segment) for segment in _SEGMENTS if stage in segment)
 
 
 def groups() -> list[Group]:

@@ -11,9 +11,9 @@ import pytest
 from headrace.examples.flights import flights
 from headrace.streams import data
 from headrace.streams.metrics import METRICS, MetricsObserver
-from headrace.streams.runtime import Settings
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
+from headrace.streams.tuning import Settings
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ROWS = {

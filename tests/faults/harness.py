@@ -33,11 +33,10 @@ from headrace.streams.audit import Audit, audit
 from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name
 from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
-from headrace.streams.topics import topic_name, topic_specs
+from headrace.streams.topics import group_name, topic_name, topic_specs
 from headrace.streams.topology import Group, group_of
 from tests.faults import worker
 from tests.faults.worker import Job

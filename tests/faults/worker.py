@@ -26,10 +26,11 @@ from headrace.streams.kafka import Cluster, TransactionalProducer
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline, Versions
-from headrace.streams.runtime import Settings, Worker
+from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
 from headrace.streams.topology import group_of
+from headrace.streams.tuning import Settings
 from headrace.streams.versions import Publisher
 from headrace.streams.watchdog import Watchdog, stop_on_signals
 

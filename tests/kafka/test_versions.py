@@ -11,9 +11,10 @@ from typing import Any
 from headrace.streams.explain import explain
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.rebuild import Wanted, rebuild
-from headrace.streams.runtime import Settings, Worker
+from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topology import group_of
+from headrace.streams.tuning import Settings
 from headrace.streams.versions import Published, Publisher, published
 from tests.faults.harness import World, flight_records, until
 

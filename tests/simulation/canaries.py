@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
 from headrace.processors import join, registry
-from headrace.streams import leftovers, runtime, task
+from headrace.streams import assignment, checkpointing, leftovers, slot, task
+from headrace.streams.assignment import Assignment
 from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
+from headrace.streams.checkpointing import Checkpointing
 from headrace.streams.retraining import Logged
 from headrace.streams.runtime import Worker
 from headrace.streams.state import Stores, pack
@@ -168,20 +170,20 @@ def _trusting(stack: ExitStack) -> type[World]:
 
 
 def _leftovers_ignored(stack: ExitStack) -> type[World]:
-    for module in (leftovers, runtime):
+    for module in (leftovers, slot, assignment):
         stack.enter_context(patch.object(module, "open_places", lambda reader, places: []))
     return World
 
 
 def _side_renewed(stack: ExitStack) -> type[World]:
     def wrong(begin: Any) -> Any:
-        def renew(self: Worker, lane: Any) -> None:
-            lane.side, _ = self._side(lane.task.shard)
+        def renew(self: Checkpointing, lane: Any) -> None:
+            lane.side = self._work.cluster.producer(f"{self._work.name}.state.{lane.task.shard}")
             begin(self, lane)
 
         return renew
 
-    _replace(stack, Worker, "_begin_checkpoint", wrong)
+    _replace(stack, Checkpointing, "_begin", wrong)
     return World
 
 
@@ -237,8 +239,7 @@ def _resume_at_buffer_end(stack: ExitStack) -> type[World]:
 
 def _no_rebuild(stack: ExitStack) -> type[World]:
     def go_on(self: Worker, reason: str) -> None:
-        self.producer.drop()
-        self.producer = self.cluster.producer(self.id)
+        self._slot._renew()
 
     stack.enter_context(patch.object(Worker, "_rebuild", go_on))
     return World
@@ -246,37 +247,39 @@ def _no_rebuild(stack: ExitStack) -> type[World]:
 
 def _kept_after_revoke(stack: ExitStack) -> type[World]:
     def wrong(recover: Any) -> Any:
-        def keep(self: Worker, shards: list[int]) -> Any:
-            asked, parked = self.consumer.committed, dict(self._parked)
+        def keep(self: Assignment, shards: list[int]) -> Any:
+            work, consumer, parked = self._work, self._work.consumer, dict(self._parked)
+            asked = consumer.committed
 
             def mine(partitions: Any, timeout_s: float = 30.0) -> Any:
                 found = asked(partitions, timeout_s)
                 for shard, lane in parked.items():
-                    for role, position in zip(self.group.inputs, lane.task.positions, strict=True):
-                        if (self.topics(role), shard) in found:
-                            found[self.topics(role), shard] = position
+                    for place, position in zip(work.inputs(shard), lane.task.positions, strict=True):
+                        if place in found:
+                            found[place] = position
                 return found
 
-            self.consumer.committed = mine
+            consumer.committed = mine
             end = self._journal_end
             with patch.object(self, "_journal_end", lambda s: parked[s].parked_at if s in parked else end(s)):
                 yield from recover(self, shards)
-            self.consumer.committed = asked
+            consumer.committed = asked
             self._parked |= {shard: lane for shard, lane in parked.items() if shard not in shards}
 
         return keep
 
-    _replace(stack, Worker, "_recover", wrong)
+    _replace(stack, Assignment, "_recover", wrong)
     return World
 
 
 def _abandoned_recovery(stack: ExitStack) -> type[World]:
     def wrong(rebuild: Any) -> Any:
         def forget(self: Worker, reason: str) -> None:
-            under_way = self._recovering
+            mine = self._assignment
+            under_way = mine._recovering
             rebuild(self, reason)
             if under_way is not None:
-                self._assigned, self._recovering = None, under_way
+                mine._assigned, mine._recovering = None, under_way
 
         return forget
 
@@ -361,11 +364,11 @@ def _not_frozen(stack: ExitStack) -> type[World]:
 
 def _checkpoint_on_close(stack: ExitStack) -> type[World]:
     def close(self: Worker) -> None:
-        for lane in [*self.lanes.values(), *self._parked.values()]:
+        for lane in [*self.lanes.values(), *self._assignment._parked.values()]:
             lane.side.drop()
-        self.producer.drop()
-        self.consumer.close()
-        self.reader.close()
+        self._slot.drop()
+        self._work.consumer.close()
+        self._work.reader.close()
 
     stack.enter_context(patch.object(Worker, "close", close))
     return World
@@ -377,8 +380,8 @@ def _early_checkpoint(stack: ExitStack) -> type[World]:
     def wrong(commit: Any) -> Any:
         def early(self: Worker, done: Any, metadata: Any) -> None:
             for lane in self.lanes.values():
-                if self._clock() - lane.checkpointed_at >= self.settings.checkpoint_s:
-                    self._checkpoint_now(lane)
+                if self._work.clock() - lane.checkpointed_at >= self.settings.checkpoint_s:
+                    self._checkpointing.now(lane)
             commit(self, done, metadata)
 
         return early
@@ -389,7 +392,7 @@ def _early_checkpoint(stack: ExitStack) -> type[World]:
 
 def _endless_checkpoint(stack: ExitStack) -> type[World]:
     """Many small parts, however long they take: the transaction times out, again and again."""
-    stack.enter_context(patch.object(runtime, "_CHECKPOINT_S", float("inf")))
+    stack.enter_context(patch.object(checkpointing, "_LONGEST_S", float("inf")))
     return Unhurried
 
 

@@ -20,8 +20,8 @@ from headrace.streams.committing import AtOnce
 from headrace.streams.errors import Aborted, Fenced, Stalled
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import Worker, transactional_id
-from headrace.streams.topics import ROLES, topic_name
+from headrace.streams.runtime import Worker
+from headrace.streams.topics import ROLES, topic_name, transactional_id
 from headrace.streams.topology import Group, group_of
 from tests.simulation.broker import Broker, Partition, Row, Txn
 from tests.simulation.clock import Clock

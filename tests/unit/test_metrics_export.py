@@ -22,10 +22,10 @@ from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.health import Pulse, Server, serve
 from headrace.streams.metrics import METRICS, MetricsObserver
 from headrace.streams.recovery import Recovered
-from headrace.streams.runtime import Settings
 from headrace.streams.summary import summary_of
 from headrace.streams.task import Task
 from headrace.streams.topology import Group, group_of
+from headrace.streams.tuning import Settings
 
 NOW_MS = 1_800_000_000_000
 BAD = [b"{", b"\xff\xfe", None, b'{"event_id": 1}']
