@@ -43,7 +43,22 @@ ONE_PLACE = {
     "prometheus_client": "streams/metrics.py",
 }
 # The runtime's core knows neither Kafka nor what watches it.
-CORE = {f"streams/{name}.py" for name in ("runtime", "merge", "journal", "state", "topology")}
+CORE = {
+    f"streams/{name}.py"
+    for name in (
+        "runtime",
+        "slot",
+        "assignment",
+        "checkpointing",
+        "upstream",
+        "lane",
+        "work",
+        "merge",
+        "journal",
+        "state",
+        "topology",
+    )
+}
 NOT_IN_CORE = ("headrace.streams.kafka", "headrace.streams.control", "headrace.streams.metrics")
 # A processor has no clock, no threads, and does no I/O.
 NOT_IN_PROCESSORS = {"asyncio", "multiprocessing", "queue", "socket", "subprocess", "threading", "time"}
