@@ -171,13 +171,32 @@ class Cluster:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise TopicError(f"Topic {name} could not be deleted: {error.args[0].str()}.") from error
 
-    def group_members(self, group: str) -> int:
-        """How many members the consumer group has now."""
+    def topics(self, timeout_s: float = 10.0) -> set[str]:
+        """Names of the topics that exist; `Unreachable` when no broker answers in time."""
+        try:
+            found = self.admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise Unreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].name()}).") from error
+        return {name for name, topic in found.items() if topic.error is None}
+
+    def members(self, group: str) -> list[dict[str, Any]]:
+        """The members that the consumer group has now: slot, host, and partitions by topic."""
         try:
             found = self.admin.describe_consumer_groups([group])[group].result(timeout=15)
         except KafkaException:
-            return 0
-        return len(found.members)
+            return []
+        out = []
+        for member in found.members:
+            held: dict[str, list[int]] = {}
+            for place in member.assignment.topic_partitions if member.assignment else ():
+                held.setdefault(place.topic, []).append(place.partition)
+            slot = member.group_instance_id or member.member_id
+            out.append({"slot": slot, "host": member.host.lstrip("/"), "partitions": dict(sorted(held.items()))})
+        return sorted(out, key=lambda member: str(member["slot"]))
+
+    def group_members(self, group: str) -> int:
+        """How many members the consumer group has now."""
+        return len(self.members(group))
 
     def delete_group(self, group: str) -> None:
         """Forget a group's offsets."""

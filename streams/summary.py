@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from headrace.streams.chain import Chain
 from headrace.streams.pipeline import BASELINES
 
-__all__ = ["Summary", "combined", "summary_of"]
+__all__ = ["Summary", "combined", "counted", "summary_of"]
 
 
 class Summary(msgspec.Struct):
@@ -58,8 +59,15 @@ class Summary(msgspec.Struct):
 
 def summary_of(chain: Chain) -> Summary:
     """The summary of one task."""
-    counts = chain.counts
+    found = counted(chain.counts, chain.pending)
     scores = {name: _named(values) for name, values in chain.summary().items()}
+    found.models = {name: values for name, values in scores.items() if name not in BASELINES}
+    found.baselines = {name: values for name, values in scores.items() if name in BASELINES}
+    return found
+
+
+def counted(counts: Mapping[str, int], pending: int) -> Summary:
+    """The summary that these counts of a task make, without models."""
     dead: dict[str, int] = {}
     label_dead = 0
     for name, count in counts.items():
@@ -79,11 +87,9 @@ def summary_of(chain: Chain) -> Summary:
         history=counts.get("history", 0),
         labelled=counts.get("labelled", 0),
         expired=counts.get("expired", 0),
-        pending=chain.pending,
+        pending=pending,
         labels={name[7:]: count for name, count in sorted(counts.items()) if name.startswith("labels.")},
         alerts=counts.get("alerts", 0),
-        models={name: values for name, values in scores.items() if name not in BASELINES},
-        baselines={name: values for name, values in scores.items() if name in BASELINES},
     )
 
 

@@ -14,10 +14,10 @@ from headrace.processors.scan import Scan
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, printable, say, show
-from headrace.streams.commands.records import every
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.reading import every
 
 __all__ = ["alerts", "drift", "matters"]
 

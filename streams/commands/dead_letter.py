@@ -12,12 +12,12 @@ import click
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, escaped, say, show, warn
 from headrace.streams.commands.publish import Publisher
-from headrace.streams.commands.records import every
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import UsageError
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.reading import every
 
 __all__ = ["dead_letter"]
 

@@ -1,8 +1,8 @@
-"""Records of a pipeline's topics, found and decoded for people."""
+"""Records of a pipeline's topics, decoded for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,22 +17,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.state import unpack
 from headrace.streams.topology import group_of
 
-__all__ = ["decoder", "every", "last", "plain"]
-
-_GAP = 200  # offsets that transaction markers and aborted records may take among the last ones
-
-
-def last(reader: Any, topic: str, partition: int, count: int) -> list[Record]:
-    """The last `count` committed records of a partition, oldest first; fewer when there are fewer."""
-    low, _ = reader.watermarks(topic, partition)
-    end = reader.stable(topic, partition)
-    reach = count + _GAP
-    while True:
-        start = max(low, end - reach)
-        found = list(reader.read(topic, partition, start, end)) if start < end else []
-        if len(found) >= count or start == low:
-            return found[-count:] if count else []
-        reach *= 4
+__all__ = ["decoder", "plain"]
 
 
 def decoder(pipeline: Pipeline, role: str) -> Callable[[Record], Any]:
@@ -94,12 +79,3 @@ def _entry(value: bytes) -> dict[str, Any]:
         field = getattr(entry, name)
         out[name] = numbers(field) if name == "runs" else field.hex() if isinstance(field, bytes) else field
     return out
-
-
-def every(reader: Any, topic: str, partitions: int) -> Iterator[Record]:
-    """All committed records of a topic, one partition after the other, each up to its present end."""
-    for partition in range(partitions):
-        end = reader.stable(topic, partition)
-        low, _ = reader.watermarks(topic, partition)
-        if low < end:
-            yield from reader.read(topic, partition, low, end)

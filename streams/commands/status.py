@@ -1,48 +1,68 @@
-"""``headrace status``: how far every group of stages is."""
+"""``headrace status``: everything about a pipeline at a glance, once or live."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import click
-import msgspec
+from rich.console import Group as Stack
+from rich.live import Live
 
-from headrace.schemas.records import Prediction
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
-from headrace.streams.commands.output import emit, say, show
-from headrace.streams.commands.records import last
+from headrace.streams.commands.glance import lines, view
+from headrace.streams.commands.options import (
+    Context,
+    Duration,
+    Headrace,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
+from headrace.streams.commands.output import console, emit, json_line, say, warn
 from headrace.streams.commands.topics import require
-from headrace.streams.journal import read as read_entry
+from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
+from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name, topic_lag
-from headrace.streams.topology import Group, groups
+from headrace.streams.runtime import group_name
+from headrace.streams.topology import groups
 
 __all__ = ["active_members", "status"]
 
-_RECENT = 200
+_ASK_AGAIN_S = 1.0
+_AWAY_S = 3.0
 
 
 @click.command(cls=Headrace)
 @pipeline_argument
+@click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C: live on a terminal, a line a look when piped.")
+@click.option("--every", type=Duration(), default="2s", show_default=True, metavar="TIME", help="Between two looks.")
 @kafka_options
 @json_option
 @click.pass_context
-def status(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
-    """Show members, committed offsets and lag of each group, the journal, and the last prediction."""
-    cluster = ctx.ensure_object(Context).cluster()
+def status(ctx: click.Context, pipeline: Pipeline, watch: bool, every: float, json_to: str | None) -> None:
+    """Show everything at a glance: stages with rates and lag, models, freshness, alerts, dead letters, laws.
+
+    With --watch, Kafka may go away: that is said, and the watch goes on.
+    """
+    context = ctx.ensure_object(Context)
+    if watch:
+        cluster = Cluster(context.connection.bootstrap, context.connection.config)
+        _watch(cluster, pipeline, max(every, 0.1), json_to is not None, context.redacted)
+        return
+    cluster = context.cluster()
     require(cluster, pipeline, ["events", "labels", "features", "predictions", "examples", "journal"])
+    seen = Seen()
     with contextlib.closing(cluster.reader()) as reader:
-        found = [_group(cluster, reader, pipeline, group) for group in groups()]
-        value = {
-            "pipeline": pipeline.name,
-            "groups": [group for group in found if group["members"] or group["journal"] or _committed(group)],
-            "last_prediction": _last_prediction(reader, pipeline),
-        }
+        value = gather(cluster, reader, pipeline, seen)
+        if any(group["members"] for group in value["groups"]):  # something may move: how fast takes a second look
+            time.sleep(_ASK_AGAIN_S)
+            value = gather(cluster, reader, pipeline, seen)
     if emit(json_to, value):
-        _show(value)
+        console().print(view(value))
 
 
 def active_members(cluster: Cluster, pipeline: Pipeline) -> dict[str, int]:
@@ -51,73 +71,49 @@ def active_members(cluster: Cluster, pipeline: Pipeline) -> dict[str, int]:
     return {name: members for name, members in found.items() if members}
 
 
-def _group(cluster: Cluster, reader: Any, pipeline: Pipeline, group: Group) -> dict[str, Any]:
-    name = group_name(pipeline, group)
-    topics = names_of(pipeline)
-    committed = cluster.committed(name)
-    inputs = []
-    for role in group.inputs[group.leading :]:
-        for partition in range(pipeline.partitions):
-            place = committed.get((topics(role), partition))
-            stable = reader.stable(topics(role), partition)
-            inputs.append(
-                {
-                    "topic": topics(role),
-                    "partition": partition,
-                    "committed": place,
-                    "stable": stable,
-                    "lag": topic_lag(stable, place),
-                }
-            )
-    return {
-        "group": name,
-        "stages": list(group.stages),
-        "members": cluster.group_members(name),
-        "inputs": inputs,
-        "journal": _journal(reader, pipeline, group),
-    }
+def _watch(cluster: Cluster, pipeline: Pipeline, every_s: float, as_json: bool, redacted: Callable[[str], str]) -> None:
+    """Look again and again, until Ctrl-C."""
+    with contextlib.suppress(KeyboardInterrupt):
+        looks = _looks(cluster, pipeline, every_s, redacted)
+        if as_json:
+            for value, trouble in looks:
+                json_line({"error": trouble, "last": value} if trouble else value)
+        elif console().is_terminal:
+            _live(looks)
+        else:
+            for value, trouble in looks:
+                if trouble:
+                    warn(trouble)
+                elif value is not None:
+                    say(lines(value))
 
 
-def _journal(reader: Any, pipeline: Pipeline, group: Group) -> list[dict[str, int]]:
-    """The last journal record of each partition: its numbers count all there were."""
-    out = []
-    for partition in range(pipeline.partitions):
-        recent = last(reader, names_of(pipeline)("journal"), partition, _RECENT)
-        mine = [read_entry(r.value) for r in recent if r.key == group.name.encode()]
-        if mine:
-            # Records count from 0, and so do epochs, each of which opens with a record that is no batch.
-            newest = mine[-1]
-            out.append({"partition": partition, "batches": newest.seq - newest.epoch, "epoch": newest.epoch})
-    return out
+def _live(looks: Iterator[tuple[dict[str, Any] | None, str | None]]) -> None:
+    """One picture, renewed in place; the last one stays when it ends."""
+    with Live(console=console(), auto_refresh=False, screen=False, vertical_overflow="crop") as live:
+        for value, trouble in looks:
+            parts: list[Any] = [] if value is None else [view(value)]
+            if trouble:
+                parts.append(f"[bold red]{datetime.now(UTC):%H:%M:%S} UTC[/] {trouble}")
+            live.update(Stack(*parts), refresh=True)
 
 
-def _last_prediction(reader: Any, pipeline: Pipeline) -> dict[str, Any] | None:
-    topic = names_of(pipeline)("predictions")
-    found = [record for p in range(pipeline.partitions) for record in last(reader, topic, p, 1)]
-    if not found:
-        return None
-    newest = max(found, key=lambda record: record.timestamp_ms)
-    prediction = msgspec.json.decode(newest.value, type=Prediction)
-    return {
-        "published_ms": newest.timestamp_ms,
-        "age_s": round(time.time() - newest.timestamp_ms / 1000, 3),
-        "event_time_ms": prediction.time_ms,
-        "model": prediction.model,
-    }
-
-
-def _committed(group: dict[str, Any]) -> bool:
-    return any(place["committed"] is not None for place in group["inputs"])
-
-
-def _show(value: dict[str, Any]) -> None:
-    if not value["groups"]:
-        say(f"Nothing has run yet: start a worker with `headrace run`, for pipeline {value['pipeline']}.")
-    for group in value["groups"]:
-        batches = sum(entry["batches"] for entry in group["journal"])
-        say(f"{group['group']}: {group['members']} members, {batches:,} batches in the journal")
-        columns = ("topic", "partition", "committed", "stable", "lag")
-        show("", columns, [[place[name] for name in columns] for place in group["inputs"]])
-    newest = value["last_prediction"]
-    if newest is not None:
-        say(f"The last prediction was published {newest['age_s']:,.1f} s ago, by {newest['model']}.")
+def _looks(
+    cluster: Cluster, pipeline: Pipeline, every_s: float, redacted: Callable[[str], str]
+) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
+    """What each look saw; while there is trouble, the last that was seen, and what the trouble is."""
+    seen, value = Seen(), None
+    reader: Any = None
+    try:
+        while True:
+            began = time.monotonic()
+            try:
+                reader = cluster.reader() if reader is None else reader
+                value = gather(cluster, reader, pipeline, seen, timeout_s=_AWAY_S)
+                yield value, None
+            except HeadraceError as error:
+                yield value, f"{redacted(str(error))} Looking again every {every_s:g} s; Ctrl-C ends."
+            time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+    finally:
+        if reader is not None:
+            reader.close()

@@ -13,10 +13,11 @@ import click
 
 from headrace.streams.commands.options import Context, Headrace, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import escaped, json_line, json_text, printable, say
-from headrace.streams.commands.records import decoder, every, last, plain
+from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.reading import every, last
 from headrace.streams.topics import ROLES, topic_specs
 
 __all__ = ["tail"]

@@ -24,12 +24,12 @@ from headrace.examples.flights_data import flights as first_flights
 from headrace.streams import cli
 from headrace.streams.commands import output, tail
 from headrace.streams.commands.publish import interleaved
-from headrace.streams.commands.records import last
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Diverged, HeadraceError, TopicError
 from headrace.streams.keys import KeyFileError
 from headrace.streams.log import Record
+from headrace.streams.reading import last
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import STAGES, group_of, groups
 from headrace.streams.watchdog import STALLED, Watchdog, stop_on_signals

@@ -1,0 +1,191 @@
+"""An overview as people read it: tables for a terminal, or one line for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from headrace.streams.commands.output import figure, printable
+
+__all__ = ["lines", "view"]
+
+_ALERTS, _REASONS = 5, 8
+_STYLES = {
+    "champion": "bold green",
+    "canary": "yellow",
+    "retired": "dim",
+    "critical": "bold red",
+    "warning": "yellow",
+}
+
+
+def view(value: dict[str, Any]) -> Group:
+    """The whole overview."""
+    parts: list[RenderableType] = [_head(value)]
+    if value["missing"]:
+        missing = ", ".join(value["missing"])
+        parts.append(Text(f"Missing topics: {missing}; create them with `headrace topics PIPELINE --apply`.", "red"))
+    if not value["groups"]:
+        parts.append(
+            Text(f"Nothing has run yet: start a worker with `headrace run`, for pipeline {value['pipeline']}.")
+        )
+    parts += [_groups(value), _stages(value)] if value["groups"] else []
+    parts += [_models(value)] if value["models"] else []
+    parts += [_fresh(value), _alerts(value), _dead_letters(value), _laws(value)]
+    return Group(*parts)
+
+
+def lines(value: dict[str, Any]) -> str:
+    """The overview in one line, for those who read it from a pipe."""
+    members = sum(group["members"] for group in value["groups"])
+    lag = sum(group["lag"] for group in value["groups"])
+    champions = sorted({f"{row['model']}" for row in value["champions"]})
+    newest, severities = value["last_prediction"], value["alerts"]["severities"]
+    broken = [law["law"] for law in value["laws"] if not law["holds"]]
+    open_alerts = ", ".join(f"{n} {name}" for name, n in severities.items() if n) or "none"
+    parts = [
+        _clock(value["taken_ms"]),
+        f"members {members}",
+        f"events/s {figure(_rate(value, 'validate'))}",
+        f"lag {lag:,}",
+        f"champion {', '.join(champions) or '-'}",
+        f"last prediction {'-' if newest is None else _ago(newest['age_s'])}",
+        f"open alerts {open_alerts}",
+        f"dead letters {value['dead_letters']['n']:,}",
+        f"laws {'broken: ' + '; '.join(broken) if broken else 'hold' if value['laws'] else 'unknown'}",
+    ]
+    return "  ".join(parts)
+
+
+def _head(value: dict[str, Any]) -> Text:
+    text = Text.assemble((value["pipeline"], "bold"), f"  {value['task']}  {_clock(value['taken_ms'])}")
+    newest = value["last_prediction"]
+    if newest is not None:
+        text.append(f"\nThe last prediction was published {_ago(newest['age_s'])} ago, by {newest['model']}.")
+    return text
+
+
+def _groups(value: dict[str, Any]) -> RenderableType:
+    rows = []
+    for group in value["groups"]:
+        batches = sum(entry["batches"] for entry in group["journal"])
+        slots = ", ".join(printable(str(worker["slot"]).rpartition(".")[2]) for worker in group["workers"])
+        for place in group["inputs"]:
+            first = place is group["inputs"][0]
+            own = (group["group"], group["members"], slots, batches) if first else ("", "", "", "")
+            rows.append((*own, place["topic"], place["partition"], place["committed"], place["stable"], place["lag"]))
+    columns = ("group", "members", "slots", "batches", "topic", "partition", "committed", "stable", "lag")
+    return _table(columns, rows)
+
+
+def _stages(value: dict[str, Any]) -> RenderableType:
+    rows = [
+        (stage["stage"], stage["group"], stage["reads"], stage["rate_per_s"], stage["lag"]) for stage in value["stages"]
+    ]
+    return _table(("stage", "run by", "reads", "records/s", "lag"), rows)
+
+
+def _models(value: dict[str, Any]) -> RenderableType:
+    metrics = list(dict.fromkeys(name for row in value["models"] for name in row["overall"] or ()))
+    baselines = [row | {"status": "baseline", "proposed": False, "share": None} for row in value["baselines"]]
+    rows = []
+    for row in [*value["models"], *baselines]:
+        status = row["status"] + (f" {row['share']:.0%}" if row["share"] is not None else "")
+        status += " (proposed)" if row["proposed"] else ""
+        scores = [(row["overall"] or {}).get(name) for name in metrics]
+        rows.append((row["model"], row["shard"], Text(status, _STYLES.get(row["status"], "")), row["n"], *scores))
+    return _table(("model", "shard", "is", "n", *metrics), rows)
+
+
+def _fresh(value: dict[str, Any]) -> RenderableType:
+    found = value["freshness"]
+    if found is None:
+        return Text("Freshness is known after the first checkpoint.", "dim")
+    until = "nothing yet" if found["learned_until_ms"] is None else f"labels until {_day(found['learned_until_ms'])}"
+    age = "" if found["model_age_s"] is None else f", {_ago(found['model_age_s'])} behind stream time"
+    return Text(
+        f"Learned {found['learned']:,} examples, {until}{age}; checkpoint {_ago(found['checkpoint_age_s'])} ago."
+    )
+
+
+def _alerts(value: dict[str, Any]) -> RenderableType:
+    alerts = value["alerts"]
+    if not alerts["open"]:
+        return Text("Open alerts: none.")
+    parts = ", ".join(f"{n} {name}" for name, n in alerts["severities"].items() if n)
+    rows = [
+        (
+            alert["alert_id"][:8],
+            Text(alert["severity"], _STYLES.get(alert["severity"], "")),
+            printable(alert["signal"]),
+            _day(alert["opened_ms"]),
+            alert["findings"],
+            printable(alert["message"]),
+        )
+        for alert in alerts["newest"][:_ALERTS]
+    ]
+    table = _table(("alert", "severity", "signal", "opened", "findings", "message"), rows)
+    return Group(Text(f"Open alerts: {parts}."), table)
+
+
+def _dead_letters(value: dict[str, Any]) -> RenderableType:
+    letters = value["dead_letters"]
+    if not letters["n"]:
+        return Text("Dead letters: none.")
+    rows = [
+        (row["n"], printable(row["topic"]), printable(row["stage"]), printable(row["reason"]), printable(row["detail"]))
+        for row in letters["reasons"][:_REASONS]
+    ]
+    return Group(
+        Text(f"Dead letters: {letters['n']:,}."), _table(("n", "topic", "stage", "reason", "the last one"), rows)
+    )
+
+
+def _laws(value: dict[str, Any]) -> RenderableType:
+    if not value["laws"]:
+        return Text("Conservation laws are known after the first checkpoint.", "dim")
+    broken = [law for law in value["laws"] if not law["holds"]]
+    if broken:
+        said = "; ".join(f"{law['law']} ({law['group']})" for law in broken)
+        return Text(f"Conservation laws BROKEN: {said}: `headrace audit` shows what differs.", "bold red")
+    return Text(f"Conservation laws: {', '.join(dict.fromkeys(law['law'] for law in value['laws']))}: all hold.")
+
+
+def _rate(value: dict[str, Any], stage: str) -> float | None:
+    return next((row["rate_per_s"] for row in value["stages"] if row["stage"] == stage), None)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for i, name in enumerate(columns):
+        numeric = bool(rows) and all(row[i] is None or isinstance(row[i], int | float) or row[i] == "" for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.1f}" if isinstance(value, float) and abs(value) >= 10 else figure(value)
+
+
+def _ago(seconds: float) -> str:
+    """A span as people say it: 3.2 s, 4 min, 2.5 h, 3 d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:,.1f} s"
+
+
+def _clock(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S UTC")
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,179 @@
+"""What somebody who looks at a pipeline again and again remembers of its topics: each look reads only what is new.
+
+The registry, alerts, dead letters and the counts of checkpoints are folds over their topics. What is remembered grows
+with what is open or different, not with what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from headrace.processors.registry import fold, fresh
+from headrace.schemas.records import Alert, Evaluation, Fact, Prediction
+from headrace.streams.checkpoint import MARKER
+from headrace.streams.journal import Epoch
+from headrace.streams.journal import read as read_entry
+from headrace.streams.log import Record
+from headrace.streams.pipeline import Pipeline
+from headrace.streams.reading import last
+from headrace.streams.state import part_of, unpack
+from headrace.streams.topics import topic_name
+
+__all__ = ["Seen"]
+
+_EVALUATIONS = 500
+_JOURNAL = 200
+_STATE = 2_000
+_COUNTED = ("counts", "clock", "progress")
+_WHOLE = {MARKER, *_COUNTED}
+
+_alert: Callable[[bytes], Alert] = msgspec.json.Decoder(Alert).decode
+_evaluation: Callable[[bytes], Evaluation] = msgspec.json.Decoder(Evaluation).decode
+_fact: Callable[[bytes], Fact] = msgspec.json.Decoder(Fact).decode
+_prediction: Callable[[bytes], Prediction] = msgspec.json.Decoder(Prediction).decode
+
+
+class Seen:
+    """A memory of one pipeline's topics, for `headrace.streams.overview.gather`.
+
+    Attributes
+    ----------
+    registries
+        Shard → the fold of its facts.
+    alerts
+        The last record of each alert that is not resolved, with Kafka's time of it, by id.
+    dead
+        (topic, stage, reason) → how many, and the place, time and detail of the last.
+    scores
+        (model, shard, window) → its last evaluation, whole stream only.
+    journals
+        (group, shard) → batches and epochs so far.
+    predictions
+        Shard → its last prediction, with Kafka's time of it.
+    checkpoints
+        (group, shard) → counts, clock and progress of its last checkpoint, and Kafka's time of that.
+    """
+
+    def __init__(self) -> None:
+        self.at_s: float | None = None
+        self.ends: dict[tuple[str, int], int] = {}
+        self.committed: dict[tuple[str, str, int], int] = {}
+        self.registries: dict[int, dict[str, Any]] = {}
+        self.alerts: dict[str, tuple[Alert, int]] = {}
+        self.dead: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.scores: dict[tuple[str, int, str], Evaluation] = {}
+        self.journals: dict[tuple[str, int], dict[str, int]] = {}
+        self.predictions: dict[int, tuple[Prediction, int]] = {}
+        self.checkpoints: dict[tuple[str, int], dict[str, Any]] = {}
+        self._places: dict[tuple[str, int], int] = {}
+
+    def look(self, reader: Any, pipeline: Pipeline, ends: dict[tuple[str, int], int], running: Iterable[str]) -> None:
+        """Take what is new up to `ends`, last stable offsets by role and shard; roles that are not there are left out.
+
+        `running` are the groups of stages that a checkpoint is looked for of.
+        """
+        if any(place > ends.get(where, place) for where, place in self._places.items()):
+            self.__init__()  # type: ignore[misc]  # a topic was made anew: nothing that was seen is true any more
+        groups = set(running)
+        for (role, shard), end in ends.items():
+            take = getattr(self, f"_take_{role.replace('-', '_')}", None)
+            if take is None or self._places.get((role, shard), 0) >= end:
+                continue
+            topic = topic_name(pipeline, role)
+            if role == "state":
+                self._look_for_checkpoints(reader, topic, shard, end, groups)
+            else:
+                for record in self._fresh(reader, role, topic, shard, end):
+                    take(shard, record)
+            self._places[role, shard] = end
+
+    def _fresh(self, reader: Any, role: str, topic: str, shard: int, end: int) -> Iterable[Record]:
+        """What was not seen yet; of topics whose past does not matter, no more than the newest."""
+        most = {"evaluations": _EVALUATIONS, "journal": _JOURNAL, "predictions": 1}.get(role)
+        place = self._places.get((role, shard))
+        if most is not None and (place is None or end - place > most):
+            return last(reader, topic, shard, most)
+        return _between(reader, topic, shard, place or 0, end)
+
+    def _look_for_checkpoints(self, reader: Any, topic: str, shard: int, end: int, groups: set[str]) -> None:
+        """New entries; the first time backwards, until each group's last counts were found."""
+        place = self._places.get(("state", shard))
+        if place is not None:
+            for record in _between(reader, topic, shard, place, end):
+                self._take_state(shard, record)
+            return
+        low, reach = reader.watermarks(topic, shard)[0], _STATE
+        while True:
+            for record in _between(reader, topic, shard, end - reach, end):
+                self._take_state(shard, record)
+            known = {group for (group, of), found in self.checkpoints.items() if of == shard and found.keys() >= _WHOLE}
+            if groups <= known or end - reach <= low:
+                return
+            reach *= 4
+
+    # -- one record of each role -----------------------------------------------------------------------------------
+
+    def _take_registry(self, shard: int, record: Record) -> None:
+        try:
+            fold(self.registries.setdefault(shard, fresh()), _fact(record.value or b""))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return  # a command, or nobody's fact
+
+    def _take_alerts(self, shard: int, record: Record) -> None:
+        try:
+            alert = _alert(record.value or b"")
+        except (msgspec.MsgspecError, ValueError):
+            return
+        self.alerts.pop(alert.alert_id, None)
+        if alert.status != "resolved":
+            self.alerts[alert.alert_id] = (alert, record.timestamp_ms)
+
+    def _take_dead_letter(self, shard: int, record: Record) -> None:
+        said = {name: (text or b"").decode("utf-8", "replace") for name, text in record.headers or []}
+        where = (said.get("topic", "?"), said.get("stage", "?"), said.get("reason", "?"))
+        entry = self.dead.setdefault(where, {"n": 0})
+        entry["n"] += 1
+        entry["last"], entry["last_ms"] = f"{record.partition}:{record.offset}", record.timestamp_ms
+        entry["detail"] = said.get("detail", "")[:300]
+
+    def _take_evaluations(self, shard: int, record: Record) -> None:
+        try:
+            found = _evaluation(record.value or b"")
+        except (msgspec.MsgspecError, ValueError):
+            return
+        if found.segment is None:
+            self.scores[found.model, found.shard, found.window] = found
+
+    def _take_predictions(self, shard: int, record: Record) -> None:
+        try:
+            self.predictions[shard] = (_prediction(record.value or b""), record.timestamp_ms)
+        except (msgspec.MsgspecError, ValueError):
+            return
+
+    def _take_journal(self, shard: int, record: Record) -> None:
+        entry = read_entry(record.value or b"")
+        group = (record.key or b"").decode("utf-8", "replace")
+        # Records count from 0, and so do epochs, each of which opens with a record that is no batch.
+        found = {"partition": shard, "batches": entry.seq - entry.epoch, "epoch": entry.epoch}
+        if not isinstance(entry, Epoch):
+            found["last_ms"] = record.timestamp_ms
+        self.journals[group, shard] = self.journals.get((group, shard), {}) | found
+
+    def _take_state(self, shard: int, record: Record) -> None:
+        if record.key is None or record.value is None:
+            return
+        group, *name = unpack(record.key)
+        if name == [MARKER]:
+            self.checkpoints.setdefault((group, shard), {})[MARKER] = record.timestamp_ms
+        elif name[:1] == ["chain"] and name[1] in _COUNTED and name[2] == 0:  # small: one chunk
+            self.checkpoints.setdefault((group, shard), {})[name[1]] = unpack(part_of(record.value))
+
+
+def _between(reader: Any, topic: str, shard: int, start: int, end: int) -> Iterator[Record]:
+    """Committed records of this range, as far as they are still there."""
+    start = max(start, reader.watermarks(topic, shard)[0])
+    if start < end:
+        yield from reader.read(topic, shard, start, end)
