@@ -39,7 +39,9 @@ ONE_PLACE = {
     "confluent_kafka": "streams/kafka.py",
     "faust": "streams/control/",
     "mode": "streams/control/",
+    "aiohttp": "streams/control/",
     "aiokafka": "streams/control/",
+    "plotly": "streams/control/",
     "prometheus_client": "streams/metrics.py",
 }
 # The runtime's core knows neither Kafka nor what watches it.
