@@ -42,12 +42,12 @@ class Watched:
         self.n, self.start = np.zeros(streams, int), np.ones(streams, int)
         self.sums = np.zeros((streams, 4))
         self.batches = np.zeros((streams, BATCHES))
-        self.count, self.length = np.zeros(streams, int), np.full(streams, gate.every)
+        self.count, self.length = np.zeros(streams, int), np.full(streams, gate.batch)
         self.open_n, self.open_total = np.zeros(streams, int), np.zeros(streams)
         self.spread = np.full(streams, np.inf)
 
     def watch(self, theirs: Array, mine: Array, looked: Array | bool = True) -> Array:
-        """Take `every` events; whether the test, looked at after each of them, passes at each (streams, events).
+        """Take `gate.batch` events; whether the test, looked at after each of them, passes at each (streams, events).
 
         Only streams that are `looked` at can pass: others have, and nobody asks again.
         """
@@ -78,7 +78,7 @@ class Watched:
         """Start those anew that are not ahead after so many events; to be called where nothing has passed."""
         again = (self.n >= self.gate.renew) & (self.sums[:, 0] <= 0)
         self.start[again] += 1
-        self.length[again], self.spread[again] = self.gate.every, np.inf
+        self.length[again], self.spread[again] = self.gate.batch, np.inf
         for array in (self.n, self.sums, self.count, self.open_n, self.open_total):
             array[again] = 0
 
@@ -124,7 +124,8 @@ def promoted(shape: Shape, gate: Gate, streams: int, events: int, seed: int) -> 
     for start in range(0, events, gate.every):
         theirs, mine = losses(start, gate.every)
         differences.append(float((theirs - mine).mean()))
-        passed = watched.watch(theirs, mine, when == 0)
+        parts = [slice(at, at + gate.batch) for at in range(0, gate.every, gate.batch)]
+        passed = np.hstack([watched.watch(theirs[:, part], mine[:, part], when == 0) for part in parts])
         new = passed.any(axis=1) & (when == 0)
         when[new] = start + passed[new].argmax(axis=1) + 1
         if when.all():

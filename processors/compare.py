@@ -98,7 +98,7 @@ class Compare:
             if name not in models:
                 later = value["later"] = value["later"] + 1 if late else 0
                 share = value["share"] / (later * (later + 1)) if late else value["share"]
-                models[name] = _fresh(share, n, time_ms, self.gate.every)
+                models[name] = _fresh(share, n, time_ms, self.gate.batch)
                 value["bins"].pop(name, None)
             if name != canary:
                 models[name]["split"] = None
@@ -135,7 +135,7 @@ class Compare:
                 calibration.update_many(self.task, bins, ys, columns[self._ranks[name]])
 
     def close(self, state: State) -> None:
-        """Close the batches that are long enough; `look` does it, too."""
+        """Close the batches that are long enough: after every `Gate.batch` examples; `look` does it, too."""
         for cell in state[_CELL].value["models"].values():
             self._close(cell)
 
@@ -266,7 +266,7 @@ class Compare:
     def _renew(self, name: str, cell: dict[str, Any], n: int, time_ms: int, value: dict[str, Any]) -> None:
         """Start anew, with the next share of alpha."""
         kept = {"start": cell["start"] + 1, "split": cell["split"]}
-        value["models"][name] = _fresh(cell["share"], n, time_ms, self.gate.every) | kept
+        value["models"][name] = _fresh(cell["share"], n, time_ms, self.gate.batch) | kept
 
     def _calibration(self, model: str, value: Mapping[str, Any]) -> float | None:
         bins = value["bins"].get(model)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.processors.evidence import FEWEST_BATCHES
 from headrace.processors.losses import LOSSES
 
 __all__ = ["Gate"]
@@ -79,6 +80,12 @@ class Gate:
         named = not isinstance(self.segments, str) and all(isinstance(name, str) for name in self.segments)
         _legal("segments", self.segments, named, "a sequence of features or event columns")
         object.__setattr__(self, "segments", tuple(self.segments))
+
+    @property
+    def batch(self) -> int:
+        """Examples in the first batches (see `evidence.spread`): parts of `every`; eight fit into `minimum`."""
+        most = max(1, min(self.every, self.minimum // FEWEST_BATCHES))
+        return next(size for size in range(most, 0, -1) if not self.every % size)
 
     def loss_of(self, task: str) -> str:
         """The loss for this task; ValueError names the legal ones."""

@@ -68,7 +68,7 @@ def judge(pipeline: Pipeline, reference: Served, candidate: Served, events: pd.D
     labels = _labels(reference.examples, candidate.examples, pipeline.task)
     for n, (event_id, y) in enumerate(labels.items(), 1):
         rows.append((y, (old.get(event_id), new.get(event_id), None, None), names(values(event_id)), None))
-        if not n % gate.every:
+        if not n % gate.batch:
             compare.update_many(rows, states["gate"])
             compare.close(states["gate"])
             rows.clear()

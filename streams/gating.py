@@ -93,7 +93,7 @@ class Gating:
     def _example(self) -> Callable[..., None]:
         """The function that notes an example that the models have learned from, and looks when it is time."""
         context, gate, note = self.context, self.gate, self._rows.append
-        every, window = gate.every, context.pipeline.evaluate_every
+        batch, every, window = gate.batch, gate.every, context.pipeline.evaluate_every
         names, segmented = None, None
         if self._segments is not None:
             names = self._segments.compile(context.states["segments"])
@@ -107,8 +107,12 @@ class Gating:
                 mark(line)
                 segmented((y, entry[6], segments, n, time_ms))
             note((y, entry[6], segments, entry[9]))
-            if not n % every:
-                self._look(entry, n, time_ms, label)
+            if not n % batch:
+                if not n % every:
+                    self._look(entry, n, time_ms, label)
+                else:
+                    self.settle()
+                    self._compare.close(self._state)
             if not n % window:
                 self._report(n, time_ms)
 

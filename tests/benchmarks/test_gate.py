@@ -11,7 +11,7 @@ from benchmarks.gate import ASSUMED, DIFFERENT, Watched, promoted, run
 from headrace import Gate
 from headrace.processors.compare import Compare
 
-GATE = Gate(minimum=200, every=50, renew=1_000, loss="absolute", scale=1.0)
+GATE = Gate(minimum=400, every=50, renew=1_000, loss="absolute", scale=1.0)
 
 
 def test_the_simulation_computes_what_the_gate_does() -> None:

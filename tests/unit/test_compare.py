@@ -39,9 +39,11 @@ class Run:
         for y, answers, *more in rows:
             self.n += 1
             waiting.append((y, (*answers, *BASE), *(more or ((), "old/0@1"))))
-            if len(waiting) >= portion or not self.n % self.gate.every:
+            if len(waiting) >= portion or not self.n % self.gate.batch:
                 self.compare.update_many(waiting, self.state)
                 waiting = []
+            if not self.n % self.gate.batch:
+                self.compare.close(self.state)
             if not self.n % self.gate.every:
                 verdicts = self.compare.look(self.n, self.n, self.state)
                 if verdicts:
@@ -317,6 +319,25 @@ def test_segments_have_metrics_of_their_own():
     assert sum(e.n for (_, window), e in last.items() if window == "overall") == 20
     assert last["where=x", "last-10"].metrics["ECE"] == 2 / 3
     assert last["where=x", "overall"].metrics["Accuracy"] == 3 / 7
+
+
+@pytest.mark.parametrize(
+    ("minimum", "every", "batch"), [(1_000, 50, 50), (400, 50, 50), (399, 50, 25), (50, 50, 5), (1, 50, 1), (50, 7, 1)]
+)
+def test_the_declared_minimum_is_enough(minimum, every, batch):
+    """Eight batches, which a decision needs, fit into the minimum, and whole ones between two decisions."""
+    gate = Gate(minimum=minimum, every=every)
+    assert gate.batch == batch
+    assert every % batch == 0
+
+
+def test_a_clear_lead_passes_at_the_minimum():
+    """A model that is always right replaces one that is always wrong after the 50 examples that were asked for."""
+    run = Run(minimum=50)
+    rows = [(y, (graded(0.0 if y else 1.0), graded(1.0 if y else 0.0))) for y in (i % 3 == 0 for i in range(500))]
+    n, verdicts = run.play(rows)
+    assert [verdict.kind for verdict in verdicts] == ["promoted"]
+    assert n <= 100
 
 
 def test_segments_do_not_grow_without_bound():
