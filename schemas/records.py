@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-__all__ = ["REASONS", "Alert", "Command", "Evaluation", "Fact", "Input", "Prediction", "Shadow"]
+__all__ = ["REASONS", "Acknowledgement", "Alert", "Command", "Evaluation", "Fact", "Input", "Prediction", "Shadow"]
 
 
 def _says(description: str) -> msgspec.Meta:
@@ -168,6 +168,14 @@ class Alert(msgspec.Struct, frozen=True):
     time_ms: Annotated[int, _says("stream time of this record (errors and labels: label time)")]
     findings: Annotated[int, _says("detections since it was opened")]
     examples: Annotated[list[str | int], _says("ids of events among those that differ most, at most three")]
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, tag_field="record", tag="acknowledgement"):
+    """Somebody has seen an alert: the last one of an alert counts. When it was is the record's own Kafka time."""
+
+    alert_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100), _says("of the alert")]
+    by: Annotated[str, msgspec.Meta(min_length=1, max_length=200), _says("who")]
+    note: Annotated[str, msgspec.Meta(max_length=2_000), _says("for people")] = ""
 
 
 REASONS: dict[str, str] = {

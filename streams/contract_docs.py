@@ -20,7 +20,7 @@ import msgspec
 
 from headrace.processors.features import Field, Label, Window
 from headrace.schemas.contract import Schema
-from headrace.schemas.records import REASONS, Alert, Command, Evaluation, Fact, Prediction, Shadow
+from headrace.schemas.records import REASONS, Acknowledgement, Alert, Command, Evaluation, Fact, Prediction, Shadow
 from headrace.streams.chain import Chain
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
@@ -75,6 +75,7 @@ _CARRIES = {
     "alerts": ("the alert's id", "an alert: JSON", "drift"),
     "models": ("`name/shard@n#chunk`", "versions of the models: signed snapshots, in chunks", "evaluate"),
     "registry": ("the model", "commands and facts about models: JSON", "you, evaluate"),
+    "control": ("the alert's id", "acknowledgements of people: JSON", "the control plane"),
     "dead-letter": ("the refused record's", "the refused record's bytes, reasons in headers", "all"),
     "journal": ("the group of stages", "what was processed in which order: internal", "all"),
     "state": ("store and key", "checkpoints: internal", "all"),
@@ -99,6 +100,7 @@ def blocks(pipeline: Pipeline) -> dict[str, str]:
         "facts": _json(_struct(Fact)),
         "evaluations": _json(found["evaluations"]),
         "alerts": _json(found["alerts"]),
+        "acknowledgements": _json(found["control"]),
         "dead-letter-headers": _table(("header", "value"), ((f"`{name}`", text) for name, text in HEADERS.items())),
         "reasons": _reasons(),
     }
@@ -117,6 +119,7 @@ def schemas(pipeline: Pipeline) -> dict[str, Any]:
         "registry": {"anyOf": [_struct(Command), _struct(Fact)]},
         "evaluations": _struct(Evaluation),
         "alerts": _struct(Alert),
+        "control": _struct(Acknowledgement),
     }
 
 

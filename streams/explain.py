@@ -22,7 +22,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
 from headrace.streams.state import ObjectCodec
 
-__all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain"]
+__all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
 
 _LAST = 5
 
@@ -106,6 +106,17 @@ def explain(
         if made.task.group.front or made.task.group.back:
             _Following(pipeline, wanted, made, topics).run(progress)
     return wanted
+
+
+def plain(found: Explained) -> dict[str, Any]:
+    """As JSON has it: raw bytes as text, escaped where they are none."""
+    out: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,))
+    for name in ("events", "labels"):
+        for record in out[name]:
+            record["bytes"] = len(record["value"] or b"")
+            record["key"] = None if record["key"] is None else record["key"].decode(errors="backslashreplace")
+            record["value"] = None if record["value"] is None else record["value"].decode(errors="backslashreplace")
+    return out
 
 
 class _Following:

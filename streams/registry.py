@@ -60,9 +60,11 @@ def facts(pipeline: Pipeline, reader: Any, shard: int, start: int) -> Iterator[t
             yield record.offset + 1, found
 
 
-def commands(known: Iterable[Shard], kind: str, by: str, *, saw: int | None = None, **more: Any) -> list[Command]:
+def commands(
+    known: Iterable[Shard], kind: str, by: str, *, saw: int | None = None, id: str | None = None, **more: Any
+) -> list[Command]:
     """One command for each of these shards, under one id; each names the version that is known, unless `saw` does."""
-    name = uuid.uuid4().hex[:16]
+    name = id or uuid.uuid4().hex[:16]
     return [
         Command(name, kind, shard.number, by, saw=(shard.registry["version"] or None) if saw is None else saw, **more)
         for shard in known

@@ -13,7 +13,16 @@ from headrace.streams.errors import DeclarationError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topology import Group
 
-__all__ = ["ROLES", "TopicSpec", "group_name", "topic_name", "topic_specs", "transactional_id", "wrong_settings"]
+__all__ = [
+    "ROLES",
+    "TopicSpec",
+    "control_group",
+    "group_name",
+    "topic_name",
+    "topic_specs",
+    "transactional_id",
+    "wrong_settings",
+]
 
 _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -34,6 +43,7 @@ ROLES: dict[str, Mapping[str, str]] = {
     "alerts": _DELETE,
     "models": _COMPACT,
     "registry": _FOREVER,
+    "control": _COMPACT,
     "dead-letter": _DELETE,
     "journal": _DELETE,
     "state": _STATE,
@@ -70,6 +80,11 @@ def group_name(pipeline: Pipeline, group: Group) -> str:
 def transactional_id(pipeline: Pipeline, group: Group, slot: str) -> str:
     """Stable name of a worker's slot: its transactional id, and its static membership."""
     return f"{group_name(pipeline, group)}.{slot}"
+
+
+def control_group(pipeline: Pipeline) -> str:
+    """What the consumer group of the control plane is called."""
+    return f"{pipeline.name}.control"
 
 
 def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:

@@ -16,7 +16,7 @@ from headrace.streams.topics import ROLES
 
 __all__ = ["audit"]
 
-_UNREAD = ("shadow", "models", "registry", "state")
+_UNREAD = ("shadow", "models", "registry", "control", "state")
 
 
 @click.command(cls=Headrace)

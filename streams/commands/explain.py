@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import click
-import msgspec
 
 from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
 from headrace.streams.commands.output import emit, escaped, progress, say, show
 from headrace.streams.commands.topics import require
-from headrace.streams.explain import Explained, RawRecord, event_id_of
+from headrace.streams.explain import Explained, RawRecord, event_id_of, plain
 from headrace.streams.explain import explain as recompute
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
@@ -41,21 +39,10 @@ def explain(ctx: click.Context, pipeline: str, event_id: str, json_to: str | Non
     codec = Sealed(signing_key(), trusted_keys(), loaded.classes)
     with progress("replay", None) as advance:
         found = recompute(loaded, [wanted], cluster.reader, names_of(loaded), codec=codec, progress=advance)[wanted]
-    if emit(json_to, _plain(found)):
+    if emit(json_to, plain(found)):
         _tell(found)
     if found.different or not found.events:
         ctx.exit(1)
-
-
-def _plain(found: Explained) -> dict[str, Any]:
-    """As JSON has it: raw bytes as text, escaped where they are none."""
-    out: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,))
-    for name in ("events", "labels"):
-        for record in out[name]:
-            record["bytes"] = len(record["value"] or b"")
-            record["key"] = None if record["key"] is None else record["key"].decode(errors="backslashreplace")
-            record["value"] = None if record["value"] is None else record["value"].decode(errors="backslashreplace")
-    return out
 
 
 def _tell(found: Explained) -> None:

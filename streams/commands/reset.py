@@ -16,7 +16,7 @@ from headrace.streams.errors import TopicError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import group_name
-from headrace.streams.topics import TopicSpec, topic_specs
+from headrace.streams.topics import TopicSpec, control_group, topic_specs
 from headrace.streams.topology import groups
 
 __all__ = ["reset"]
@@ -53,7 +53,8 @@ def reset(
     specs = [spec for spec in topic_specs(pipeline) if spec.role not in kept]
     existing = cluster.describe(spec.name for spec in specs)
     doomed = [spec for spec in specs if spec.name in existing]
-    names = [name for group in groups() if cluster.committed(name := group_name(pipeline, group))]
+    groups_of = [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
+    names = [name for name in groups_of if cluster.committed(name)]
     if yes:
         _refuse_while_active(cluster, pipeline, wait)
     counts = _counts(cluster, doomed)

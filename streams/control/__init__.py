@@ -1,1 +1,4 @@
-"""The control plane: watches what a pipeline publishes, decides, delivers alerts, and serves the page."""
+"""The control plane: watches a pipeline and steers it, beside the workers, which run on without it.
+
+The only folder that imports Faust, aiokafka and aiohttp.
+"""
