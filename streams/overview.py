@@ -183,10 +183,14 @@ def _stage(stage: str, live: list[dict[str, Any]], ends: dict[tuple[str, int], i
         return found | {"rate_per_s": None, "lag": None}
     own = {place["role"] for place in running["inputs"]}
     rate = running["rates"][role] if role in own else pace.of_topic(role, ends)
-    first = next(other for other in running["stages"] if _READS[other] == role or other == running["stages"][0])
-    waits = stage == first and role in own
-    lag = sum(place["lag"] for place in running["inputs"] if place["role"] == role) if waits else None
+    waiting = [place["lag"] for place in running["inputs"] if _taker(running["stages"], place["role"]) == stage]
+    lag = sum(waiting) if waiting else None
     return found | {"rate_per_s": rate, "lag": lag}
+
+
+def _taker(stages: list[str], role: str) -> str:
+    """Which of these stages, which run chained, an input is for."""
+    return next((stage for stage in stages if _READS[stage] == role), stages[0])
 
 
 def _topic(pipeline: Pipeline, role: str, ends: dict[tuple[str, int], int], pace: _Pace) -> dict[str, Any]:

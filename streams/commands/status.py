@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Group as Stack
 from rich.live import Live
+from rich.text import Text
 
 from headrace.streams.commands.glance import lines, view
 from headrace.streams.commands.options import (
@@ -94,7 +95,7 @@ def _live(looks: Iterator[tuple[dict[str, Any] | None, str | None]]) -> None:
         for value, trouble in looks:
             parts: list[Any] = [] if value is None else [view(value)]
             if trouble:
-                parts.append(f"[bold red]{datetime.now(UTC):%H:%M:%S} UTC[/] {trouble}")
+                parts.append(Text.assemble((f"{datetime.now(UTC):%H:%M:%S UTC}", "bold red"), f" {trouble}"))
             live.update(Stack(*parts), refresh=True)
 
 

@@ -1,0 +1,309 @@
+"""The overview of a pipeline, over topics that are handed to it, and how `headrace status` shows it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from headrace.schemas.records import Alert, Evaluation, Fact, Prediction
+from headrace.streams.cli import main
+from headrace.streams.commands import status
+from headrace.streams.commands.glance import lines, view
+from headrace.streams.errors import HeadraceError, Unreachable
+from headrace.streams.log import Record
+from headrace.streams.overview import Seen, gather
+from headrace.streams.state import pack
+from headrace.streams.topics import topic_specs
+from tests.small import small
+
+NAME = "small"
+
+
+class Topics:
+    """A cluster and its reader in one: topics are lists, one partition each."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.logs: dict[str, list[Record]] = {spec.name: [] for spec in topic_specs(pipeline)}
+        self.offsets: dict[tuple[str, int], int] = {}
+        self.workers: list[dict[str, Any]] = []
+        self.away = False
+        self.read_so_far = 0
+
+    def put(self, role: str, value: Any, key: bytes | None = None, **headers: str) -> None:
+        """Append a record."""
+        log = self.logs[f"{NAME}.{role}"]
+        data = value if isinstance(value, bytes) else msgspec.json.encode(value)
+        said = [(name, text.encode()) for name, text in headers.items()]
+        log.append(Record(f"{NAME}.{role}", 0, len(log), key, data, 1_000 + len(log), said or None))
+
+    def checkpoint(self, counts: dict[str, int], stream_ms: int = 9_000, learned: Any = (7, 4_000)) -> None:
+        """Write what a checkpoint has of the chain."""
+        for name, value in {"clock": [stream_ms, [0, 0]], "counts": counts, "progress": list(learned)}.items():
+            self.put("state", pack((1, pack(value))), pack(("lane", "chain", name, 0)))
+        self.put("state", pack({"seq": 1}), pack(("lane", "marker")))
+
+    def topics(self, timeout_s: float) -> set[str]:
+        if self.away:
+            raise Unreachable("No Kafka broker answers at here:9.")
+        return set(self.logs)
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        return dict(self.offsets) if group == NAME else {}
+
+    def members(self, group: str) -> list[dict[str, Any]]:
+        return self.workers if group == NAME else []
+
+    def reader(self) -> Topics:
+        return self
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        return 0, len(self.logs[topic])
+
+    def stable(self, topic: str, partition: int) -> int:
+        return len(self.logs[topic])
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> list[Record]:
+        found = self.logs[topic][start:end]
+        self.read_so_far += len(found)
+        return found
+
+
+@pytest.fixture
+def pipeline() -> Any:
+    """The small pipeline under the name of its topics here."""
+    found = small()
+    found.name = NAME
+    return found
+
+
+@pytest.fixture
+def topics(pipeline: Any) -> Topics:
+    """Empty topics."""
+    return Topics(pipeline)
+
+
+def alert(name: str, status: str, severity: str = "warning", message: str = "it moved") -> Alert:
+    """A record of an alert."""
+    return Alert(
+        name, "error_drift", "error", severity, status, message, "ADWIN()", {"after": 0.5}, 1.0,
+        32, "small.events", 0, 10, 41, 1_000, 2_000, 1, ["e1"],
+    )  # fmt: skip
+
+
+def test_the_second_look_knows_how_fast(pipeline: Any, topics: Topics):
+    """Rates are what was committed and written between two looks, a second."""
+    topics.offsets = {("small.events", 0): 10, ("small.labels", 0): 0}
+    seen = Seen()
+    first = gather(topics, topics, pipeline, seen, wall=lambda: 100.0)
+    assert {stage["rate_per_s"] for stage in first["stages"]} == {None}
+    topics.offsets["small.events", 0] = 60
+    for _ in range(4):
+        topics.put("features", b"x")
+    second = gather(topics, topics, pipeline, seen, wall=lambda: 102.0)
+    rates = {stage["stage"]: stage["rate_per_s"] for stage in second["stages"]}
+    assert (rates["validate"], rates["predict"], rates["join"]) == (25.0, 2.0, 0.0)
+
+
+def test_lag_stands_where_the_records_wait(pipeline: Any, topics: Topics):
+    """Events wait for the first stage that reads them, labels for the join; what is chained waits for nothing."""
+    for _ in range(5):
+        topics.put("events", b"{}")
+    topics.put("labels", b"{}")
+    topics.offsets = {("small.events", 0): 2, ("small.labels", 0): 0}
+    value = gather(topics, topics, pipeline)
+    assert {stage["stage"]: stage["lag"] for stage in value["stages"]} == {
+        "validate": 3, "featurize": None, "predict": None, "join": 1, "train": None, "evaluate": None, "drift": None,
+    }  # fmt: skip
+    assert value["groups"][0]["lag"] == 4
+
+
+def test_only_open_alerts_are_counted(pipeline: Any, topics: Topics):
+    """The last record of an id says whether it is open; a garbled record is nobody's alert."""
+    for record in (alert("a", "opened"), alert("b", "opened", "critical"), alert("a", "resolved"), b"{"):
+        topics.put("alerts", record)
+    found = gather(topics, topics, pipeline)["alerts"]
+    assert (found["open"], found["severities"]) == (1, {"critical": 1, "warning": 0, "info": 0})
+    assert [each["alert_id"] for each in found["newest"]] == ["b"]
+
+
+def test_dead_letters_are_counted_once(pipeline: Any, topics: Topics):
+    """By topic, stage and reason; a second look reads only what is new."""
+    seen = Seen()
+    headers = {"topic": "small.events", "stage": "validate"}
+    topics.put("dead-letter", b"?", reason="malformed", detail="no JSON", **headers)
+    gather(topics, topics, pipeline, seen)
+    before = topics.read_so_far
+    topics.put("dead-letter", b"?", reason="malformed", detail="no JSON either", **headers)
+    topics.put("dead-letter", b"?", reason="null", detail="", **headers)
+    found = gather(topics, topics, pipeline, seen)["dead_letters"]
+    assert topics.read_so_far == before + 2
+    assert [(row["reason"], row["n"], row["detail"]) for row in found["reasons"]] == [
+        ("malformed", 2, "no JSON either"),
+        ("null", 1, ""),
+    ]
+    assert found["n"] == 3
+
+
+def test_a_topic_that_was_made_anew_begins_anew(pipeline: Any, topics: Topics):
+    """After `headrace reset` nothing of before is shown."""
+    seen = Seen()
+    for name in "ab":
+        topics.put("alerts", alert(name, "opened"))
+    assert gather(topics, topics, pipeline, seen)["alerts"]["open"] == 2
+    topics.logs["small.alerts"].clear()
+    topics.put("alerts", alert("c", "opened"))
+    found = gather(topics, topics, pipeline, seen)["alerts"]["newest"]
+    assert [each["alert_id"] for each in found] == ["c"]
+
+
+@pytest.mark.parametrize(("features", "broken"), [(9, []), (8, ["events = features + dead letters + duplicates"])])
+def test_conservation_is_that_of_the_last_checkpoint(pipeline: Any, topics: Topics, features: int, broken: list[str]):
+    """A law that does not hold is named; what is pending is what the sum leaves."""
+    counts = {"events": 10, "features": features, "duplicates": 0, "dead.validate.null": 1}
+    topics.checkpoint({"events": 3, "features": 3, "predictions": 3})
+    topics.checkpoint(counts | {"predictions": features, "labelled": 5, "expired": 1})
+    topics.offsets = {("small.events", 0): 10}
+    value = gather(topics, topics, pipeline)
+    assert [law["law"] for law in value["laws"] if not law["holds"]] == broken
+    assert (value["counts"]["pending"], value["counts"]["dead_letters"]) == (features - 6, {"null": 1})
+    assert (value["freshness"]["learned"], value["freshness"]["model_age_s"]) == (7, 5.0)
+
+
+def test_counts_are_found_however_far_back(pipeline: Any, topics: Topics):
+    """A checkpoint of many entries has its counts far before its end."""
+    for name, value in {"clock": [5, [0]], "counts": {"events": 1}, "progress": [0, None]}.items():
+        topics.put("state", pack((1, pack(value))), pack(("lane", "chain", name, 0)))
+    for number in range(9_000):
+        topics.put("state", pack(1), pack(("lane", "windows", "w", number)))
+    topics.put("state", pack({}), pack(("lane", "marker")))
+    topics.offsets = {("small.events", 0): 1}
+    assert gather(topics, topics, pipeline)["counts"]["events"] == 1
+
+
+def test_models_stand_beside_the_baselines(pipeline: Any, topics: Topics):
+    """The champion comes first, with the figures of its last evaluation; a proposal is marked."""
+    for version, (kind, model, what) in enumerate(
+        [
+            ("registered", "new", "challenger"),
+            ("registered", "old", "champion"),
+            ("proposed", "new", "challenger"),
+        ],
+        1,
+    ):
+        topics.put("registry", Fact(version, kind, model, what, "old", 0, 0, None, {}, "declaration", "", {}))
+    topics.put("registry", {"record": "command", "id": "c"})
+    for window, score in (("overall", 0.25), ("overall", 0.5), ("last-1000", 0.75)):
+        topics.put("evaluations", Evaluation("old", "champion", 0, None, window, 9, 9, 1, 9, 1, 9, {"ROCAUC": score}))
+    topics.put("evaluations", Evaluation("old", "champion", 0, "shop=a", "overall", 1, 1, 1, 1, 1, 1, {"ROCAUC": 0.0}))
+    topics.put("evaluations", Evaluation("prior", "baseline", 0, None, "overall", 9, 9, 1, 9, 1, 9, {"ROCAUC": 0.1}))
+    value = gather(topics, topics, pipeline)
+    assert [(row["model"], row["status"], row["proposed"]) for row in value["models"]] == [
+        ("old", "champion", False),
+        ("new", "challenger", True),
+    ]
+    assert (value["models"][0]["overall"], value["models"][0]["recent"]) == ({"ROCAUC": 0.5}, {"ROCAUC": 0.75})
+    assert [row["model"] for row in value["baselines"]] == ["prior"]
+    assert value["champions"][0]["model"] == "old"
+
+
+def test_what_is_missing_is_named(pipeline: Any, topics: Topics):
+    """Without some of its topics there is an overview all the same."""
+    del topics.logs["small.alerts"]
+    value = gather(topics, topics, pipeline)
+    assert value["missing"] == ["small.alerts"]
+    assert value["alerts"]["open"] == 0
+
+
+def _shown(value: dict[str, Any]) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(view(value))
+    return capture.get()
+
+
+def test_what_others_wrote_is_shown_as_text(pipeline: Any, topics: Topics):
+    """Neither markup nor a terminal's controls in an alert or a dead letter do anything."""
+    topics.put("alerts", alert("a", "opened", message="[red]boo[/] \x1b[31m"))
+    topics.put("dead-letter", b"?", reason="null", stage="validate", topic="x", detail="[/nope] \x07")
+    text = _shown(gather(topics, topics, pipeline))
+    assert "[red]boo[/] \\x1b[31m" in text
+    assert "[/nope] \\x07" in text
+
+
+def test_everything_has_its_place(pipeline: Any, topics: Topics):
+    """Workers, the last prediction with its age, open alerts and broken laws are on the picture and in the line."""
+    answer = Prediction("e1", 5_000, True, 0.75, None, None, "old/0@3", 4_000, 1_000, 0, 1, {})
+    topics.put("predictions", answer)
+    topics.offsets = {("small.events", 0): 0}
+    topics.workers = [{"slot": "small.blue", "host": "h", "partitions": {}}]
+    topics.put("alerts", alert("a", "opened", "critical"))
+    topics.checkpoint({"events": 10, "features": 8, "predictions": 8})
+    value = gather(topics, topics, pipeline, wall=lambda: 11.0)
+    text = " ".join(_shown(value).split())
+    for part in (
+        "published 10.0 s ago, by old/0@3",
+        "blue",
+        "Open alerts: 1 critical.",
+        "BROKEN: events = features + dead letters + duplicates (lane)",
+        "Learned 7 examples",
+    ):
+        assert part in text
+    line = lines(value)
+    assert "open alerts 1 critical" in line
+    assert "laws broken: events" in line
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, pipeline: Any, topics: Topics) -> Any:
+    """Run `status --watch` over the topics for some looks; what is given is called before each wait ends."""
+
+    def run(*args: str, during: list[Any]) -> Any:
+        steps = iter(during)
+
+        def sleep(seconds: float) -> None:
+            step = next(steps, None)
+            if step is None:
+                raise KeyboardInterrupt
+            step()
+
+        monkeypatch.setattr(status, "Cluster", lambda *_: topics)
+        monkeypatch.setattr(status.time, "sleep", sleep)
+        monkeypatch.setenv("HEADRACE_BOOTSTRAP", "here:9")
+        return CliRunner().invoke(main, ["status", "headrace.examples.flights:flights", "--watch", *args])
+
+    return run
+
+
+def test_a_watch_outlives_kafka(watched: Any, topics: Topics):
+    """While no broker answers it says so; then it goes on, and Ctrl-C ends it as it should."""
+    result = watched(
+        during=[lambda: setattr(topics, "away", True), lambda: setattr(topics, "away", False)],
+    )
+    assert result.exit_code == 0
+    assert result.stdout.count("champion") == 2
+    assert result.stderr.count("No Kafka broker answers") == 1
+    assert "\x1b" not in result.output
+
+
+def test_a_watch_as_json_is_an_object_a_line(watched: Any, topics: Topics):
+    """With Kafka away the object is the error, and what was last seen."""
+    result = watched("--json", during=[lambda: setattr(topics, "away", True)])
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first["pipeline"] == "flights"
+    assert second["error"].startswith("No Kafka broker answers")
+    assert second["last"]["pipeline"] == "flights"
+
+
+def test_trouble_while_gathering_is_an_error_of_ours(pipeline: Any, topics: Topics):
+    """Whoever gathers in a loop needs to catch one kind of exception only."""
+    topics.away = True
+    with pytest.raises(HeadraceError, match="No Kafka broker answers"):
+        gather(topics, topics, pipeline)
