@@ -35,6 +35,7 @@ def test_a_late_end_txn_finds_a_new_epoch(proxied: tuple[Cluster, Proxy]) -> Non
         producer.begin()
         producer.send("t", 0, None, b"%d" % i)
         if i in held:
+            until(lambda: not proxy.holding, "the late copy of the one before")  # it comes when this one has begun
             proxy.hold_end_txn(ADD_PARTITIONS if i % 2 else PRODUCE)
         producer.commit()
         suspicious += [i] if producer.suspicious else []
