@@ -84,6 +84,10 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
         Annotated[int, msgspec.Meta(ge=0)] | None, _says("retrain: leave out the first so many examples")
     ] = None
     from_ms: Annotated[int | None, _says("retrain: leave out examples whose label time is before this")] = None
+    signature: Annotated[
+        Annotated[str, msgspec.Meta(max_length=128)] | None,
+        _says("Ed25519, hexadecimal, where the pipeline declares operators: only then it is obeyed"),
+    ] = None
 
 
 class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):

@@ -15,6 +15,7 @@ import msgspec
 from headrace.processors.registry import CELL, answer, applies, fold
 from headrace.schemas.records import Command, Fact, Input
 from headrace.schemas.wire import BadRecord
+from headrace.streams.authority import refusal
 from headrace.streams.context import Context
 
 __all__ = ["Decisions"]
@@ -151,6 +152,11 @@ class Decisions:
     def _command(self, command: Command, at: Mapping[str, int]) -> None:
         if command.id in self.registry["commands"]:
             self.context.count("commands.again")
+            return
+        denied = refusal(self.context.pipeline, command)
+        if denied is not None:  # its id is not kept: somebody else's command may have it
+            now, forged = self.status(str(command.model)), {"command": command.id}
+            self._note("refused", command.model, now, by=command.by, why=denied, evidence=forged, at=at)
             return
         kind, model, status, why, evidence = answer(self.registry, command, self.context.shard)
         if kind == "retraining" and "examples" not in self.context.pipeline.publish:

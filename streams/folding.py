@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.streams.authority import sign
 from headrace.streams.errors import Aborted, HeadraceError
 from headrace.streams.leftovers import follow, open_places
 from headrace.streams.pipeline import Pipeline
@@ -72,7 +73,7 @@ class Folding:
             self.drafts[shard, name] = self._fold(shard, name, entry, decode)
             producer, _ = follow(self._cluster, reader, f"{self._group}.retrain.{shard}", [place])
             producer.begin()
-            producer.send(*place, name.encode(), _encode(command))
+            producer.send(*place, name.encode(), _encode(sign(self._pipeline, command)))
             producer.commit()
             if producer.suspicious and open_places(reader, [place]):
                 raise Aborted("the command to adopt it may never be read")

@@ -157,6 +157,9 @@ class Pipeline:
         `Proxies(every=1000)`: evaluations of predictions and features before labels come, later beside what came.
     retrain
         `Retrain`: when fresh copies of models are to be learned from the training log, to challenge the champion.
+    operators
+        Public keys (64 hexadecimal digits, see `headrace keys show`) whose signed commands are obeyed, the workers' own
+        among them; none: everybody's who may write to the registry.
     columns
         Event columns that predictions carry along.
     live_from
@@ -198,6 +201,7 @@ class Pipeline:
         drift: Sequence[Watch] = (),
         proxies: Proxies | None = None,
         retrain: Sequence[Retrain] = (),
+        operators: Sequence[str] = (),
         columns: Sequence[str] = (),
         live_from: str | int | None = None,
         evaluate_every: int = 1000,
@@ -255,6 +259,9 @@ class Pipeline:
         self.publish = tuple(role for role in OPTIONAL if role in publish)
         self.drift = self._watches(drift)
         self.retrain = self._retrain(retrain)
+        for key in operators:
+            _legal(key, _is_key(key), "operators", "64 hexadecimal digits, the public key of `headrace keys show`")
+        self.operators = tuple(operators)
         self.data = data
         self.plans = PLANS if compiled else ("model",)
         self._check_lanes()
@@ -313,6 +320,7 @@ class Pipeline:
             "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
             **({} if self.proxies is None else {"proxies": _plain(self.proxies)}),
             **({} if not self.retrain else {"retrain": [_plain(declared) for declared in self.retrain]}),
+            **({} if not self.operators else {"operators": list(self.operators)}),
             "columns": list(self.columns),
             "live_from_ms": self.live_from_ms,
             "evaluate_every": self.evaluate_every,
@@ -446,6 +454,10 @@ def _legal(value: Any, ok: Any, what: str, legal: str) -> Any:
 
 def _named(name: Any) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def _is_share(value: Any) -> bool:

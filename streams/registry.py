@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
+from headrace.streams.authority import sign
 from headrace.streams.errors import Unreachable
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
@@ -86,7 +87,7 @@ def send(pipeline: Pipeline, cluster: Any, wanted: Iterable[Command]) -> dict[in
         for command in wanted:
             starts[command.shard] = reader.stable(topic, command.shard)
             key = None if command.model is None else command.model.encode()
-            producer.produce(topic, _encode(command), key, command.shard, on_delivery=told)
+            producer.produce(topic, _encode(sign(pipeline, command)), key, command.shard, on_delivery=told)
         left = producer.flush(30)
     finally:
         reader.close()
@@ -114,7 +115,7 @@ def answers(
         for shard in [shard for shard in places if shard not in found]:
             for place, fact in facts(pipeline, reader, shard, places[shard]):
                 places[shard] = place
-                if fact.command == command_id:
+                if command_id in (fact.command, fact.evidence.get("command")):
                     found[shard] = fact
         waited = time.monotonic() - began
         if len(found) == len(starts) or waited >= within_s:

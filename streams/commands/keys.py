@@ -27,11 +27,13 @@ def show_(json_to: str | None) -> None:
         "file": str(key_path()),
         "id": own.key_id.hex(),
         "public": own.verify_key.pem().decode(),
+        "operator": own.verify_key.raw.hex(),
         "trusted": [key_id.hex() for key_id in trusted],
     }
     if emit(json_to, value):
         say(f"Signing key {value['id']} in {value['file']}; its public half, for `headrace keys trust` elsewhere:")
         say(str(value["public"]).strip())
+        say(f'To let only its owner command a pipeline: Pipeline(..., operators=["{value["operator"]}"])')
         show("trusted", ("id", ""), [(key.hex(), "own" if key == own.key_id else "") for key in trusted])
 
 
