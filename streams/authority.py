@@ -41,8 +41,8 @@ def refusal(pipeline: Pipeline, command: Command) -> str | None:
 
 
 def _message(pipeline: Pipeline, command: Command) -> bytes:
-    bare: bytes = _encode(msgspec.structs.replace(command, signature=None))
-    return b"headrace command\n" + pipeline.name.encode() + b"\n" + bare
+    bare = _encode(msgspec.structs.replace(command, signature=None))
+    return b"headrace command\n" + str(pipeline.name).encode() + b"\n" + bare
 
 
 def _signed(key: str, signature: bytes, message: bytes) -> bool:
