@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.processors.base import State, StoreSpec
 from headrace.processors.metrics import Task, check_task, scores_for
+from headrace.processors.reports import Reports
 from headrace.schemas.records import Evaluation
 
 __all__ = ["ROLES", "Evaluate"]
@@ -45,8 +46,9 @@ class Evaluate:
         self.roles = dict(roles)
         self.every = every
         self.shard = shard
-        self.window = f"last-{every}"
         self._scores = scores_for(task)
+        self._reports = Reports(self.models, every, shard, self._read)
+        self.window = self._reports.window
         if not self.models or len(set(self.models)) != len(self.models):
             raise ValueError(f"models must be one or more different names; got {self.models!r}")
         if set(self.roles) != set(self.models) or not set(self.roles.values()) <= set(ROLES):
@@ -118,29 +120,11 @@ class Evaluate:
         """Return each model's records of the full window and of everything so far, and start the next window."""
         overall, window = value["spans"]
         overall[0] += window[0]
-        records = []
-        for model, cells in zip(self.models, value["models"], strict=True):
-            if (role := roles.get(model)) is not None:
-                records.append(self._record(model, role, self.window, window, cells[1], n, time_ms))
-                records.append(self._record(model, role, "overall", overall, cells[0], n, time_ms))
+        records = self._reports.both(value["spans"], value["models"], (n, time_ms), roles)
+        for cells in value["models"]:
             cells[1] = self._scores.fresh()
         window[:] = (0, 0, 0)
         return records
 
-    def _record(
-        self, model: str, role: str, window: str, span: list[int], cell: Any, n: int, time_ms: int
-    ) -> Evaluation:
-        return Evaluation(
-            model=model,
-            role=role,
-            shard=self.shard,
-            segment=None,
-            window=window,
-            n=span[0],
-            scored=self._scores.scored(cell),
-            first_n=span[1],
-            last_n=n,
-            first_time_ms=span[2],
-            last_time_ms=time_ms,
-            metrics=self._scores.values(cell),
-        )
+    def _read(self, cell: Any) -> tuple[int, dict[str, float | None]]:
+        return self._scores.scored(cell), self._scores.values(cell)

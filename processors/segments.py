@@ -11,7 +11,9 @@ from typing import Any
 
 from headrace.processors import calibration
 from headrace.processors.base import State, StoreSpec
+from headrace.processors.disparity import disparities
 from headrace.processors.metrics import Task, check_task, scores_for
+from headrace.processors.reports import Reports
 from headrace.schemas.records import Evaluation
 
 __all__ = ["OTHERS", "Row", "Segments", "resized"]
@@ -39,18 +41,29 @@ class Segments:
         What the values are of.
     most
         Values of a column that are told apart.
+    minimum
+        Scored examples that a segment needs for the `disparities` of its column.
 
     Metrics are those of `Evaluate` and, but for regression, the expected calibration error `ECE`.
     """
 
     def __init__(
-        self, task: str, models: Sequence[str], columns: Sequence[str], most: int, every: int = 1000, shard: int = 0
+        self,
+        task: str,
+        models: Sequence[str],
+        columns: Sequence[str],
+        most: int,
+        every: int = 1000,
+        shard: int = 0,
+        minimum: int = 200,
     ) -> None:
         self.task: Task = check_task(task)
         self.models, self.columns = tuple(models), tuple(columns)
         self.most, self.every, self.shard = most, every, shard
-        self.window = f"last-{every}"
+        self.minimum = minimum
         self._scores = scores_for(task)
+        self._reports = Reports(self.models, every, shard, self._read)
+        self.window = self._reports.window
         self._calibrated = task != "regression"
 
     def stores(self) -> list[StoreSpec]:
@@ -123,41 +136,23 @@ class Segments:
         return [[self._scores.fresh(), calibration.fresh()] for _ in range(2)]
 
     def _close(self, cells: dict[str, Any], last: Row, roles: Mapping[str, str]) -> list[Evaluation]:
-        """The records of every segment with examples in the window, in the order in which segments came."""
+        """The records of every segment with examples in the window, as segments came; and the disparities."""
         records = []
         for segment, cell in cells.items():
-            spans = cell["spans"]
+            spans, models = cell["spans"], cell["models"]
             if not spans[1][0]:
                 continue
-            for model, pair in zip(self.models, cell["models"], strict=True):
-                calibration.add(pair[0][1], pair[1][1])
-                if (role := roles.get(model)) is not None:
-                    for window, span, scores in zip((self.window, "overall"), spans[::-1], pair[::-1], strict=True):
-                        records.append(self._record(model, role, segment, window, span, scores, last))
+            for overall, window in models:
+                calibration.add(overall[1], window[1])
+            records += self._reports.both(spans, models, (last[3], last[4]), roles, segment)
+            for pair in models:
                 pair[1] = [self._scores.fresh(), calibration.fresh()]
             spans[1] = [0, 0, 0]
-        return records
+        return records + disparities(records, self.minimum)
 
-    def _record(
-        self, model: str, role: str, segment: str, window: str, span: list[int], scores: list[Any], last: Row
-    ) -> Evaluation:
-        metrics = self._scores.values(scores[0])
-        if self._calibrated:
-            metrics["ECE"] = calibration.expected_error(scores[1])
-        return Evaluation(
-            model=model,
-            role=role,
-            shard=self.shard,
-            segment=segment,
-            window=window,
-            n=span[0],
-            scored=self._scores.scored(scores[0]),
-            first_n=span[1],
-            last_n=last[3],
-            first_time_ms=span[2],
-            last_time_ms=last[4],
-            metrics=metrics,
-        )
+    def _read(self, cell: Any) -> tuple[int, dict[str, float | None]]:
+        scored, metrics = self._scores.scored(cell[0]), self._scores.values(cell[0])
+        return scored, metrics | ({"ECE": calibration.expected_error(cell[1])} if self._calibrated else {})
 
 
 def resized(state: State, ranks: Sequence[int | None], task: Task) -> None:

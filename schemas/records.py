@@ -127,11 +127,15 @@ class Evaluation(msgspec.Struct, frozen=True):
     model: Annotated[str, _says("name of the model or baseline")]
     role: Annotated[str, _says("champion, challenger or baseline")]
     shard: Annotated[int, _says("the model's shard: the partition that trained it")]
-    segment: Annotated[str | None, _says("the part of the events that is evaluated, as `column=value`; null: all")]
+    segment: Annotated[
+        str | None,
+        _says("the part of the events that is evaluated, as `column=value`; null: all; `column`: between its parts"),
+    ]
     window: Annotated[
         str,
         _says(
-            "`overall`, `last-N`: a window of N examples; `gate`: how a challenger stands against the champion; or "
+            "`overall`, `last-N`: a window of N examples; `disparity-overall`, `disparity-last-N`: how far apart a "
+            "column's parts are there; `gate`: how a challenger stands against the champion; or "
             "`proxy-N`, `proxy-scored-N`: N predictions, before and after their labels came (drift.md)"
         ),
     ]
@@ -142,6 +146,9 @@ class Evaluation(msgspec.Struct, frozen=True):
     first_time_ms: Annotated[int, _says("label time of its first example")]
     last_time_ms: Annotated[int, _says("label time of its last example")]
     metrics: Annotated[dict[str, float | None], _says("name to value; null where a metric is not defined yet")]
+    between: Annotated[
+        dict[str, list[str]] | None, _says("of a disparity: metric to the worst and the best part; else null")
+    ] = None
 
 
 class Alert(msgspec.Struct, frozen=True):

@@ -189,5 +189,5 @@ def _compare(pipeline: Pipeline) -> Compare:
 def _segments(pipeline: Pipeline, shard: int) -> Segments:
     gate = pipeline.gate
     assert gate is not None
-    models = tuple(pipeline.models)
-    return Segments(pipeline.task, models, gate.segments, gate.most_segments, pipeline.evaluate_every, shard)
+    models, every = tuple(pipeline.models), pipeline.evaluate_every
+    return Segments(pipeline.task, models, gate.segments, gate.most_segments, every, shard, gate.segment_minimum)

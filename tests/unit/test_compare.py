@@ -340,6 +340,39 @@ def test_a_clear_lead_passes_at_the_minimum():
     assert n <= 100
 
 
+def test_disparity_is_of_the_worst_against_the_best():
+    """Of segments with enough examples, in the window and overall; which they are; small ones have no say."""
+    segments = Segments("binary", ("a", "b"), ("where",), most=9, every=100, minimum=30)
+    state = store(segments)
+    names = segments.compile(state)
+    right = {"x": 0.9, "y": 0.6, "z": 0.0}
+    rows = []
+    for i in range(200):
+        where = "z" if i % 50 == 49 else "xy"[i % 2]
+        said = graded(1.0 if (i % 20) / 20 < right[where] else 0.0)
+        rows.append((True, (said, graded(1.0)), names((where,)), i, 10 * i))
+    found = segments.process_many(rows, state, {"a": "champion"})
+    apart = {e.window: e for e in found[199] if e.window.startswith("disparity")}
+    assert set(apart) == {"disparity-last-100", "disparity-overall"}
+    overall = apart["disparity-overall"]
+    assert (overall.segment, overall.model, overall.n, overall.last_n) == ("where", "a", 196, 199)
+    by_segment = {e.segment: e.metrics for e in found[199] if e.window == "overall"}
+    assert overall.metrics["Accuracy"] == by_segment["where=x"]["Accuracy"] - by_segment["where=y"]["Accuracy"] > 0.2
+    assert overall.between["Accuracy"] == ["where=y", "where=x"]
+    assert overall.between["ECE"] == overall.between["LogLoss"] == ["where=y", "where=x"]
+    assert overall.metrics["ROCAUC"] is not None or "ROCAUC" not in overall.between
+
+
+def test_one_segment_alone_has_no_disparity():
+    """There is nothing to compare it with, and with too few examples neither."""
+    segments = Segments("binary", ("a",), ("where",), most=9, every=10, minimum=6)
+    state = store(segments)
+    names = segments.compile(state)
+    rows = [(True, (graded(1.0),), names(("xy"[i % 2],)), i, i) for i in range(10)]
+    found = segments.process_many(rows, state, {"a": "champion"})
+    assert {e.window for e in found[9]} == {"last-10", "overall"}
+
+
 def test_segments_do_not_grow_without_bound():
     """A thousand values of a column are fifty segments and one for all others."""
     segments = Segments("binary", ("a",), ("where",), most=50)
