@@ -18,7 +18,7 @@ from headrace.processors.scan import Scan
 from headrace.processors.watches import KINDS, check_detector
 from headrace.schemas.records import Alert
 
-__all__ = ["Detector", "Drift", "error_of", "signal_of_prediction"]
+__all__ = ["Detector", "Drift", "described", "error_of", "signal_of_prediction"]
 
 _CELL = "detector"
 _RECENT = 30  # values that "after" averages where the detector has no window of its own
@@ -69,7 +69,7 @@ class Drift:
         self.kind = kind
         self.task = task
         self.finder: Finder = detector if isinstance(detector, Scan) else Detector(detector)
-        self.described = repr(detector) if isinstance(detector, Scan) else _described(detector)
+        self.described = described(detector)
         what = "feature" if kind == "features" else kind
         self.lifecycle = Lifecycle(f"{what}_drift", signal, self.described, topic, severity, cooldown_ms)
 
@@ -180,8 +180,10 @@ def _finding(row: Row, state: dict[str, Any]) -> Finding:
     return Finding(row[1], row[2], state["first_offset"], row[3], state["n"], 1.0, statistic, ids, said)
 
 
-def _described(detector: Any) -> str:
+def described(detector: Any) -> str:
     """Return the detector as one would write it, with every parameter that is a plain value."""
+    if isinstance(detector, Scan):
+        return repr(detector)
     parameters = detector._get_params().items()
     shown = [f"{name}={value!r}" for name, value in parameters if isinstance(value, int | float | str | None)]
     return f"{type(detector).__name__}({', '.join(shown)})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from river.base import Base, BinaryDriftDetector
 
 from headrace.processors.alerts import SEVERITIES
+from headrace.processors.calibrated import calibrated, check_budget, signal_of
 from headrace.processors.features import duration
 from headrace.processors.references import Reference
 from headrace.processors.scan import Scan
@@ -32,7 +33,6 @@ Kind = Literal["error", "feature", "features", "label", "prediction"]
 
 KINDS: tuple[Kind, ...] = ("error", "feature", "features", "label", "prediction")
 
-_EVERY = 32
 _BUDGET = 100_000
 
 
@@ -70,7 +70,8 @@ def retrain(model: str, last: int | None = None) -> Reaction:
 class Watch:
     """An author's wish: watch this signal with this detector.
 
-    `kind` is one of `KINDS`; `names` the features, empty otherwise; `detector` one of River's, or a `Scan`.
+    `kind` is one of `KINDS`; `names` the features, empty otherwise; `detector` one of River's, or a `Scan`;
+    `false_alarms_every` the declared budget, which a scan has by itself; None: unknown.
     """
 
     kind: Kind
@@ -79,6 +80,7 @@ class Watch:
     severity: str = "warning"
     cooldown: str = "1h"
     react: Reaction | None = None
+    false_alarms_every: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for what could not be watched."""
@@ -91,8 +93,28 @@ class Watch:
             raise ValueError(f"severity must be one of {', '.join(SEVERITIES)}; got {self.severity!r}")
         duration(self.cooldown)
         check_detector(self.detector, self.kind)
+        if isinstance(self.detector, Scan):
+            object.__setattr__(self, "false_alarms_every", self.detector.false_alarms_every)
+        elif self.false_alarms_every is not None:
+            check_budget(self.detector, self.false_alarms_every)
         if self.react is not None and not isinstance(self.react, Reaction):
             raise ValueError(f"react must be rollback(), fall_back(model) or retrain(model); got {self.react!r}")
+
+    def calibrated(self, task: str, types: Any = "double") -> Watch:
+        """The same watch, its detector with the parameter that keeps to the budget; `types` are a feature's.
+
+        ValueError where none does, and for detectors that can only watch numbers on text.
+        """
+        if isinstance(self.detector, Scan):
+            return self
+        signal = signal_of(self.kind, task, types)
+        if signal == "text":
+            raise ValueError(
+                f"{self.signal} is text, and {type(self.detector).__name__} watches numbers only: leave it out"
+            )
+        if self.false_alarms_every is None:
+            return self
+        return replace(self, detector=calibrated(self.detector, signal, self.false_alarms_every))
 
     @property
     def signal(self) -> str:
@@ -103,9 +125,9 @@ class Watch:
 def watch_error(
     detector: Any = None,
     *,
-    statistic: str = "js",
-    every: int = 16,
-    false_alarms_every: int = _BUDGET,
+    statistic: str | None = None,
+    every: int | None = None,
+    false_alarms_every: int | None = None,
     reference: Reference | None = None,
     only_worse: bool = False,
     severity: str = "warning",
@@ -114,54 +136,58 @@ def watch_error(
 ) -> Watch:
     """Watch the champion's error, as the labels become known: 0 or 1 for classes, absolute for regression.
 
-    `detector` is one of River's; without it the newest values are compared with a reference: see `Scan` for
-    `statistic`, `every`, `false_alarms_every` and `reference`, `Lifecycle` for `severity` and
-    `cooldown`; `react` is `rollback()` or `fall_back(model)`.
+    `detector` is one of River's, with its own parameters, or, where `false_alarms_every` is given, with the one that
+    keeps to it (see `calibrated`). Without it the newest values are compared with a reference: see `Scan` for
+    `statistic` ("js"), `every` (16), `false_alarms_every` (100,000) and `reference`. `Lifecycle` has `severity` and
+    `cooldown`; `react` is `rollback()`, `fall_back(model)` or `retrain(model)`.
     `only_worse` looks for errors that become more, and finds them sooner; without it, fewer errors are told as `info`.
     """
-    scan = detector or _scan(statistic, every, false_alarms_every, reference, only_up=only_worse)
-    return Watch("error", (), scan, severity, cooldown, react)
+    finder = _finder(detector, ("js", 16), statistic, every, false_alarms_every, reference, only_worse=only_worse)
+    return Watch("error", (), finder, severity, cooldown, react, _budget(detector, false_alarms_every))
 
 
 def watch_label(
     detector: Any = None,
     *,
-    statistic: str = "js",
-    every: int = 16,
-    false_alarms_every: int = _BUDGET,
+    statistic: str | None = None,
+    every: int | None = None,
+    false_alarms_every: int | None = None,
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
     react: Reaction | None = None,
 ) -> Watch:
     """Watch the labels themselves as they become known; else as `watch_error`."""
-    scan = detector or _scan(statistic, every, false_alarms_every, reference)
-    return Watch("label", (), scan, severity, cooldown, react)
+    finder = _finder(detector, ("js", 16), statistic, every, false_alarms_every, reference)
+    return Watch("label", (), finder, severity, cooldown, react, _budget(detector, false_alarms_every))
 
 
 def watch_prediction(
     detector: Any = None,
     *,
-    statistic: str = "ks",
-    every: int = _EVERY,
-    false_alarms_every: int = _BUDGET,
+    statistic: str | None = None,
+    every: int | None = None,
+    false_alarms_every: int | None = None,
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
     react: Reaction | None = None,
 ) -> Watch:
-    """Watch the champion's answer: P(True), the largest probability, or the number; else as `watch_error`."""
-    scan = detector or _scan(statistic, every, false_alarms_every, reference)
-    return Watch("prediction", (), scan, severity, cooldown, react)
+    """Watch the champion's answer: P(True), the largest probability, or the number; else as `watch_error`.
+
+    Without a detector, `statistic` is "ks" and `every` 32.
+    """
+    finder = _finder(detector, ("ks", 32), statistic, every, false_alarms_every, reference)
+    return Watch("prediction", (), finder, severity, cooldown, react, _budget(detector, false_alarms_every))
 
 
 def watch_feature(
     name: str,
     detector: Any = None,
     *,
-    statistic: str = "js",
-    every: int = _EVERY,
-    false_alarms_every: int = _BUDGET,
+    statistic: str | None = None,
+    every: int | None = None,
+    false_alarms_every: int | None = None,
     reference: Reference | None = None,
     severity: str = "warning",
     cooldown: str = "1h",
@@ -169,17 +195,17 @@ def watch_feature(
 ) -> Watch:
     """Watch a feature at the time of the event: a number, a bool, or text (by its values); else as `watch_error`.
 
-    River's detectors watch numbers only. A scan also notices values that go missing.
+    River's detectors watch numbers only. A scan also notices values that go missing; its `every` is 32.
     """
-    scan = detector or _scan(statistic, every, false_alarms_every, reference)
-    return Watch("feature", (name,), scan, severity, cooldown, react)
+    finder = _finder(detector, ("js", 32), statistic, every, false_alarms_every, reference)
+    return Watch("feature", (name,), finder, severity, cooldown, react, _budget(detector, false_alarms_every))
 
 
 def watch_features(
     names: Sequence[str],
     *,
-    every: int = _EVERY,
-    false_alarms_every: int = _BUDGET,
+    every: int | None = None,
+    false_alarms_every: int | None = None,
     reference: Reference | None = None,
     size: int = 15,
     severity: str = "warning",
@@ -189,8 +215,8 @@ def watch_features(
     """Watch several numeric features together, so that a change of how they go together is found (see `bins`)."""
     if isinstance(names, str):
         raise ValueError(f"names must be several features; got {names!r}")
-    scan = _scan("js", every, false_alarms_every, reference, size=size)
-    return Watch("features", tuple(names), scan, severity, cooldown, react)
+    finder = _finder(None, ("js", 32), None, every, false_alarms_every, reference, size=size)
+    return Watch("features", tuple(names), finder, severity, cooldown, react)
 
 
 def check_detector(detector: Any, kind: str, task: str = "binary") -> None:
@@ -211,5 +237,39 @@ def check_detector(detector: Any, kind: str, task: str = "binary") -> None:
         )
 
 
-def _scan(statistic: str, every: int, false_alarms_every: int, reference: Reference | None, **more: Any) -> Scan:
-    return Scan(statistic, every=every, false_alarms_every=false_alarms_every, reference=reference, **more)
+def _finder(
+    detector: Any,
+    usual: tuple[str, int],
+    statistic: str | None,
+    every: int | None,
+    false_alarms_every: int | None,
+    reference: Reference | None,
+    *,
+    only_worse: bool = False,
+    size: int = 10,
+) -> Any:
+    """The detector, which takes no options of a scan; without one, a scan."""
+    if detector is None:
+        return Scan(
+            usual[0] if statistic is None else statistic,
+            every=usual[1] if every is None else every,
+            false_alarms_every=_BUDGET if false_alarms_every is None else false_alarms_every,
+            reference=reference,
+            size=size,
+            only_up=only_worse,
+        )
+    options = {"statistic": statistic, "every": every, "reference": reference, "only_worse": only_worse or None}
+    if isinstance(detector, Scan):
+        options["false_alarms_every"] = false_alarms_every
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)}: for a watch without a detector only, not for {type(detector).__name__}; leave out "
+            "the one or the other"
+        )
+    return detector
+
+
+def _budget(detector: Any, false_alarms_every: int | None) -> int | None:
+    """The budget of a detector of River's; a scan has its own."""
+    return None if detector is None else false_alarms_every

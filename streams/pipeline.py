@@ -317,7 +317,7 @@ class Pipeline:
             },
             "champion": self.champion,
             "gate": None if self.gate is None else _plain(self.gate),
-            "drift": [_plain(watch) | {"hash": state_hash(watch.detector)} for watch in self.drift],
+            "drift": [_watched(watch) for watch in self.drift],
             **({} if self.proxies is None else {"proxies": _plain(self.proxies)}),
             **({} if not self.retrain else {"retrain": [_plain(declared) for declared in self.retrain]}),
             **({} if not self.operators else {"operators": list(self.operators)}),
@@ -383,6 +383,7 @@ class Pipeline:
         return {name: _clone(model) for name, model in models.items()}
 
     def _watches(self, drift: Sequence[Watch]) -> tuple[Watch, ...]:
+        watches = []
         for watch in drift:
             if not isinstance(watch, Watch):
                 raise DeclarationError("drift takes watch_error, watch_feature, watch_label and watch_prediction.")
@@ -394,12 +395,14 @@ class Pipeline:
                 _legal(model, model in self.models, "drift: react", "a declared model: " + ", ".join(self.models))
             for name in watch.names:
                 _legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
+            types = {field["name"]: field["type"] for field in self.featurize.fields()}
             if isinstance(watch.detector, Scan):
-                self._check_scan(watch)
-        return tuple(drift)
+                self._check_scan(watch, types)
+            of_feature = types[watch.names[0]] if watch.kind == "feature" else "double"
+            watches.append(_declared(partial(watch.calibrated, self.task, of_feature), "drift"))
+        return tuple(watches)
 
-    def _check_scan(self, watch: Watch) -> None:
-        types = {field["name"]: field["type"] for field in self.featurize.fields()}
+    def _check_scan(self, watch: Watch, types: Mapping[str, Any]) -> None:
         text = [name for name in watch.names if "string" in types[name]]
         if watch.kind == "features" and text:
             raise DeclarationError(
@@ -561,6 +564,12 @@ def _shown(model: Any) -> str:
 
 def _scrub(text: str) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def _watched(watch: Watch) -> dict[str, Any]:
+    """A watch as plain values; its budget is in its detector."""
+    plain = {name: value for name, value in _plain(watch).items() if name != "false_alarms_every"}
+    return plain | {"hash": state_hash(watch.detector)}
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.processors.scan import Scan
+from headrace.processors.drift import described
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, printable, say, show
@@ -68,12 +68,11 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
     rows = []
     for watch in pipeline.drift:
         mine = [row for row in counted if row["signal"] == watch.signal]
-        scan = watch.detector if isinstance(watch.detector, Scan) else None
         rows.append(
             {
                 "signal": watch.signal,
-                "detector": repr(scan) if scan else type(watch.detector).__name__,
-                "false_alarms_every": scan.false_alarms_every if scan else None,
+                "detector": described(watch.detector),
+                "false_alarms_every": watch.false_alarms_every,
                 "alerts": len(mine),
                 "open": sum(row["status"] != "resolved" for row in mine),
                 "last_ms": mine[-1]["opened_ms"] if mine else None,
@@ -83,7 +82,7 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
     if emit(json_to, {"watches": rows}):
         columns = ("signal", "false alarms every", "alerts", "open", "last opened", "last")
         table = [
-            [row["signal"], row["false_alarms_every"] or "?", row["alerts"], row["open"],
+            [row["signal"], row["false_alarms_every"] or "unknown", row["alerts"], row["open"],
              "-" if row["last_ms"] is None else _at(row["last_ms"]), printable(row["last"] or "-")]
             for row in rows
         ]  # fmt: skip

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from headrace.processors.scan import Scan
 from headrace.schemas.records import Alert, Command, Evaluation, Fact
 from headrace.streams.control.letters import Letters
 from headrace.streams.control.matters import Matters
@@ -146,12 +145,11 @@ def _declaration(pipeline: Pipeline) -> dict[str, Any]:
     """What the page says of a pipeline before anything has been published."""
     watches = []
     for watch in pipeline.drift:
-        scan = watch.detector if isinstance(watch.detector, Scan) else None
         watches.append(
             {
                 "signal": watch.signal,
                 "detector": type(watch.detector).__name__,
-                "false_alarms_every": None if scan is None else scan.false_alarms_every,
+                "false_alarms_every": watch.false_alarms_every,
             }
         )
     return {

@@ -11,7 +11,8 @@ import pytest
 from river import drift
 
 from headrace.processors.drift import Detector, Drift, error_of, signal_of_prediction
-from headrace.processors.watches import Watch, watch_error, watch_feature, watch_prediction
+from headrace.processors.references import previous
+from headrace.processors.watches import Watch, watch_error, watch_feature, watch_label, watch_prediction
 
 DAY_MS = 86_400_000
 DETECTORS = {
@@ -213,6 +214,15 @@ def test_watches_name_their_signal():
         (lambda: Watch("error", ("x",), drift.ADWIN()), "takes 0 to 0 features"),
         (lambda: watch_error(drift.KSWIN()), "needs a seed"),
         (lambda: watch_prediction(drift.binary.DDM()), "take ADWIN"),
+        (lambda: watch_error(drift.ADWIN(), statistic="js", every=16), "statistic, every: for a watch without"),
+        (lambda: watch_error(drift.ADWIN(), only_worse=True), "only_worse: for a watch without a detector"),
+        (lambda: watch_label(drift.ADWIN(), reference=previous()), "reference: for a watch without a detector"),
+        (lambda: watch_error(drift.binary.DDM(), false_alarms_every=10_000), "of DDM .* legal: ADWIN, PageHinkley"),
+        (lambda: watch_error(drift.ADWIN(), false_alarms_every=10), "from 1000 to 1000000 for ADWIN; got 10"),
+        (
+            lambda: watch_error(drift.binary.HDDMA(two_sided_test=True), false_alarms_every=600_000),
+            "from 1000 to 500000 for HDDMA",
+        ),
     ],
 )
 def test_bad_watches_are_refused(make, why):

@@ -17,6 +17,7 @@ from headrace import (
     mean,
     watch_error,
     watch_feature,
+    watch_label,
     watch_prediction,
 )
 from tests.small import CLASSES, EVENT, LABEL, Scripted, small
@@ -106,6 +107,22 @@ WRONG = {
     "drift: bits in a regression": (
         {"task": "regression", "drift": [watch_error(drift.binary.DDM())]},
         ["drift", "DDM", "ADWIN"],
+    ),
+    "drift: a detector of numbers on text": (
+        {"task": "multiclass", "drift": [watch_label(drift.ADWIN())]},
+        ["label is text", "ADWIN", "leave it out"],
+    ),
+    "drift: PageHinkley is in the unit of numbers": (
+        {"drift": [watch_feature("visits", drift.PageHinkley(), false_alarms_every=10_000)]},
+        ["PageHinkley", "on numbers", "legal: KSWIN"],
+    ),
+    "drift: KSWIN on bits": (
+        {"drift": [watch_error(drift.KSWIN(seed=1), false_alarms_every=10_000)]},
+        ["KSWIN", "on bits", "legal: ADWIN, PageHinkley, FHDDM, HDDMA, HDDMW"],
+    ),
+    "drift: a parameter and a budget": (
+        {"drift": [watch_error(drift.ADWIN(delta=0.1), false_alarms_every=10_000)]},
+        ["delta=0.1", "two wishes"],
     ),
     "columns": ({"columns": ["shop", "price"]}, ["columns", "'price'", "id, shop, at, spent, note"]),
     "columns: a bare name": ({"columns": "shop"}, ["columns", "'shop'", "sequence"]),
