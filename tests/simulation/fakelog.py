@@ -1,4 +1,4 @@
-"""The seam that `streams/kafka.py` offers to the runtime, over the simulated broker.
+"""The seam that `streams/kafka/` offers to the runtime, over the simulated broker.
 
 Every call passes `process.seam`, where the scheduler may kill the process, or stop it for a while and run others.
 Produced records travel in the background: they reach the log at any time between `send` and `commit`, and an error that

@@ -121,8 +121,9 @@ def test_the_properties_reach_every_client(monkeypatch: pytest.MonkeyPatch):
         def __getattr__(self, name: str):
             return lambda *args, **kwargs: None
 
-    for name in ("Consumer", "Producer", "AdminClient"):
-        monkeypatch.setattr(f"headrace.streams.kafka.{name}", Client)
+    places = ("cluster.Consumer", "cluster.Producer", "cluster.AdminClient")
+    for place in (*places, "consumer.Consumer", "producer.Producer", "reader.Consumer"):
+        monkeypatch.setattr(f"headrace.streams.kafka.{place}", Client)
     cluster = Cluster("a:1", connection("a:1", None, {"HEADRACE_KAFKA_SASL_USERNAME": "ann"}).config)
     cluster.consumer("g", "0", on_assign=print, on_revoke=print)
     cluster.producer("t")

@@ -1,0 +1,192 @@
+"""The cluster: what makes clients, and asks and changes what is there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by the stubs' rules
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from headrace.streams.errors import TopicError, Unreachable, UsageError
+from headrace.streams.kafka.client import (
+    LARGEST_BYTES,
+    translated,
+)
+from headrace.streams.kafka.consumer import GroupConsumer
+from headrace.streams.kafka.producer import TransactionalProducer
+from headrace.streams.kafka.reader import Reader
+
+__all__ = ["Cluster"]
+
+log = logging.getLogger("headrace.kafka")
+
+COMMON = {
+    "client.id": "headrace",
+    "topic.metadata.refresh.interval.ms": 30_000,
+    "socket.nagle.disable": True,
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 1_000,
+    "retry.backoff.ms": 2,
+    "log_level": 3,
+}
+
+
+class Cluster:
+    """A Kafka cluster, and the properties that every client of it is given."""
+
+    def __init__(self, bootstrap: str, config: Mapping[str, str] | None = None) -> None:
+        self.bootstrap = bootstrap
+        self.config: dict[str, Any] = {**COMMON, "bootstrap.servers": bootstrap, **(config or {})}
+        self._admin: AdminClient | None = None
+
+    def check(self, timeout_s: float = 10.0) -> None:
+        """Raise `Unreachable` unless a broker answers, `UsageError` when the client refuses its configuration."""
+        said: list[str] = []
+        try:
+            config: Any = {**self.config, "error_cb": lambda error: said.append(error.str())}
+            client = AdminClient(config, logger=log)
+        except KafkaException as error:
+            raise UsageError(f"The Kafka client refuses its configuration: {error.args[0].str()}.") from error
+        try:
+            client.list_topics(timeout=timeout_s)
+        except KafkaException as error:
+            client.poll(0)
+            why = f" ({said[0].partition(' (after ')[0]})" if said else ""
+            raise Unreachable(
+                f"No Kafka broker answers at {self.bootstrap}{why}: start one with `headrace broker start`, "
+                "or name yours with --bootstrap or HEADRACE_BOOTSTRAP."
+            ) from error
+        self._admin = self._admin or client
+
+    @property
+    def admin(self) -> AdminClient:
+        """The one admin client."""
+        if self._admin is None:
+            self._admin = AdminClient(self.config, logger=log)
+        return self._admin
+
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    def consumer(self, group: str, slot: str, **callbacks: Callable[..., None]) -> GroupConsumer:
+        """A member of `group` whose static name is `slot`."""
+        return GroupConsumer(self, group, slot, **callbacks)
+
+    def producer(self, transactional_id: str, timeout_ms: int = 20_000) -> TransactionalProducer:
+        """A producer that has fenced whoever used this id before."""
+        return TransactionalProducer(self, transactional_id, timeout_ms)
+
+    def reader(self) -> Reader:
+        """A consumer without a group, for reading ranges of committed records."""
+        return Reader(self)
+
+    def plain_producer(self, **config: Any) -> Producer:
+        """An idempotent producer for publishers."""
+        settings = {
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 200_000,
+            "compression.type": "lz4",
+            "message.max.bytes": LARGEST_BYTES,
+        }
+        return Producer({**self.config, **settings, **config}, logger=log)
+
+    # -- topics and groups ---------------------------------------------------------------------------------------
+
+    def describe(self, names: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
+        """Partitions and settings of those topics that exist."""
+        known = self.admin.list_topics(timeout=10).topics
+        existing = [name for name in names if name in known and known[name].error is None]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in existing]
+        out = {}
+        if resources:
+            for resource, future in self.admin.describe_configs(resources).items():
+                try:
+                    entries = future.result(timeout=30)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        continue  # deleted a moment ago
+                    raise translated(error) from error
+                values = {name: entry.value for name, entry in entries.items()}
+                out[resource.name] = (len(known[resource.name].partitions), values)
+        return out
+
+    def create(self, topics: Iterable[tuple[str, int, Mapping[str, str]]]) -> None:
+        """Create topics with their partitions and settings; those that exist are left alone."""
+        new = [NewTopic(name, partitions, config=dict(config)) for name, partitions, config in topics]
+        if not new:
+            return
+        for name, future in self.admin.create_topics(new, operation_timeout=30).items():
+            try:
+                future.result(timeout=60)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise TopicError(f"Topic {name} could not be created: {error.args[0].str()}.") from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete topics; those that do not exist are passed over."""
+        wanted = list(names)
+        if not wanted:
+            return
+        for name, future in self.admin.delete_topics(wanted, operation_timeout=30).items():
+            try:
+                future.result(timeout=60)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise TopicError(f"Topic {name} could not be deleted: {error.args[0].str()}.") from error
+
+    def topics(self, timeout_s: float = 10.0) -> set[str]:
+        """Names of the topics that exist; `Unreachable` when no broker answers in time."""
+        try:
+            found = self.admin.list_topics(timeout=timeout_s).topics
+        except KafkaException as error:
+            raise Unreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].name()}).") from error
+        return {name for name, topic in found.items() if topic.error is None}
+
+    def members(self, group: str) -> list[dict[str, Any]]:
+        """The members that the consumer group has now: slot, host, and partitions by topic."""
+        try:
+            found = self.admin.describe_consumer_groups([group])[group].result(timeout=15)
+        except KafkaException:
+            return []
+        out = []
+        for member in found.members:
+            held: dict[str, list[int]] = {}
+            for place in member.assignment.topic_partitions if member.assignment else ():
+                held.setdefault(place.topic, []).append(place.partition)
+            slot = member.group_instance_id or member.member_id
+            out.append({"slot": slot, "host": member.host.lstrip("/"), "partitions": dict(sorted(held.items()))})
+        return sorted(out, key=lambda member: str(member["slot"]))
+
+    def group_members(self, group: str) -> int:
+        """How many members the consumer group has now."""
+        return len(self.members(group))
+
+    def delete_group(self, group: str) -> None:
+        """Forget a group's offsets."""
+        try:
+            self.admin.delete_consumer_groups([group])[group].result(timeout=15)
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.COORDINATOR_NOT_AVAILABLE):
+                raise
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """What a group has committed, by topic and partition."""
+        try:
+            request = [ConsumerGroupTopicPartitions(group)]
+            found = self.admin.list_consumer_group_offsets(request, request_timeout=3)[group].result(timeout=15)
+        except (KafkaException, TimeoutError):  # a cluster's first request of this kind finds no coordinator yet
+            return {}
+        return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}

@@ -1,0 +1,162 @@
+"""A member of a consumer group, under a stable name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from headrace.streams.errors import Aborted, Fenced, Lost, TopicError
+from headrace.streams.kafka.client import (
+    FENCED,
+    RECORD,
+    TAKEN,
+    UNKNOWN,
+    exists,
+    translated,
+)
+from headrace.streams.log import END, Record
+
+if TYPE_CHECKING:
+    from headrace.streams.kafka.cluster import Cluster
+
+__all__ = ["GroupConsumer"]
+
+log = logging.getLogger("headrace.kafka")
+
+
+class GroupConsumer:
+    """A static member of a consumer group, reading committed records from offsets that we choose.
+
+    `on_assign(partitions)` and `on_revoke(partitions)` are called from within `fetch`; nothing is read of a new
+    assignment until `seek` says from where.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        slot: str,
+        *,
+        on_assign: Callable[[list[tuple[str, int]]], None],
+        on_revoke: Callable[[list[tuple[str, int]]], None],
+    ) -> None:
+        self._consumer = Consumer(
+            {
+                "session.timeout.ms": 10_000,
+                "heartbeat.interval.ms": 1_000,
+                "max.poll.interval.ms": 300_000,
+                "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 5,
+                "queued.min.messages": 20_000,
+                "queued.max.messages.kbytes": 32_768,
+                **cluster.config,
+                "group.id": group,
+                "group.instance.id": slot,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "partition.assignment.strategy": "range",
+            },
+            logger=log,
+        )
+        self._on_assign, self._on_revoke = on_assign, on_revoke
+        self._ready: list[Message] = []
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group."""
+        try:
+            self._consumer.list_topics(timeout=10)
+        except KafkaException as error:
+            raise translated(error) from error
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def fetch(self, limit: int, timeout_s: float) -> list[Record]:
+        """What has arrived: at least one record unless the timeout passes first, at most `limit`."""
+        try:
+            messages = self._consumer.consume(limit, timeout_s)
+        except KafkaException as error:
+            raise translated(error) from error
+        out: list[Record] = []
+        append, make = out.append, RECORD
+        message: Any
+        for message in messages:
+            problem = message.error()
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            if problem is None:
+                at_ms = message.timestamp()[1]
+                append(make(Record, (topic, partition, offset, message.key(), message.value(), at_ms, None)))
+            elif problem.code() == KafkaError._PARTITION_EOF:
+                append(Record(topic, partition, offset, None, END, 0))
+            else:
+                self._raise(problem, message)
+        return out
+
+    def seek(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Read these partitions from these offsets on, and no others."""
+        self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()])
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Receive nothing more of a partition; what was fetched ahead is dropped."""
+        self._consumer.pause([TopicPartition(topic, partition)])
+
+    def resume(self, topic: str, partition: int, offset: int) -> None:
+        """Receive a partition again from `offset` on."""
+        self._consumer.resume([TopicPartition(topic, partition)])
+        self._consumer.seek(TopicPartition(topic, partition, offset))
+
+    def committed(
+        self, partitions: Sequence[tuple[str, int]], timeout_s: float = 30.0
+    ) -> dict[tuple[str, int], int | None]:
+        """The group's committed offsets."""
+        try:
+            found = self._consumer.committed([TopicPartition(t, p) for t, p in partitions], timeout=timeout_s)
+        except KafkaException as error:
+            raise translated(error) from error
+        return {(tp.topic, tp.partition): None if tp.offset == OFFSET_INVALID else tp.offset for tp in found}
+
+    def metadata(self) -> Any:
+        """The group metadata that fences a transaction; fetched anew for every commit."""
+        return self._consumer.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Stop; a static member keeps its place until the session times out."""
+        self._consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign([])
+        self._on_assign([(tp.topic, tp.partition) for tp in partitions])
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_revoke([(tp.topic, tp.partition) for tp in partitions])
+
+    def _exists(self, topic: str) -> bool:
+        try:
+            return exists(self._consumer, topic)
+        except KafkaException:
+            return True  # nobody answers, which others report
+
+    def _raise(self, error: KafkaError, message: Message) -> None:
+        code = error.code()
+        if code in FENCED or code == KafkaError._FATAL:  # nothing else is fatal to a consumer; it never reads again
+            raise Fenced(TAKEN)
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise Lost(
+                f"{message.topic()}/{message.partition()}: the next record to read is gone past retention "
+                f"({error.str()}); `headrace reset` starts anew, and says what is lost."
+            )
+        if code in UNKNOWN and not self._exists(str(message.topic())):
+            raise TopicError(f"Topic {message.topic()} does not exist: create it with `headrace topics --apply`.")
+        if error.fatal():
+            raise Aborted(error.str())
+        log.warning("consumer: %s", error.str())

@@ -1,0 +1,164 @@
+"""Transactions under a stable id, and what is suspicious about one."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+
+from headrace.streams.errors import Aborted
+from headrace.streams.kafka.client import (
+    LARGEST_BYTES,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from headrace.streams.kafka.cluster import Cluster
+
+__all__ = ["SLOW_S", "TransactionalProducer"]
+
+log = logging.getLogger("headrace.kafka")
+
+SLOW_S = 1.0
+"""A request that takes longer may have been sent again."""
+_BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
+"""A line of the client's log that says that a connection in use broke, or that a request was given up."""
+
+
+class TransactionalProducer:
+    """Transactions under a stable id. After any trouble: `drop` it, make a new one, recover.
+
+    Aborting is not offered: an abort soon after a begin is fatal now and then, and a new producer with the same id
+    aborts the old transaction all the same.
+
+    `suspicious` says that a request of a transaction may have been sent twice (a connection broke meanwhile, or it was
+    slow). The client has no KIP-890: a late copy would end the next transaction, or set offsets back in it, so that one
+    needs a new producer.
+    """
+
+    def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
+        self._suspicious = False
+        self._open = False
+        self._producer = Producer(
+            {
+                "linger.ms": 50,  # a commit does not wait for it
+                "batch.num.messages": 100_000,
+                "batch.size": 1_000_000,
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1_048_576,
+                "message.max.bytes": LARGEST_BYTES,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": timeout_ms,
+                **cluster.config,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": timeout_ms,
+                "error_cb": self._on_error,
+                # A connection that breaks in mid-request reaches no callback, but each time the log of this context.
+                "debug": "broker",
+                "log_level": 7,
+            },
+            logger=_Listener(self._on_log),
+        )
+        self._call(self._producer.init_transactions)
+        self._suspicious = False
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a late copy of a request may reach the next transaction; what the client noticed is served first."""
+        self._producer.poll(0)
+        return self._suspicious
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._producer.poll(0)  # what broke before is not about this transaction
+        self._call(self._producer.begin_transaction)
+        self._open = True
+
+    def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
+        """Add a record to the transaction."""
+        try:
+            if headers:
+                self._producer.produce(topic, value, key, partition, headers=headers)
+            else:
+                self._producer.produce(topic, value, key, partition)
+        except BufferError:
+            self._await_room()
+            self.send(topic, partition, key, value, headers)
+        except KafkaException as error:
+            raise translated(error) from error
+
+    def _await_room(self) -> None:
+        """The queue is full: wait until some of it is delivered, or Kafka has been away for too long."""
+        deadline = time.monotonic() + 60
+        full = len(self._producer)
+        while len(self._producer) >= full:
+            if time.monotonic() > deadline:
+                raise Aborted("nothing of the transaction was delivered within 60 s")
+            self._producer.poll(0.05)
+
+    def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
+        """Add the consumed offsets to the transaction."""
+        positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
+        self._call(self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=20.0)
+
+    def commit(self) -> None:
+        """Commit; on return the transaction is in the log."""
+        began = time.monotonic()
+        self._call(self._producer.commit_transaction)
+        if time.monotonic() - began > 0.05:
+            self._producer.poll(0.1)  # the client's word that a connection broke comes a little after its new answer
+
+    def flush(self, within_s: float = 20.0) -> None:
+        """Return when every record of the transaction has reached the log; `Aborted` when one does not in time."""
+        if self._producer.flush(within_s):
+            raise Aborted(f"records of a transaction did not reach the log within {within_s:g} s")
+
+    def poll(self) -> None:
+        """Serve callbacks while idle; what happens from here on is about no transaction."""
+        self._producer.poll(0)
+        self._open = False
+
+    def drop(self) -> None:
+        """Forget this producer and whatever it has open; its successor's start aborts that."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+
+    def _call(self, function: Callable[..., Any], *args: Any, within_s: float = 60.0) -> None:
+        began = time.monotonic()
+        deadline = began + within_s
+        while True:
+            try:
+                function(*args)
+                self._suspicious |= time.monotonic() - began > SLOW_S
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise translated(error) from error
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._suspicious |= self._open
+        log.info("producer: %s", error.str())
+
+    def _on_log(self, level: int, text: str) -> None:
+        self._suspicious |= self._open and _BROKEN.match(text) is not None
+        if level >= logging.ERROR:
+            log.log(level, "%s", text)
+
+
+class _Listener:
+    """Takes a client's log where the client wants a logger."""
+
+    def __init__(self, hear: Callable[[int, str], None]) -> None:
+        self._hear = hear
+
+    def log(self, level: int, pattern: str, *values: Any) -> None:
+        """One line of the client's, served from its `poll`."""
+        self._hear(level, pattern % values if values else pattern)

@@ -1,0 +1,125 @@
+"""Reads of committed records, outside of any group."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+
+from headrace.streams.errors import Lost, Stalled, TopicError
+from headrace.streams.kafka.client import (
+    UNKNOWN,
+    translated,
+    watermark_offsets,
+)
+from headrace.streams.log import Record
+
+if TYPE_CHECKING:
+    from headrace.streams.kafka.cluster import Cluster
+
+__all__ = ["Reader"]
+
+log = logging.getLogger("headrace.kafka")
+
+
+class Reader:
+    """Reads ranges of committed records, to the end that the log has at the time, past writers' open transactions."""
+
+    def __init__(self, cluster: Cluster, stall_s: float = 90.0) -> None:
+        config = {
+            "fetch.wait.max.ms": 20,
+            "fetch.queue.backoff.ms": 5,
+            **cluster.config,
+            "group.id": "headrace-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+        }
+        self._stall_s = stall_s
+        self._consumer = Consumer({**config, "isolation.level": "read_committed"}, logger=log)
+        self._uncommitted = Consumer({**config, "isolation.level": "read_uncommitted"}, logger=log)
+        self._known: set[str] = set()
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset still there, and the high watermark (open transactions included)."""
+        return self._watermarks(self._uncommitted, topic, partition)
+
+    def stable(self, topic: str, partition: int) -> int:
+        """The last stable offset."""
+        return self._watermarks(self._consumer, topic, partition)[1]
+
+    def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
+        """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
+
+        Raises `Lost` when `start` is gone, `Stalled` when the end is not reached within the deadline after the last
+        record (a dead writer's transaction ends by its timeout, well within).
+        """
+        low, high = self.watermarks(topic, partition)
+        start = low if start is None else start
+        end = high if end is None else end
+        if start < low:
+            raise Lost(f"{topic}/{partition}: offset {start} is gone, the first one left is {low}.")
+        if start >= end:
+            return
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        deadline = time.monotonic() + self._stall_s
+        m: Any
+        while True:
+            for m in self._consumer.consume(5_000, 0.1):
+                error = m.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF and m.offset() >= end:
+                        return
+                    if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                        raise Lost(f"{topic}/{partition}: {error.str()}")
+                    continue
+                if m.offset() >= end:
+                    return
+                yield Record(topic, partition, m.offset(), m.key(), m.value(), m.timestamp()[1], m.headers())
+                if m.offset() == end - 1:
+                    return
+                deadline = time.monotonic() + self._stall_s
+            if time.monotonic() > deadline:
+                raise Stalled(
+                    f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}. A transaction is "
+                    "open there: should the worker whose it was be gone for good, start its slot once more."
+                )
+
+    def follow(self, starts: Mapping[tuple[str, int], int]) -> None:
+        """Read several partitions from these offsets on, by `poll`."""
+        self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in starts.items()])
+
+    def poll(self, limit: int, timeout_s: float) -> list[Record]:
+        """The next committed records of what is followed, if any came in time."""
+        messages: list[Any] = self._consumer.consume(limit, timeout_s)
+        return [
+            Record(m.topic(), m.partition(), m.offset(), m.key(), m.value(), m.timestamp()[1], m.headers())
+            for m in messages
+            if m.error() is None
+        ]
+
+    def close(self) -> None:
+        """Release both consumers."""
+        self._consumer.close()
+        self._uncommitted.close()
+
+    def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        try:
+            if topic not in self._known:
+                for client in (self._consumer, self._uncommitted):
+                    client.list_topics(topic, timeout=10)
+                self._known.add(topic)
+            low, high = watermark_offsets(consumer, TopicPartition(topic, partition))
+        except KafkaException as error:
+            if error.args[0].code() in UNKNOWN:
+                raise TopicError(f"Topic {topic} has no partition {partition}: see `headrace topics`.") from error
+            raise translated(error) from error
+        return int(low), int(high)
