@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from headrace.processors.scan import EVERY_MIN, SPANS, WARM_UP
+from headrace.processors.ring import SPANS
+from headrace.processors.scan import EVERY_MIN, WARM_UP
 from headrace.processors.twosample import STATISTICS, levelled
 
 __all__ = ["BINS", "BUDGETS", "main", "simulate", "thresholds"]

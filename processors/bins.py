@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["Binned", "fit", "reader", "size"]
+__all__ = ["Binned", "fit", "named", "reader", "size"]
 
 Binned = tuple[Any, ...]
 """(kind, what it takes): "numbers" and edges; "text" and values; "vector" and cuts (feature, value, above); "any" and
@@ -59,6 +59,24 @@ def reader(binned: Binned) -> Callable[[Any], int]:
             return last
 
     return number
+
+
+def named(binned: Binned, place: int) -> str:
+    """A bin in words."""
+    kind, parts = binned
+    if place == len(parts) + 1:
+        return "missing"
+    if kind == "any":
+        return "not missing"
+    if kind == "text":
+        return repr(parts[place]) if place < len(parts) else "other values"
+    if kind == "vector":
+        return f"region {place + 1} of {len(parts) + 1}"
+    if place == 0:
+        return f"below {parts[0]:.6g}"
+    if place == len(parts):
+        return f"{parts[-1]:.6g} and more"
+    return f"{parts[place - 1]:.6g} to {parts[place]:.6g}"
 
 
 def _vector(cuts: Sequence[tuple[int, float, bool]], last: int) -> Callable[[Any], int]:

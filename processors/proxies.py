@@ -1,37 +1,31 @@
 """Proxies: what can be said of the champion before labels come, and later how right that was.
 
 In each tumbling window of `every` served predictions: how many were answers, their distribution, diversity and
-confidence, and the performance that the probabilities promise once they are calibrated by the labels so far
-(confidence-based performance estimation, as NannyML describes it; Bialek, Kuberski, Perrakis & Bifet 2024,
-arXiv:2401.08348). When a window's labels have come, or no more can: how many came and how late, what the performance
-and the costs were, and beside each what had been estimated. Of features: how much is missing, how many values differ
-(by the k smallest hashes: Bar-Yossef et al. 2002), whether they vary at all, and how many were never seen before.
+confidence, and the performance that the probabilities promise (see `estimates`). When a window's labels have come, or
+no more can: how many came and how late, what the performance and the costs were, and beside each what had been
+estimated. Of features: their `health`.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.processors import health
 from headrace.processors.base import State, StoreSpec
+from headrace.processors.estimates import GRADES, area, estimates, grade
 from headrace.schemas.records import Evaluation
 
-__all__ = ["Proxies", "Proxy", "distinct"]
+__all__ = ["Proxies", "Proxy"]
 
 _CELL = "proxies"
-_GRADES = 20
-_PRIOR = 20.0
-"""How many labels the stated probability counts for beside those of its grade."""
 _FORGET = 5_000.0
 _OPEN = 64
 """Windows that wait for labels."""
-_K = 64
 _KNOWN = 256
-_SPAN = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +92,9 @@ class Proxy:
             "n": 0,
             "window": _window(),
             "waiting": [],
-            "grades": [[0.0, 0.0] for _ in range(_GRADES)],
+            "grades": [[0.0, 0.0] for _ in range(GRADES)],
             "x": [0, 0, 0, 0],
-            "health": {name: _column() for name in self.features},
+            "health": {name: health.column() for name in self.features},
         }
 
     # -- predictions ---------------------------------------------------------------------------------------------
@@ -124,68 +118,22 @@ class Proxy:
                 confidence = _confidence(label, probability, probabilities)
                 p = confidence if probability is None else probability
                 if p is not None and confidence is not None:
-                    grade = window["grades"][_grade(p)]
-                    grade[0] += 1
-                    grade[1] += p
-                    grade[2] += label is True
+                    cell = window["grades"][grade(p)]
+                    cell[0] += 1
+                    cell[1] += p
+                    cell[2] += label is True
                     window["sum"] += confidence
         if time_ms > value["now"]:
             value["now"] = time_ms
         if window["n"] < self.every:
             return self._overdue(value)
         window["last"] = [value["n"], time_ms, offset]
-        metrics = self._estimates(window, value["grades"])
+        metrics = estimates(self.task, window, value["grades"], self.wish.costs)
         waits = {"window": window["first"] + window["last"], "n": window["n"], "said": metrics, "y": window["y"]}
         value["waiting"].append(waits)
         value["window"] = _window()
         record = self._record(f"proxy-{self.every}", None, window["n"], window["answered"], waits["window"], metrics)
         return [record, *self._overdue(value)]
-
-    def _estimates(self, window: dict[str, Any], grades: list[list[float]]) -> dict[str, float | None]:
-        n, answered = window["n"], window["answered"]
-        out: dict[str, float | None] = {"Answered": answered / n}
-        if self.task == "regression":
-            mean = window["sum"] / answered if answered else None
-            spread = window["squares"] / answered - mean * mean if mean is not None else None
-            return out | {"MeanPrediction": _finite(mean), "Spread": _finite(math.sqrt(max(spread or 0.0, 0.0)))}
-        graded = sum(grade[0] for grade in window["grades"])
-        counts = [window["said"][name] for name in sorted(window["said"])]
-        out["Diversity"] = _entropy(counts)
-        out["Confidence"] = window["sum"] / graded if graded else None
-        if self.task != "binary":
-            right = sum(
-                count * _calibrated(grades[i], p / count) for i, (count, p, _) in enumerate(window["grades"]) if count
-            )
-            return out | {"EstimatedAccuracy": right / graded if graded else None}
-        out["PredictedRate"] = sum(grade[1] for grade in window["grades"]) / graded if graded else None
-        return out | self._estimated(window["grades"], grades)
-
-    def _estimated(self, cells: list[list[float]], grades: list[list[float]]) -> dict[str, float | None]:
-        """The confusion matrix that the calibrated probabilities promise, and what follows from it."""
-        tp = fp = fn = tn = 0.0
-        positives, negatives = [0.0] * _GRADES, [0.0] * _GRADES
-        for i, (count, p, said) in enumerate(cells):
-            if count:
-                c = _calibrated(grades[i], p / count)
-                tp, fp = tp + said * c, fp + said * (1 - c)
-                fn, tn = fn + (count - said) * c, tn + (count - said) * (1 - c)
-                positives[i], negatives[i] = count * c, count * (1 - c)
-        total = tp + fp + fn + tn
-        if not total:
-            return {}
-        out: dict[str, float | None] = {
-            "EstimatedAccuracy": (tp + tn) / total,
-            "EstimatedF1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
-            "EstimatedROCAUC": _auc(negatives, positives),
-        }
-        if self.wish.costs:
-            out["EstimatedCost"] = self._cost(tp, fp, fn, tn) / total
-        return out
-
-    def _cost(self, tp: float, fp: float, fn: float, tn: float) -> float:
-        costs = self.wish.costs or {}
-        pairs = ((True, True, tp), (False, True, fp), (True, False, fn), (False, False, tn))
-        return sum([costs.get((label, said), 0.0) * n for label, said, n in pairs])
 
     # -- labels --------------------------------------------------------------------------------------------------
 
@@ -194,11 +142,11 @@ class Proxy:
         if time_ms > value["now"]:
             value["now"] = time_ms
         if probability is not None and self.task == "binary":
-            grade = value["grades"][_grade(probability)]
-            grade[0] += 1.0
-            grade[1] += 1.0 if y else 0.0
-            if grade[0] > _FORGET:
-                grade[:] = grade[0] / 2, grade[1] / 2
+            cell = value["grades"][grade(probability)]
+            cell[0] += 1.0
+            cell[1] += 1.0 if y else 0.0
+            if cell[0] > _FORGET:
+                cell[:] = cell[0] / 2, cell[1] / 2
         waiting = value["waiting"]
         place = bisect_left(waiting, offset, key=lambda waits: waits["window"][5])
         if place < len(waiting):
@@ -227,7 +175,7 @@ class Proxy:
         if self.task == "binary":
             outcomes["confusion"][(2 if y else 0) + (1 if said else 0)] += 1
             if probability is not None:
-                outcomes["grades"][_grade(probability)][1 if y else 0] += 1
+                outcomes["grades"][grade(probability)][1 if y else 0] += 1
 
     def _overdue(self, value: dict[str, Any]) -> list[Evaluation]:
         """Windows whose labels cannot come any more, or for which there is no room."""
@@ -250,7 +198,7 @@ class Proxy:
         if self.task == "binary" and scored:
             _, fp, fn, tp = outcomes["confusion"]
             metrics["F1"] = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None
-            metrics["ROCAUC"] = _auc([g[0] for g in outcomes["grades"]], [g[1] for g in outcomes["grades"]])
+            metrics["ROCAUC"] = area([g[0] for g in outcomes["grades"]], [g[1] for g in outcomes["grades"]])
         if self.wish.costs:
             metrics["Cost"] = outcomes["cost"] / scored if scored else None
         metrics |= {name: told for name, told in waits["said"].items() if name.startswith("Estimated")}
@@ -259,44 +207,22 @@ class Proxy:
     # -- features ------------------------------------------------------------------------------------------------
 
     def _seen(self, x: Mapping[str, Any], time_ms: int, value: dict[str, Any]) -> list[Evaluation]:
-        at = value["x"]
+        at, columns = value["x"], value["health"]
         if not at[0]:
             at[1], at[2] = at[3] + 1, time_ms
         at[0] += 1
         at[3] += 1
-        for name, column in value["health"].items():
-            seen = x.get(name)
-            if seen is None:
-                column["missing"] += 1
-                continue
-            if not column["some"]:
-                column["some"], column["first"] = True, seen
-            elif column["varies"] or seen != column["first"]:
-                column["varies"] = True
-            _add(column["least"], seen)
-            if seen.__class__ is str and seen not in column["known"]:
-                column["new"] += 1
-                if len(column["known"]) < _KNOWN:
-                    column["known"][seen] = None
+        health.look(columns, x)
         if at[0] < self.every:
             return []
-        records = [self._health(name, column, at, time_ms) for name, column in value["health"].items()]
-        for name, column in value["health"].items():
-            value["health"][name] = _column() | {"known": column["known"]}
+        n, span = at[0], [at[1], at[2], 0, at[3], time_ms, 0]
+        records = []
+        for name, column in columns.items():
+            told = health.figures(column, n)
+            records.append(self._record(f"proxy-{n}", f"feature={name}", n, n - column["missing"], span, told))
+            columns[name] = health.column(column["known"])
         at[0] = 0
         return records
-
-    def _health(self, name: str, column: dict[str, Any], at: list[int], time_ms: int) -> Evaluation:
-        n = at[0]
-        there = n - column["missing"]
-        metrics: dict[str, float | None] = {
-            "Missing": column["missing"] / n,
-            "Constant": None if there < 2 else float(not column["varies"]),
-            "Distinct": distinct(column["least"]),
-            "New": column["new"] / n,
-        }
-        span = [at[1], at[2], 0, at[3], time_ms, 0]
-        return self._record(f"proxy-{self.every}", f"feature={name}", n, there, span, metrics)
 
     def _record(
         self, window: str, segment: str | None, n: int, scored: int, span: list[int], metrics: dict[str, float | None]
@@ -317,25 +243,8 @@ class Proxy:
         )
 
 
-def distinct(least: Sequence[int]) -> float:
-    """How many different values there were, by the smallest of their hashes; exact below 64."""
-    return float(len(least)) if len(least) < _K else (_K - 1) * _SPAN / least[-1]
-
-
-def _add(least: list[int], value: Any) -> None:
-    """Put a value's hash among the smallest, sorted, each once."""
-    hashed = zlib.crc32(str(value).encode("utf-8", "surrogatepass")) * 2654435761 % _SPAN
-    if len(least) >= _K and hashed >= least[-1]:
-        return
-    place = bisect_left(least, hashed)
-    if place < len(least) and least[place] == hashed:
-        return
-    least.insert(place, hashed)
-    del least[_K:]
-
-
 def _window() -> dict[str, Any]:
-    grades = [[0, 0.0, 0] for _ in range(_GRADES)]
+    grades = [[0, 0.0, 0] for _ in range(GRADES)]
     return {"n": 0, "answered": 0, "sum": 0.0, "squares": 0.0, "said": {}, "grades": grades, "y": _outcomes()}
 
 
@@ -347,50 +256,15 @@ def _outcomes() -> dict[str, Any]:
         "error": 0.0,
         "cost": 0.0,
         "confusion": [0, 0, 0, 0],
-        "grades": [[0, 0] for _ in range(_GRADES)],
+        "grades": [[0, 0] for _ in range(GRADES)],
         "delays": [0] * 32,
     }
-
-
-def _column() -> dict[str, Any]:
-    return {"missing": 0, "some": False, "first": None, "varies": False, "least": [], "known": {}, "new": 0}
 
 
 def _confidence(label: Any, probability: Any, probabilities: Any) -> float | None:
     if probability is not None:
         return float(probability if label else 1.0 - probability)
     return float(max(probabilities.values())) if probabilities else None
-
-
-def _grade(p: float) -> int:
-    return min(max(int(p * _GRADES), 0), _GRADES - 1)
-
-
-def _calibrated(grade: Sequence[float], stated: float) -> float:
-    """The probability as labels have it, drawn to the stated one while there are few."""
-    return (grade[1] + _PRIOR * stated) / (grade[0] + _PRIOR)
-
-
-def _entropy(counts: Sequence[int]) -> float | None:
-    """How evenly the answers are spread: 0 if all are one, 1 if each is as frequent as the others."""
-    total = sum(counts)
-    if not total:
-        return None
-    if len(counts) == 1:
-        return 0.0
-    return -sum([n / total * math.log(n / total) for n in counts if n]) / math.log(len(counts))
-
-
-def _auc(negatives: Sequence[float], positives: Sequence[float]) -> float | None:
-    """The area under the ROC curve by grades, ties counting half."""
-    n, p = sum(negatives), sum(positives)
-    if not n or not p:
-        return None
-    below = area = 0.0
-    for negative, positive in zip(negatives, positives, strict=True):
-        area += positive * (below + negative / 2)
-        below += negative
-    return area / (n * p)
 
 
 def _quantile(delays: Sequence[int], share: float) -> float | None:
@@ -401,7 +275,3 @@ def _quantile(delays: Sequence[int], share: float) -> float | None:
         if total and so_far >= share * total:
             return float((1 << i) - 1)
     return None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -16,28 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from headrace.processors import bins
+from headrace.processors import bins, hours, ring
 from headrace.processors.findings import Finding, Row, told
 from headrace.processors.references import Reference, previous
+from headrace.processors.ring import REACH, SPANS
 from headrace.processors.thresholds import threshold
 from headrace.processors.twosample import STATISTICS, Counts, distance, levelled
 
-__all__ = ["EVERY_MIN", "SPANS", "WARM_UP", "Scan"]
+__all__ = ["EVERY_MIN", "WARM_UP", "Scan"]
 
 EVERY_MIN = 16
-SPANS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""The windows' lengths in blocks."""
 WARM_UP = 200
 """Values to which the bins are fitted, and the least that a reference has."""
 
-_REACH = SPANS[-1] + 1
 _LENGTHS = np.array(SPANS, dtype=np.float64)
 _EXAMPLES = 3
-_WEEK_HOURS = 168
-_HOUR_MS = 3_600_000
+_NAMES = {"js": "Jensen-Shannon divergence", "psi": "population stability index", "ks": "Kolmogorov-Smirnov distance"}
 _LEAST = 50  # values that are never in a window
 _FLUKES = 1.6  # a reference that begins with a false alarm makes a second one more likely: measured, on bits
-_HOUR_LEAST = 50  # values that an hour of the week must have had before it is a reference
 
 
 class Scan:
@@ -109,7 +105,7 @@ class Scan:
                 at = self._sample(rows, at, state)
                 continue
             if self.reference.kind == "same_hour":
-                stop = self._hour(rows, at, state)
+                stop = hours.begin(rows, at, state, self.reference.n)
             elif state["learning"]:
                 at = self._learn(rows, at, state)
                 continue
@@ -154,30 +150,18 @@ class Scan:
             state["sum"] += 0.0 if value is None else value
         state["first"] = np.array(first, dtype=np.float64)
         state["learning"] = self.reference.kind == "fixed" and not self._learned(WARM_UP, row[1])
-        self._clear(state)
+        ring.clear(state, count, self.reference)
         state["mark"] = state["next"] = None
         if self.reference.kind == "same_hour":
-            state["first"] = np.zeros(count)
-            state["hour"] = np.zeros(count)
-
+            hours.clear(state, count)
         for start in range(base, WARM_UP, self.every) if self.reference.grows else ():
             self._count(sample[start : start + self.every], state)
             if state["fill"] >= self.every:
-                self._push(state)
+                ring.push(state)
 
     def _base(self) -> int:
         """How much of the sample is reference for good; the rest is blocks, so that a change within it can be seen."""
         return WARM_UP if not self.reference.grows else WARM_UP - (WARM_UP - _LEAST) // self.every * self.every
-
-    def _clear(self, state: dict[str, Any]) -> None:
-        """Forget the windows, not the reference."""
-        count = bins.size(state["bins"])
-        state["block"], state["ids"], state["fill"], state["blocks"] = [0] * count, [None] * count, 0, 0
-        state["from"], state["added"], state["total"] = -1, 0.0, 0.0
-        state["ring"], state["expected"] = np.zeros((_REACH, count)), None
-        state["firsts"], state["sums"] = [-1] * _REACH, [0.0] * _REACH
-        if self.reference.kind == "same_hour":
-            state["expected"] = np.zeros((_REACH, count + 1))
 
     def _learned(self, n: int, time_ms: int) -> bool:
         reference = self.reference
@@ -197,34 +181,6 @@ class Scan:
                 state["sum"] += value
             n += 1
         return len(rows)
-
-    def _hour(self, rows: Sequence[Row], at: int, state: dict[str, Any]) -> int:
-        """The hour of the week that row `at` is in begins, if it does; answers where the next one begins."""
-        now = state["now"] if state["now"] is not None else rows[at][1]
-        slot = None
-        for i in range(at, len(rows)):
-            now = max(now, rows[i][1])
-            current = now // _HOUR_MS % _WEEK_HOURS
-            if slot is None:
-                slot = current
-                if slot != state["slot"]:
-                    self._next_hour(slot, state)
-            elif current != slot:
-                return i
-            state["now"] = now
-        return len(rows)
-
-    def _next_hour(self, slot: int, state: dict[str, Any]) -> None:
-        """Put the last hour's counts to what its slot knows, older weeks counting less; drop a part of a block."""
-        slots = state["slots"]
-        if state["slot"] is not None:
-            state["hour"] += np.array(state["block"], dtype=np.float64)
-            before = slots.get(state["slot"])
-            kept = 0.0 if before is None else before * (1.0 - 1.0 / self.reference.n)
-            slots[state["slot"]] = kept + state["hour"]
-        state["hour"] = np.zeros(len(state["first"]))
-        state["block"], state["fill"], state["from"], state["added"] = [0] * len(state["first"]), 0, -1, 0.0
-        state["slot"] = slot
 
     def _count(self, rows: Sequence[Row], state: dict[str, Any]) -> None:
         block, ids, place = state["block"], state["ids"], bins.reader(state["bins"])
@@ -246,37 +202,18 @@ class Scan:
 
     def _close(self, row: Row, state: dict[str, Any]) -> Finding | None:
         """Put a full block into the windows, and test them."""
-        block = np.array(state["block"], dtype=np.float64)
         known = None
         if self.reference.kind == "same_hour":
-            known = state["slots"].get(state["slot"])
-            state["hour"] += block
-            if known is None or known.sum() < _HOUR_LEAST:
-                state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
+            known = hours.known(state)
+            if known is None:
+                ring.start_block(state)
                 return None
-        self._push(state, known)
-        return self._test(row, state["blocks"] % _REACH, state)
+        ring.push(state, known)
+        return self._test(row, state)
 
-    def _push(self, state: dict[str, Any], known: Counts | None = None) -> None:
-        block = np.array(state["block"], dtype=np.float64)
-        state["blocks"] += 1
-        at, ring = state["blocks"] % _REACH, state["ring"]
-        before = (state["blocks"] - 1) % _REACH
-        ring[at] = ring[before] + block
-        state["total"] += state["added"]
-        state["sums"][at], state["firsts"][at] = state["total"], state["from"]
-        if known is not None:
-            n = float(block.sum())
-            state["expected"][at, :-1] = state["expected"][before, :-1] + known * (n / known.sum())
-            state["expected"][at, -1] = state["expected"][before, -1] + n / known.sum()
-        state["block"], state["fill"], state["from"], state["added"] = [0] * len(block), 0, -1, 0.0
-
-    def _test(self, row: Row, at: int, state: dict[str, Any]) -> Finding | None:
-        blocks, ring = state["blocks"], state["ring"]
-        spans = [span for span in SPANS if span <= blocks]
-        starts = [(blocks - span) % _REACH for span in spans]
-        windows = ring[at] - ring[starts]
-        references = self._references(windows, at, starts, state)
+    def _test(self, row: Row, state: dict[str, Any]) -> Finding | None:
+        spans, starts, windows = ring.newest(state)
+        references = ring.references(state, self.reference, windows, starts)
         scores = levelled(self.statistic, STATISTICS[self.statistic](windows, references), _LENGTHS[: len(spans)])
         # a sample of a few minutes is no reference for a block of a week
         scores = np.where((references.sum(-1) >= self.every) | (self.reference.kind == "same_hour"), scores, 0.0)
@@ -293,45 +230,11 @@ class Scan:
         limit = threshold(self.statistic, self.reference.grows, used, budget)
         score = float(scores[best])
         if score < limit:
-            self._forget_old(row[1], at, state)
+            # the reference must stay larger than the longest window
+            ring.forget_old(state, self.reference, row[1], max(WARM_UP, 2 * SPANS[-1] * self.every))
             return None
-        return self._finding(
-            row, state, (blocks - spans[best] + 1) % _REACH, score, limit, windows[best], references[best]
-        )
-
-    def _references(self, windows: Counts, at: int, starts: list[int], state: dict[str, Any]) -> Counts:
-        """For each window the counts that it is compared with."""
-        if state["expected"] is not None:
-            expected = state["expected"]
-            shares, weight = expected[at, :-1] - expected[starts, :-1], expected[at, -1] - expected[starts, -1]
-            # of as many values as the hours' references had, weighted: never more than the truth
-            return np.asarray(shares / weight[:, None])
-        if not self.reference.grows:
-            return np.broadcast_to(state["first"], windows.shape)
-        whole = state["ring"][at] + state["first"]
-        if state["mark"] is not None:
-            whole = whole - state["mark"]
-        return np.asarray(whole - windows)
-
-    def _forget_old(self, time_ms: int, at: int, state: dict[str, Any]) -> None:
-        """A reference of the previous period is of one to two periods: two marks move on in turn."""
-        reference = self.reference
-        if not reference.grows or (reference.period_ms is None and not reference.n):
-            return
-        mark = state["next"]
-        n = float(state["ring"][at].sum())
-        if mark is None:
-            state["next"] = (time_ms, n, None)
-            return
-        if reference.period_ms is not None:
-            over = time_ms - mark[0] >= reference.period_ms
-        else:
-            over = n - mark[1] >= reference.n
-        # the reference must stay larger than the longest window
-        if over and n - mark[1] >= max(WARM_UP, 2 * SPANS[-1] * self.every):
-            if mark[2] is not None:
-                state["mark"] = mark[2]
-            state["next"] = (time_ms, n, state["ring"][at] + state["first"])
+        start = (state["blocks"] - spans[best] + 1) % REACH
+        return self._finding(row, state, start, score, limit, windows[best], references[best])
 
     def _finding(
         self, row: Row, state: dict[str, Any], start: int, score: float, limit: float, window: Counts, reference: Counts
@@ -345,30 +248,17 @@ class Scan:
             "threshold": told(limit),
         }
         if state["bins"][0] == "numbers":
-            statistic |= self._means(state, start, n, window, before)
+            statistic |= ring.means(state, self.reference, start, window)
         most = int(moved.argmax())
         ranked = sorted(range(len(moved)), key=lambda i: (-moved[i], i))
         ids = tuple(state["ids"][i] for i in ranked if moved[i] > 0 and state["ids"][i] is not None)[:_EXAMPLES]
         said = (
             f"{_NAMES[self.statistic]} {statistic['distance']:.3g} over the last {int(n)} values; "
-            f"{_bin(state['bins'], most)} went from {before[most]:.1%} to {after[most]:.1%}"
+            f"{bins.named(state['bins'], most)} went from {before[most]:.1%} to {after[most]:.1%}"
         )
         first = state["firsts"][start]
         statistic = {name: value for name, value in statistic.items() if math.isfinite(value)}
         return Finding(row[1], row[2], first, row[3], int(n), told(score / limit), statistic, ids, said)
-
-    def _means(self, state: dict[str, Any], start: int, n: float, window: Counts, before: Counts) -> dict[str, float]:
-        """The means before and after, where they are of numbers that are there."""
-        total = state["total"]
-        newer = total - state["sums"][(start - 1) % _REACH]
-        out = {"after": told(newer / (n - window[-1]))} if n > window[-1] else {}
-        if self.reference.kind == "same_hour" or state["mark"] is not None:
-            return out
-        older = state["sum"] + (total - newer if self.reference.grows else 0.0)
-        count = float(state["first"][:-1].sum())
-        if self.reference.grows:
-            count += float(state["ring"][state["blocks"] % _REACH][:-1].sum() - window[:-1].sum())
-        return out | ({"before": told(older / count)} if count else {})
 
     def _restart(self, finding: Finding, state: dict[str, Any]) -> None:
         """After a finding: a reference that grows starts anew, any other stays; windows start anew.
@@ -376,35 +266,14 @@ class Scan:
         Where a few values are all there is, bins need not be fitted again, and the new reference is what was found.
         """
         if not self.reference.grows:
-            self._clear(state)
+            ring.clear(state, bins.size(state["bins"]), self.reference)
             return
         if len(state["bins"][1]) > 1 or finding.n < _LEAST:
             state["bins"], state["sample"] = None, []
             return
-        at = state["blocks"] % _REACH
-        start = (state["blocks"] - finding.n // self.every) % _REACH
+        at = state["blocks"] % REACH
+        start = (state["blocks"] - finding.n // self.every) % REACH
         state["first"] = state["ring"][at] - state["ring"][start]
         state["sum"] = state["total"] - state["sums"][start]
         state["mark"] = state["next"] = None
-        self._clear(state)
-
-
-_NAMES = {"js": "Jensen-Shannon divergence", "psi": "population stability index", "ks": "Kolmogorov-Smirnov distance"}
-
-
-def _bin(binned: bins.Binned, place: int) -> str:
-    """A bin in words."""
-    kind, parts = binned
-    if place == len(parts) + 1:
-        return "missing"
-    if kind == "any":
-        return "not missing"
-    if kind == "text":
-        return repr(parts[place]) if place < len(parts) else "other values"
-    if kind == "vector":
-        return f"region {place + 1} of {len(parts) + 1}"
-    if place == 0:
-        return f"below {parts[0]:.6g}"
-    if place == len(parts):
-        return f"{parts[-1]:.6g} and more"
-    return f"{parts[place - 1]:.6g} to {parts[place]:.6g}"
+        ring.clear(state, bins.size(state["bins"]), self.reference)

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from headrace.processors.proxies import Proxies, Proxy, distinct
+from headrace.processors.health import distinct
+from headrace.processors.proxies import Proxies, Proxy
 from headrace.streams.state import Stores
 
 DAY_MS = 86_400_000
