@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.schemas.records import Alert, Command, Evaluation, Fact
+from headrace.schemas.records import Acknowledgement, Alert, Command, Evaluation, Fact
 from headrace.streams.control.letters import Letters
 from headrace.streams.control.matters import Matters
 from headrace.streams.control.measures import Measures
@@ -27,7 +27,7 @@ SECTIONS = ("pipeline", "link", "models", "metrics", "drift", "alerts", "letters
 _fact: Callable[[bytes], Fact | Command] = msgspec.json.Decoder(Fact | Command).decode
 _evaluation = msgspec.json.Decoder(Evaluation).decode
 _alert = msgspec.json.Decoder(Alert).decode
-_object = msgspec.json.Decoder(dict[str, Any]).decode
+_acknowledgement = msgspec.json.Decoder(Acknowledgement).decode
 
 
 class Board:
@@ -42,7 +42,6 @@ class Board:
             "registry": self._take_fact,
             "evaluations": self._take_evaluation,
             "alerts": self._take_alert,
-            "control": self._take_acknowledgement,
         }
         self.forget()
 
@@ -70,7 +69,10 @@ class Board:
             self._touch("letters")
             return
         try:
-            self._takes[role](partition, key, value)
+            if role == "control":
+                self._take_acknowledgement(key, value, timestamp_ms)
+            else:
+                self._takes[role](partition, value)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             unreadable = self._link["unreadable"]
             unreadable[role] = unreadable.get(role, 0) + 1
@@ -102,27 +104,31 @@ class Board:
 
     # -- records by role -------------------------------------------------------------------------------------------
 
-    def _take_fact(self, partition: int, key: bytes | None, value: bytes | None) -> None:
+    def _take_fact(self, partition: int, value: bytes | None) -> None:
         found = _fact(value or b"")
         if isinstance(found, Fact):
             self._shards.take(partition, found)
             self._touch("models")
 
-    def _take_evaluation(self, partition: int, key: bytes | None, value: bytes | None) -> None:
+    def _take_evaluation(self, partition: int, value: bytes | None) -> None:
         record = _evaluation(value or b"")
         self._measures.take(record)
         self._touch("metrics")
         if record.segment is not None and record.segment.startswith("feature="):
             self._touch("drift")
 
-    def _take_alert(self, partition: int, key: bytes | None, value: bytes | None) -> None:
+    def _take_alert(self, partition: int, value: bytes | None) -> None:
         self._matters.take(_alert(value or b""))
         self._touch("alerts", "drift")
 
-    def _take_acknowledgement(self, partition: int, key: bytes | None, value: bytes | None) -> None:
+    def _take_acknowledgement(self, key: bytes | None, value: bytes | None, timestamp_ms: int) -> None:
         if key is None:
             raise ValueError("an acknowledgement has its alert's id as key")
-        self._matters.acknowledge(key.decode(), None if value is None else _object(value))
+        said = None if value is None else _acknowledgement(value)
+        if said is not None and said.alert_id != key.decode():
+            raise ValueError("an acknowledgement is of the alert that its key names")
+        told = None if said is None else {"by": said.by, "note": said.note, "at_ms": timestamp_ms}
+        self._matters.acknowledge(key.decode(), told)
         self._touch("alerts")
 
     # -- views -----------------------------------------------------------------------------------------------------

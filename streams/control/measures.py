@@ -39,7 +39,7 @@ class Series:
         """Take the next point: `n` is the running number of its last example."""
         if self._newest is not None and n < self._newest[0]:
             self._clear()
-        self._newest = (n, time_ms, metrics)
+        self._newest = (n, time_ms, {name: _short(value) for name, value in metrics.items()})
         if self._seen % self._step == 0:
             self._points.append(self._newest)
             if len(self._points) > self.most:
@@ -55,7 +55,7 @@ class Series:
         return {
             "n": [point[0] for point in points],
             "time_ms": [point[1] for point in points],
-            "metrics": {name: [_short(point[2].get(name)) for point in points] for name in names},
+            "metrics": {name: [point[2].get(name) for point in points] for name in names},
         }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.examples.contest import contest
 from headrace.examples.flights import flights
-from headrace.schemas.records import Alert, Command, Evaluation, Fact
+from headrace.schemas.records import Acknowledgement, Alert, Command, Evaluation, Fact
 from headrace.streams.control.board import SECTIONS, Board
 from headrace.streams.control.measures import Series
 
@@ -153,9 +153,10 @@ def test_alerts_are_one_matter_each():
 def test_an_acknowledged_alert_is_open_but_waits_for_nobody():
     """Acknowledgement says who, and a null takes it back."""
     board = taken("alerts", alert("a"))
-    board.take("control", 0, 0, b"a", b'{"alert_id": "a", "by": "ada", "note": "seen"}')
+    board.take("control", 0, 0, b"a", encoded(Acknowledgement("a", "ada", "seen")), (), 7)
     told = board.section("alerts")
-    assert (told["alerts"][0]["acknowledged"]["by"], told["open"], told["waiting"]) == ("ada", 1, 0)
+    assert (told["open"], told["waiting"]) == (1, 0)
+    assert told["alerts"][0]["acknowledged"] == {"by": "ada", "note": "seen", "at_ms": 7}
     board.take("control", 0, 1, b"a", None)
     assert board.section("alerts")["waiting"] == 1
 
@@ -163,7 +164,7 @@ def test_an_acknowledged_alert_is_open_but_waits_for_nobody():
 def test_an_acknowledgement_may_come_before_its_alert():
     """Topics are read side by side: the order between them does not matter."""
     board = Board(contest)
-    board.take("control", 0, 0, b"a", b'{"by": "ada"}')
+    board.take("control", 0, 0, b"a", encoded(Acknowledgement("a", "ada")))
     assert taken("alerts", alert("a"), board=board).section("alerts")["waiting"] == 0
 
 
@@ -231,7 +232,10 @@ def test_what_cannot_be_read_is_counted(role: str, value: bytes | None):
     assert [board.section(name) for name in SECTIONS if name != "link"] == before
 
 
-@pytest.mark.parametrize(("key", "value"), [(None, b"{}"), (b"\xff", b"{}"), (b"a", b"[]"), (b"a", b"\xff")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(None, b"{}"), (b"\xff", b"{}"), (b"a", b"[]"), (b"a", b"\xff"), (b"b", encoded(Acknowledgement("a", "x")))],
+)
 def test_a_bad_acknowledgement_is_counted(key: bytes | None, value: bytes):
     """It acknowledges nothing."""
     board = Board(contest)
