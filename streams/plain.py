@@ -1,0 +1,83 @@
+"""Declarations as plain values, the same in every process; and models as they are declared."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.processors.watches import Watch
+from headrace.streams.hashing import function_hash, state_hash
+
+__all__ = ["clone", "plain", "shown", "unseeded", "watched"]
+
+
+def clone(model: Any) -> Any:
+    """An untrained copy of a model."""
+    return model.clone() if callable(getattr(model, "clone", None)) else copy.deepcopy(model)
+
+
+def unseeded(part: Any, name: str = "", depth: int = 0) -> str | None:
+    """The name of the first random part without a seed, however deep in wrappers.
+
+    River gives an inner object's parameters as (class, parameters), a step's under its name; what has no such
+    parameters is walked by its attributes.
+    """
+    if depth > 16:
+        return None
+    if isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], type) and isinstance(part[1], Mapping):
+        name, part = part[0].__name__, part[1]
+    elif isinstance(part, list | tuple):
+        part = dict(enumerate(part))
+    elif callable(getattr(part, "_get_params", None)):
+        name = type(part).__name__
+        try:
+            part = part._get_params()
+        except AttributeError:  # a parameter that is not kept under its name
+            part = vars(part)
+    elif callable(getattr(part, "learn_one", None)):
+        name, part = type(part).__name__, getattr(part, "__dict__", {})
+    if not isinstance(part, Mapping):
+        return None
+    if "seed" in part and part["seed"] is None:
+        return name
+    found = (unseeded(inner, str(key), depth + 1) for key, inner in part.items())
+    return next((unseeded for unseeded in found if unseeded), None)
+
+
+def shown(model: Any) -> str:
+    """A model for people; a few of River's, such as `SelectType` of two types, cannot say what they are."""
+    try:
+        return _scrub(repr(model))
+    except Exception:
+        return type(model).__qualname__
+
+
+def _scrub(text: str) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def watched(watch: Watch) -> dict[str, Any]:
+    """A watch as plain values; its budget is in its detector."""
+    said = {name: value for name, value in plain(watch).items() if name != "false_alarms_every"}
+    return said | {"hash": state_hash(watch.detector)}
+
+
+def plain(value: Any) -> Any:
+    """A declaration as plain values that are the same in every process."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"is": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if callable(value) and hasattr(value, "__code__"):
+        return {"function": value.__name__, "hash": function_hash(value)}
+    if isinstance(value, Path):
+        return value.name
+    return _scrub(repr(value))
