@@ -20,6 +20,7 @@ from headrace.streams.commands.alerts import alerts, drift
 from headrace.streams.commands.audit import audit
 from headrace.streams.commands.backtest import backtest
 from headrace.streams.commands.broker import broker
+from headrace.streams.commands.control import control
 from headrace.streams.commands.dead_letter import dead_letter
 from headrace.streams.commands.demo import demo
 from headrace.streams.commands.explain import explain
@@ -45,6 +46,7 @@ COMMANDS: tuple[click.Command, ...] = (
     backtest,
     publish,
     run,
+    control,
     status,
     tail,
     alerts,

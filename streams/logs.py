@@ -1,8 +1,8 @@
 """Logs of a worker: levelled lines on stderr for people, one JSON object a line for machines, never a secret.
 
 Whatever a line says, values of Kafka properties that may hold a secret are masked in it, and so are PEM blocks and the
-secrets that `configure` was told. librdkafka repeats itself while a broker is away: its lines are let through a few at
-a time, with the number of those left out.
+secrets that `configure` was told. Kafka clients repeat themselves while a broker is away: their lines are let through a
+few at a time, with the number of those left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LEVELS", "configure"]
 
 LEVELS = ("debug", "info", "warning", "error")
 _VARIES = re.compile(r"\d+")
-_LIBRDKAFKA = "headrace.kafka"
+_CLIENTS = ("headrace.kafka", "aiokafka", "faust", "mode")
 
 
 def configure(
@@ -49,7 +49,7 @@ def configure(
     kafka_config
         The properties given to Kafka clients: secret values among them are masked wherever they occur.
     clock
-        Seconds, monotonic; for the rate limit of librdkafka's lines.
+        Seconds, monotonic; for the rate limit of Kafka clients' lines.
     """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}; legal: {', '.join(LEVELS)}")
@@ -115,7 +115,7 @@ class _Json(_Masking):
 
 
 class _Sparse(logging.Filter):
-    """Lets through `burst` lines of librdkafka that differ in numbers only, then none until `window_s` has passed."""
+    """Lets through `burst` lines of a client that differ in numbers only, then none until `window_s` has passed."""
 
     def __init__(self, clock: Callable[[], float], burst: int = 3, window_s: float = 30.0) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _Sparse(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False for one repetition too many; the first line after it is told how many there were."""
-        if record.name != _LIBRDKAFKA:
+        if not record.name.startswith(_CLIENTS):
             return True
         now, kind = self._clock(), _VARIES.sub("#", record.getMessage())
         seen = self._seen.setdefault(kind, [now, 0, 0])

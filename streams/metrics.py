@@ -32,13 +32,15 @@ from headrace.streams.runtime import group_name
 from headrace.streams.task import Processed, Task
 from headrace.streams.topology import Group
 
-__all__ = ["METRICS", "MetricsObserver"]
+__all__ = ["METRICS", "MetricsObserver", "Sampled"]
 
 _PER_BATCH = 8
 """How many records of a batch are looked at for latency; each stands for its part of the batch."""
 
 _OWN = ("pipeline", "group")
 _PART = (*_OWN, "partition")
+_AGENT = ("pipeline", "agent")
+_ROUTE = ("pipeline", "route")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _LATENCIES = (*_SECONDS, 300.0, 1_800.0, 7_200.0, 43_200.0, 172_800.0)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 8_000, 10_000, 20_000)
@@ -112,6 +114,23 @@ METRICS: dict[str, Kind] = {
     ),
     "headrace_recovery_seconds_total": Kind("counter", "Time that recoveries took."),
     "headrace_recovered_batches_total": Kind("counter", "Journal records that recoveries replayed."),
+    # From the control plane, counted since its process began.
+    "headrace_control_agent_up": Kind("gauge", "1 while an agent reads, or is about to.", _AGENT),
+    "headrace_control_agent_restarts_total": Kind("counter", "Times that an agent was started anew.", _AGENT),
+    "headrace_control_agent_busy_seconds": Kind("gauge", "For how long the record in hand is in hand.", _AGENT),
+    "headrace_control_records_total": Kind("counter", "Records that an agent has taken.", _AGENT),
+    "headrace_control_failures_total": Kind("counter", "Times that taking a record failed, to be tried again.", _AGENT),
+    "headrace_control_unreadable_total": Kind("counter", "Records that are not what their topic is for.", _AGENT),
+    "headrace_control_deliveries_total": Kind(
+        "counter", "Alert records by what became of them: delivered, retried, refused.", (*_ROUTE, "outcome")
+    ),
+    "headrace_control_undelivered": Kind("gauge", "Alert records that wait for a route.", _ROUTE),
+    "headrace_control_route_up": Kind("gauge", "0 while the last attempt of a route has failed.", _ROUTE),
+    "headrace_control_last_delivery_timestamp_seconds": Kind("gauge", "When a route last delivered.", _ROUTE),
+    "headrace_control_decisions_total": Kind(
+        "counter", "Commands sent by a policy: approve, retrain.", ("pipeline", "policy")
+    ),
+    "headrace_control_kafka_up": Kind("gauge", "1 while Kafka answers the control plane.", ("pipeline",)),
 }
 """Every metric by its exported name. docs/operations.md says what to do about them; a test holds the two together."""
 
@@ -380,6 +399,31 @@ class MetricsObserver(Observer):
                 labels = (*self._labels, str(shard), self.group.inputs[rank])
                 yield "headrace_buffered_records", labels, len(buffer)
                 yield "headrace_paused", labels, float(rank in lane.paused)
+
+
+class Sampled:
+    """Exports samples that are asked for at each scrape: name in `METRICS`, values of its labels, value."""
+
+    def __init__(self, samples: Callable[[], Iterable[Sample]], *, process: bool = True) -> None:
+        self._samples = samples
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+        if process:
+            ProcessCollector(registry=self.registry)
+
+    def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics as text, in the format that fits the Accept header, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics now; Prometheus' registry calls it."""
+        families: dict[str, Any] = {}
+        for name, labels, value in self._samples():
+            if name not in families:
+                families[name] = _family(name, METRICS[name])
+            families[name].add_metric(list(labels), value)
+        return iter(families.values())
 
 
 def _view(task: Task) -> _View:

@@ -1,0 +1,137 @@
+"""``headrace control``: the control plane of a pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+import platformdirs
+
+from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options
+from headrace.streams.commands.output import say, warn
+from headrace.streams.commands.topics import require
+from headrace.streams.errors import Unreachable
+from headrace.streams.kafka import Cluster
+from headrace.streams.loading import load_pipeline
+from headrace.streams.logs import LEVELS, configure
+from headrace.streams.pipeline import Pipeline
+
+__all__ = ["PORT", "control"]
+
+PORT = 9475
+WEBHOOK_TOKEN = "HEADRACE_WEBHOOK_TOKEN"
+ALERTMANAGER_TOKEN = "HEADRACE_ALERTMANAGER_TOKEN"
+_READ = ("alerts", "control", "dead-letter", "evaluations", "registry")
+
+
+@click.command(cls=Headrace)
+@click.argument("pipeline", metavar="PIPELINE")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where the page listens.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, metavar="PORT", help="0: any free one."
+)
+@click.option(
+    "--webhook",
+    "webhooks",
+    multiple=True,
+    envvar="HEADRACE_WEBHOOKS",
+    metavar="URL",
+    help="Post every alert there; may be given several times, or as HEADRACE_WEBHOOKS, apart by spaces.",
+)
+@click.option(
+    "--alertmanager", "alertmanagers", multiple=True, metavar="URL", help="Tell this Alertmanager; several times, too."
+)
+@click.option("--allow-private", is_flag=True, help="Let alerts go to private and loopback addresses as well.")
+@click.option(
+    "--repeat", type=Duration(), default="1m", show_default=True, help="Time between repetitions for Alertmanager."
+)
+@click.option("--timeout", type=Duration(), default="10s", show_default=True, help="Time for one delivery.")
+@click.option("--approve", is_flag=True, help="Approve whatever the gate proposes.")
+@click.option(
+    "--retrain",
+    multiple=True,
+    metavar="MODEL=CRON",
+    help="Have a fresh copy of MODEL learned by this schedule, cron's five fields in UTC: 'hat=0 3 * * 1'.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve /metrics, /healthz and /readyz there as well, without the page.",
+)
+@click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where --metrics-port listens."
+)
+@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="From which level on.")
+@click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")
+@kafka_options
+@click.pass_context
+def control(
+    ctx: click.Context,
+    pipeline: str,
+    host: str,
+    port: int,
+    webhooks: tuple[str, ...],
+    alertmanagers: tuple[str, ...],
+    allow_private: bool,
+    repeat: float,
+    timeout: float,
+    approve: bool,
+    retrain: tuple[str, ...],
+    metrics_port: int | None,
+    metrics_host: str,
+    log_level: str,
+    log_json: bool,
+) -> None:
+    """Watch and steer PIPELINE: its page, alerts to where people are told, decisions by policy.
+
+    Workers run on without it. Whoever has the address that it prints at its start may change things; without the token
+    in it the page is read-only. SIGTERM and Ctrl-C end it with exit 0.
+    """
+    fixed_hash_seed()
+    # Faust and aiohttp take a second to import, which no other command should wait for.
+    from headrace.streams.control.outside import target
+    from headrace.streams.control.policies import retraining
+    from headrace.streams.control.service import Options, Service
+    from headrace.streams.control.serving import serve
+
+    loaded = load_pipeline(pipeline)
+    context = ctx.ensure_object(Context)
+    tokens = {name: os.environ.get(name) or None for name in (WEBHOOK_TOKEN, ALERTMANAGER_TOKEN)}
+    options = Options(
+        webhooks=tuple(
+            target(url, f"--webhook {n}", allow_private=allow_private, token=tokens[WEBHOOK_TOKEN])
+            for n, url in enumerate(webhooks, 1)
+        ),
+        alertmanagers=tuple(
+            target(url, f"--alertmanager {n}", allow_private=allow_private, token=tokens[ALERTMANAGER_TOKEN])
+            for n, url in enumerate(alertmanagers, 1)
+        ),
+        allow_private=allow_private,
+        approve=approve,
+        retrain=tuple(retraining(text, loaded) for text in retrain),
+        repeat_s=max(0.1, repeat),
+        timeout_s=max(0.1, timeout),
+    )
+    configure(log_level, as_json=log_json, pipeline=loaded.name, kafka_config=context.connection.config)
+    service = Service(loaded, context.connection, _folder(loaded), options)
+    _require(service.cluster, loaded)
+    asyncio.run(serve(service, (host, port), None if metrics_port is None else (metrics_host, metrics_port), say))
+
+
+def _folder(pipeline: Pipeline) -> Path:
+    """A state directory of this pipeline's control plane."""
+    root = os.environ.get("HEADRACE_DATA_DIR") or platformdirs.user_state_dir("headrace", appauthor=False)
+    return Path(root).absolute() / "control" / str(pipeline.name)
+
+
+def _require(cluster: Cluster, pipeline: Pipeline) -> None:
+    """The topics must be there; a Kafka that is away is waited for, as the page says then."""
+    try:
+        cluster.check(5.0)
+    except Unreachable as error:
+        warn(f"{error} Until then, the page says so.")
+    else:
+        require(cluster, pipeline, _READ)

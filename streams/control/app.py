@@ -1,0 +1,107 @@
+"""Faust as far as we use it: one app of agents over raw, committed records, with two of its defects repaired.
+
+- **Committed only.** Faust reads uncommitted records unless it writes its own transactions: here every consumer is
+  `read_committed`, so that nothing is ever done about a record of an aborted transaction.
+- **Offsets.** Faust commits up to the first gap in the offsets that were acknowledged, and on a topic that
+  transactions write every marker is a gap that its bookkeeping counts wrongly: the committed offset falls ever further
+  behind, or stays for good, and a restart repeats all of it. Our agents acknowledge in order and leave nothing out
+  (`agents`), so that the largest acknowledged offset says everything.
+- **Acknowledgements.** Faust acknowledges an event when its handler has raised, or was cancelled: our agents use
+  streams without acknowledgement (`noack`), and a clean stop does not wait for events under way.
+
+Its settings come from nowhere but here: without a prefix of its own, `BROKER_URL`, `WEB_BIND` or `PRODUCER_ACKS` in the
+environment would win over our arguments. Tables, its web server and its worker are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from headrace.streams.control.agents import Agent
+from headrace.streams.control.connect import Clients
+
+__all__ = ["Timing", "build"]
+
+Timing = Mapping[str, Any]
+"""Settings of Faust's that differ from `TIMING`, for tests."""
+
+TIMING: Timing = {
+    "broker_commit_interval": 1.0,
+    "broker_heartbeat_interval": 1.0,
+    "broker_request_timeout": 15.0,
+    "broker_session_timeout": 10.0,
+    "consumer_metadata_max_age_ms": 5_000,
+    "producer_request_timeout": 10.0,
+}
+
+
+def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], timing: Timing = TIMING) -> Any:
+    """A new app, to be started once; an agent's records are acknowledged and committed under `group`.
+
+    `folder` is where Faust makes a folder of its own; nothing of ours is kept there. The group's one member has a
+    static name, so that a process that comes after a killed one need not wait for its session to end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    app = _App(
+        group,
+        **clients.faust(),
+        **{**TIMING, **timing},
+        autodiscover=False,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{group}.0",
+        datadir=str(folder),
+        env_prefix="HEADRACE_FAUST_",
+        key_serializer="raw",
+        store="memory://",
+        stream_wait_empty=False,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        value_serializer="raw",
+        web_enabled=False,
+    )
+    for agent in agents:
+        topic = app.topic(
+            agent.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", internal=False
+        )
+        app.agent(topic, name=agent.name)(agent.run)
+    return app
+
+
+class _Thread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        assert consumer._isolation_level == "read_uncommitted"  # read when the consumer starts
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+class _Consumer(driver.Consumer):
+    def _new_consumer_thread(self) -> Any:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """The offset after the last acknowledged record, as agents acknowledge in order and leave nothing out."""
+        acked = self._acked[tp]
+        if not acked:
+            return None
+        last = max(acked)
+        acked.clear()
+        self._acked_index[tp].clear()
+        self._gap.pop(tp, None)
+        return int(last) + 1
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class _App(faust.App):
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)

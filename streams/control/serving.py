@@ -1,0 +1,63 @@
+"""One run of the control plane: its page and its health on the network, its parts beside them, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from aiohttp import web
+
+from headrace.streams.control.health import listen
+from headrace.streams.control.service import Service
+
+__all__ = ["serve"]
+
+log = logging.getLogger("headrace.control")
+
+Place = tuple[str, int]
+
+
+async def serve(service: Service, page: Place, metrics: Place | None, announce: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends the process at once.
+
+    The page listens before anything asks for Kafka. `announce` is given its address, with the token behind the ``#``.
+    """
+    stopping = _signals()
+    runners: list[web.AppRunner] = []
+    try:
+        application = web.Application()
+        service.health.add_to(application)
+        runner, address = await listen(application, *page)
+        runners.append(runner)
+        announce(f"The page of {service.pipeline.name} is at {address}/")
+        if metrics is not None:
+            small = web.Application()
+            service.health.add_to(small)
+            runner, address = await listen(small, *metrics)
+            runners.append(runner)
+            log.info("metrics and health: %s", address)
+        service.start()
+        await stopping.wait()
+    finally:
+        await service.stop()
+        for runner in runners:
+            with contextlib.suppress(OSError):
+                await runner.cleanup()
+
+
+def _signals() -> asyncio.Event:
+    """Set at the first signal."""
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return stopping
