@@ -30,7 +30,7 @@ from headrace.streams.topology import STAGES
 __all__ = ["TOKEN", "Scene"]
 
 TOKEN = "a-token-for-the-browser-tests"
-_FLIGHTS = 5_000
+_FLIGHTS = 4_000
 _EXAMPLES = Path(examples.__file__).parent
 _NASTY = b'{"event_id": "<img src=x onerror=alert(1)>", "carrier": "</script><script>window.hacked=1</script>"'
 

@@ -32,9 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class Client:
-    """One open page: the newest frame of each section that it has not taken yet."""
+    """One open page: the newest frame of each section that it has not taken yet. `gone` says whether it has left."""
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[], bool] = lambda: False) -> None:
+        self.gone = gone
         self._waiting: dict[str, bytes] = {}
         self._more = asyncio.Event()
         self.closed = False
@@ -69,11 +70,11 @@ class Hub:
         self._glanced: dict[str, Any] | None = None
         self._closed = False
 
-    def join(self) -> Client:
+    def join(self, gone: Callable[[], bool] = lambda: False) -> Client:
         """A new client, with everything as it is now; `Refused` when there are too many."""
         if self._closed or len(self.clients) >= self.most:
             raise Refused(503, f"{self.most} pages are open already: close one of them.", **{"Retry-After": "10"})
-        client = Client()
+        client = Client(gone)
         for section in SECTIONS:
             client.offer(section, self._frame(section))
         client.offer("glance", _framed("glance", self._glanced))
@@ -106,6 +107,9 @@ class Hub:
             client.close()
 
     async def _look(self, tick: int) -> None:
+        for client in self.clients:
+            if client.gone():
+                client.close()
         if tick % _SLOW["glance"] == 0:
             told = await self._glance()
             if told != self._glanced:
@@ -134,7 +138,7 @@ HUB = web.AppKey("hub", Hub)
 async def events(request: web.Request) -> web.StreamResponse:
     """The stream of one client, until it goes, stalls, or we end."""
     hub = request.app[HUB]
-    client = hub.join()
+    client = hub.join(lambda: request.transport is None or request.transport.is_closing())
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     try:
         await response.prepare(request)
