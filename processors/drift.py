@@ -12,6 +12,7 @@ from river.drift.binary import FHDDM
 
 from headrace.processors.alerts import Lifecycle
 from headrace.processors.base import State, StoreSpec
+from headrace.processors.breakdown import Breakdown
 from headrace.processors.findings import Finder, Finding, Row
 from headrace.processors.metrics import Task, check_task, predicted
 from headrace.processors.scan import Scan
@@ -44,7 +45,10 @@ class Drift:
     severity, cooldown_ms
         See `Lifecycle`. An error that went down is always "info".
 
-    The state is a pickled cell: that of the detector, and that of the alert.
+    columns
+        What alerts break the change down by (see `Breakdown`), where rows come with the values of these.
+
+    The state is a pickled cell: that of the detector, that of the alert, and that of the breakdown.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Drift:
         task: str = "binary",
         severity: str = "warning",
         cooldown_ms: int = 3_600_000,
+        columns: Sequence[str] = (),
     ) -> None:
         if not signal or not topic:
             raise ValueError(f"signal and topic must be names; got {signal!r} and {topic!r}")
@@ -70,6 +75,8 @@ class Drift:
         self.task = task
         self.finder: Finder = detector if isinstance(detector, Scan) else Detector(detector)
         self.described = described(detector)
+        anew = not isinstance(detector, Scan) or detector.reference.grows
+        self.breakdown = Breakdown(columns, anew=anew) if columns else None
         what = "feature" if kind == "features" else kind
         self.lifecycle = Lifecycle(f"{what}_drift", signal, self.described, topic, severity, cooldown_ms)
 
@@ -83,13 +90,24 @@ class Drift:
         """Feed one value; return the alerts that it leads to."""
         return [alert for _, alert in self.process_many([(value, time_ms, partition, offset, event_id)], state)]
 
-    def process_many(self, rows: Sequence[Row], state: State) -> list[tuple[int, Alert]]:
-        """Feed values in their order; return alerts, each with the place of the row that led to it."""
+    def process_many(
+        self, rows: Sequence[Row], state: State, values: Sequence[Sequence[Any]] | None = None
+    ) -> list[tuple[int, Alert]]:
+        """Feed values in their order; return alerts, each with the place of the row that led to it.
+
+        `values` are those of the columns, for each row.
+        """
         cell = state[_CELL].value
-        return self.lifecycle.run(rows, self.finder.run(rows, cell["finder"]), cell["alert"])
+        found = self.finder.run(rows, cell["finder"])
+        alerts = self.lifecycle.run(rows, found, cell["alert"])
+        if self.breakdown is None or values is None:
+            return alerts
+        said = self.breakdown.run(rows, values, found, cell["segments"])
+        return [(at, alert.broken_down(said[at])) for at, alert in alerts]
 
     def _initial(self) -> dict[str, Any]:
-        return {"finder": self.finder.fresh(), "alert": self.lifecycle.fresh()}
+        broken = {} if self.breakdown is None else {"segments": self.breakdown.fresh()}
+        return {"finder": self.finder.fresh(), "alert": self.lifecycle.fresh()} | broken
 
 
 class Detector:

@@ -16,7 +16,7 @@ from headrace.processors.metrics import Task, check_task, scores_for
 from headrace.processors.reports import Reports
 from headrace.schemas.records import Evaluation
 
-__all__ = ["OTHERS", "Row", "Segments", "resized"]
+__all__ = ["OTHERS", "Row", "Segments", "resized", "segment"]
 
 OTHERS = "*"
 
@@ -80,16 +80,8 @@ class Segments:
         most = self.most
 
         def names(values: Sequence[Any]) -> tuple[str, ...]:
-            found = []
-            for (column, by_value), value in zip(known, values, strict=True):
-                text = (value if value.__class__ is str else str(value))[:_CHARACTERS]
-                name = by_value.get(text)
-                if name is None:
-                    name = f"{column}={OTHERS}"
-                    if len(by_value) < most:
-                        name = by_value[text] = f"{column}={text}"
-                found.append(name)
-            return tuple(found)
+            pairs = zip(known, values, strict=True)
+            return tuple([segment(column, by_value, value, most) for (column, by_value), value in pairs])
 
         return names
 
@@ -153,6 +145,17 @@ class Segments:
     def _read(self, cell: Any) -> tuple[int, dict[str, float | None]]:
         scored, metrics = self._scores.scored(cell[0]), self._scores.values(cell[0])
         return scored, metrics | ({"ECE": calibration.expected_error(cell[1])} if self._calibrated else {})
+
+
+def segment(column: str, by_value: dict[str, str], value: Any, most: int) -> str:
+    """The name of a value's segment; `by_value` has those that are told apart, `most` of them, and may get another."""
+    text = (value if value.__class__ is str else str(value))[:_CHARACTERS]
+    name = by_value.get(text)
+    if name is None:
+        name = f"{column}={OTHERS}"
+        if len(by_value) < most:
+            name = by_value[text] = f"{column}={text}"
+    return name
 
 
 def resized(state: State, ranks: Sequence[int | None], task: Task) -> None:

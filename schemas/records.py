@@ -179,6 +179,14 @@ class Alert(msgspec.Struct, frozen=True):
     time_ms: Annotated[int, _says("stream time of this record (errors and labels: label time)")]
     findings: Annotated[int, _says("detections since it was opened")]
     examples: Annotated[list[str | int], _says("ids of events among those that differ most, at most three")]
+    segments: Annotated[
+        dict[str, float],
+        _says("by how much the mean has changed in the gate's segments where it changed most, at most three; numbers"),
+    ] = {}
+
+    def broken_down(self, segments: dict[str, float]) -> Alert:
+        """The same alert with these segments."""
+        return msgspec.structs.replace(self, segments=segments)
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, tag_field="record", tag="acknowledgement"):

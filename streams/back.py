@@ -197,6 +197,8 @@ class Back:
                 entry: tuple[Any, ...] = (time_ms, offset, partition, key, keys, None, (), None, None, None)
             else:
                 counts["predictions"] += 1
+                if segments_of is not None:
+                    context.values = segments_of(x, event)
                 model = prefix + str(learned)
                 if canary is not None and (found := canary(key, answers, learned)) is not None:
                     served, model = found
@@ -214,7 +216,7 @@ class Back:
                 answers += baselines()
                 entry = (time_ms, offset, partition, key, keys, x, answers, served[0], served[1], model)
                 if segments_of is not None:
-                    entry += (segments_of(x, event),)
+                    entry += (context.values,)
             early = wait_for(event_id, entry)
             if early is not None:
                 labelled(event_id, entry, early)
@@ -340,6 +342,7 @@ class Back:
         learners = self._learners
         publishes = "examples" in context.pipeline.publish
         gated = None if self.gating is None else self.gating.example
+        segmented = self.gating is not None and self.gating.values is not None
         due = None if self.schedule is None else self.schedule.due
 
         def learn(event_id: Any, entry: tuple[Any, ...], y: Any, time_ms: int, label: Early | None) -> None:
@@ -359,6 +362,8 @@ class Back:
             mark(scored)
             score((y, answers, n, time_ms))
             if see_error is not None:
+                if segmented:
+                    context.values = entry[10] if len(entry) > 10 else ()
                 see_error(prediction, y, probability, asked_ms, time_ms, partition, offset, event_id)
             update_baselines(y)
             for rank, learn_one in enumerate(learners):

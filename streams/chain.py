@@ -82,7 +82,8 @@ class Chain:
         self.topic = topics or (lambda role: f"{pipeline.name}.{role}")
         self.join = Join(pipeline.ttl_ms)
         self.evaluate = self._evaluate()
-        self._drifts = detectors(pipeline, self.topic("events")) if group.watches else []
+        columns = pipeline.gate.segments if pipeline.gate is not None and group.back else ()
+        self._drifts = detectors(pipeline, self.topic("events"), columns) if group.watches else []
         event_fields = list(pipeline.event_schema.avro["fields"])
         id_field = next(field for field in event_fields if field["name"] == pipeline.events.id)
         features = pipeline.featurize.fields()

@@ -36,6 +36,7 @@ class Context:
     """One chain's surroundings; `states` are the stores by processor, `clock` is [stream time, last time by input].
 
     `origin` is the features record being predicted, where another group has made it: what a dead letter is about.
+    `values` are those of the gate's segments of the event that is being predicted, or learned from; () without them.
     `packed` has the bytes of pending events' features, by the identity of the features: no state, it only spares work.
     """
 
@@ -45,6 +46,7 @@ class Context:
         self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
         self.outbox = Outbox()
         self.origin: Any = None
+        self.values: tuple[Any, ...] = ()
         self.packed: dict[int, tuple[dict[str, Any], bytes]] = {}
         self.clock: list[Any] = states["chain"]["clock"].value
         self.counts: dict[str, int] = states["chain"]["counts"].value

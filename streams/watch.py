@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -24,8 +24,8 @@ __all__ = ["Watching", "detectors", "proxy"]
 _json = msgspec.json.Encoder().encode
 
 
-def detectors(pipeline: Pipeline, topic: str) -> list[Drift]:
-    """One processor for each declared watch."""
+def detectors(pipeline: Pipeline, topic: str, columns: Sequence[str] = ()) -> list[Drift]:
+    """One processor for each declared watch; `columns` are those of the gate's segments, where they are at hand."""
     return [
         Drift(
             w.signal,
@@ -35,6 +35,7 @@ def detectors(pipeline: Pipeline, topic: str) -> list[Drift]:
             task=pipeline.task,
             severity=w.severity,
             cooldown_ms=duration(w.cooldown),
+            columns=columns,
         )
         for w in pipeline.drift
     ]
@@ -55,6 +56,7 @@ class Watching:
     def __init__(self, context: Context, drifts: list[Drift]) -> None:
         self.context = context
         self.decisions: Decisions | None = None
+        self._segmented = bool(drifts) and drifts[0].breakdown is not None
         task = context.pipeline.task
         watched = [
             (drift, context.states[f"drift.{i}"], _value_of(watch.kind, watch.names, task), watch.react)
@@ -107,7 +109,7 @@ class Watching:
         acting = [self._act(*each) for each in of_kind if each[3] is not None]
         if not of_kind:
             return None
-        context = self.context
+        context, segmented = self.context, self._segmented
 
         def settle(rows: list[Any]) -> list[Any]:
             found: list[Any] = [()] * len(rows)
@@ -118,7 +120,8 @@ class Watching:
                     if value is not SKIPPED:
                         values.append((value, *row[-4:]))
                         places.append(i)
-                for at, alert in process(values, state):
+                segments = [rows[i][-5] for i in places] if segmented else None
+                for at, alert in process(values, state, segments):
                     context.count("alerts")
                     i = places[at]
                     found[i] = [*found[i], ("alerts", alert.alert_id.encode(), _json(alert), None)]
@@ -137,17 +140,20 @@ class Watching:
             for act in acting:
                 act(row)
 
-        return see_and_act if acting else see
+        seen = see_and_act if acting else see
+        if not segmented:
+            return seen
+        return lambda *row: seen(*row[:-4], context.values, *row[-4:])
 
     def _act(self, drift: Drift, state: Any, value_of: Callable[[Any], Any], react: Reaction) -> Callable[[Any], None]:
         """What sees a row at once, not later with others: its alerts change who serves from the next event on."""
-        context, process = self.context, drift.process_many
+        context, process, segmented = self.context, drift.process_many, self._segmented
 
         def act(row: Any) -> None:
             value = value_of(row)
             if value is SKIPPED:
                 return
-            for _, alert in process([(value, *row[-4:])], state):
+            for _, alert in process([(value, *row[-4:])], state, [row[-5]] if segmented else None):
                 context.count("alerts")
                 context.outbox.put(("alerts", alert.alert_id.encode(), _json(alert), None))
                 current = state["detector"].value["alert"]["open"]

@@ -117,6 +117,8 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
     say(f"offsets   {last.topic}/{last.partition} {last.first_offset} to {last.last_offset}, {last.n} values")
     say(f"statistic {', '.join(f'{name} {value:.6g}' for name, value in last.statistic.items())}")
     say(f"examples  {', '.join(printable(str(example)) for example in last.examples) or '-'}")
+    if last.segments:
+        say(f"segments  {', '.join(f'{printable(name)} {change:+.6g}' for name, change in last.segments.items())}")
     say(f"detector  {last.detector}")
     for fact in led:
         say(f"led to    {fact.kind} of {fact.model} (version {fact.version} of the registry, shard {fact.shard})")

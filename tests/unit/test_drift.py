@@ -12,6 +12,7 @@ from river import drift
 
 from headrace.processors.drift import Detector, Drift, error_of, signal_of_prediction
 from headrace.processors.references import previous
+from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch, watch_error, watch_feature, watch_label, watch_prediction
 
 DAY_MS = 86_400_000
@@ -113,6 +114,33 @@ def test_values_before_an_alert_are_no_evidence_for_the_next():
     detector = drift.DummyDriftDetector("fixed", t_0=5, seed=1)
     first, second = fed(Drift("error", detector, topic="t"), [1.0] * 5 + [0.0] * 5)
     assert (first.statistic["after"], second.statistic["after"], second.n) == (1.0, 0.0, 5)
+
+
+@pytest.mark.parametrize("detector", [drift.ADWIN(), Scan(every=16, false_alarms_every=2_000)])
+@pytest.mark.parametrize("portion", [1, 7, 10_000])
+def test_an_alert_says_in_which_segments_it_changed(detector, portion):
+    """Where errors rise in one of three airports, that one comes first; however values come in batches."""
+    rng = random.Random(3)
+    where = [rng.choice(["JFK", "EWR", "LGA"]) for _ in range(3_000)]
+    rates = [0.7 if i >= 2_000 and airport == "JFK" else 0.1 for i, airport in enumerate(where)]
+    rows = [(float(rng.random() < rate), DAY_MS * i, 0, i, None) for i, rate in enumerate(rates)]
+    processor = Drift("error", detector, topic="t", columns=("origin",))
+    state, alerts = cells(processor), []
+    for i in range(0, 3_000, portion):
+        part = slice(i, i + portion)
+        alerts += [a for _, a in processor.process_many(rows[part], state, [(name,) for name in where[part]])]
+    alert = next(a for a in alerts if a.status == "opened" and a.last_offset >= 2_000)
+    (first, change), *rest = alert.segments.items()
+    assert first == "origin=JFK"
+    assert change > 0.2
+    assert all(abs(other) < change / 2 for _, other in rest)
+
+
+def test_without_segments_there_is_nothing_to_say_of_them():
+    """Nothing is kept for what is not declared."""
+    processor = Drift("error", drift.ADWIN(), topic="t")
+    assert set(cells(processor)["detector"].value) == {"finder", "alert"}
+    assert [alert.segments for alert in fed(processor, errors(0.1, 0.6))] == [{}]
 
 
 def test_fewer_errors_are_good_news():

@@ -67,6 +67,17 @@ def test_batches_change_no_byte():
     assert windows >= {"proxy-200", "proxy-scored-200"}
 
 
+def test_alerts_name_the_segments_of_the_gate():
+    """With a gate that has segments, alerts say where their numbers changed; the bytes do not depend on batches."""
+    wishes = WATCHES | {"gate": h.Gate(segments=("origin", "carrier"))}
+    whole, small = run(pipeline(**wishes)), run(pipeline(**wishes), batch=37)
+    assert whole.outputs["alerts"] == small.outputs["alerts"]
+    alerts = [json.loads(value) for _, _, value, _ in whole.outputs["alerts"]]
+    named = {name.partition("=")[0] for alert in alerts for name in alert["segments"]}
+    assert named == {"origin", "carrier"}
+    assert not [alert for alert in alerts if alert["signal"] == "feature:carrier" and alert["segments"]]
+
+
 @pytest.mark.parametrize("batch", [37, 1000])
 def test_an_alert_changes_who_serves_at_once(batch):
     """From the next event on, with a fact that names the alert; wherever batches end."""
