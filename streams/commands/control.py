@@ -12,7 +12,7 @@ import platformdirs
 from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options
 from headrace.streams.commands.output import say, warn
 from headrace.streams.commands.topics import require
-from headrace.streams.errors import Unreachable
+from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
 from headrace.streams.logs import LEVELS, configure
@@ -21,6 +21,7 @@ from headrace.streams.pipeline import Pipeline
 __all__ = ["PORT", "control"]
 
 PORT = 9475
+TOKEN = "HEADRACE_CONTROL_TOKEN"
 WEBHOOK_TOKEN = "HEADRACE_WEBHOOK_TOKEN"
 ALERTMANAGER_TOKEN = "HEADRACE_ALERTMANAGER_TOKEN"
 _READ = ("alerts", "control", "dead-letter", "evaluations", "registry")
@@ -31,6 +32,19 @@ _READ = ("alerts", "control", "dead-letter", "evaluations", "registry")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where the page listens.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, metavar="PORT", help="0: any free one."
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A host name under which the page is reached, besides loopback and HOST; may be given several times.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Where the token is that changes need; else {TOKEN}, else a fresh one.",
 )
 @click.option(
     "--webhook",
@@ -73,6 +87,8 @@ def control(
     pipeline: str,
     host: str,
     port: int,
+    names: tuple[str, ...],
+    token_file: Path | None,
     webhooks: tuple[str, ...],
     alertmanagers: tuple[str, ...],
     allow_private: bool,
@@ -93,6 +109,7 @@ def control(
     fixed_hash_seed()
     # Faust and aiohttp take a second to import, which no other command should wait for.
     from headrace.streams.control.outside import target
+    from headrace.streams.control.page.guard import LOOPBACK, fresh_token
     from headrace.streams.control.policies import retraining
     from headrace.streams.control.service import Options, Service
     from headrace.streams.control.serving import serve
@@ -118,7 +135,19 @@ def control(
     configure(log_level, as_json=log_json, pipeline=loaded.name, kafka_config=context.connection.config)
     service = Service(loaded, context.connection, _folder(loaded), options)
     _require(service.cluster, loaded)
-    asyncio.run(serve(service, (host, port), None if metrics_port is None else (metrics_host, metrics_port), say))
+    metrics = None if metrics_port is None else (metrics_host, metrics_port)
+    own = (*LOOPBACK, f"[{host}]" if ":" in host else host, *names)
+    asyncio.run(serve(service, (host, port), metrics, _token(token_file) or fresh_token(), own, say))
+
+
+def _token(file: Path | None) -> str | None:
+    """The token that somebody has chosen; UsageError never repeats it."""
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} (--token-file) cannot be read as text.") from error
 
 
 def _folder(pipeline: Pipeline) -> Path:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -33,8 +32,6 @@ KINDS = ("promote", "approve", "rollback", "retire", "canary")
 _CHECK_S = 5.0
 
 _Record = TypeVar("_Record", Acknowledgement, Command)
-
-Saw = int | Mapping[int, int] | None
 
 
 class Actions:
@@ -64,15 +61,15 @@ class Actions:
         model: str | None,
         *,
         why: str = "",
-        saw: Saw = None,
+        saw: int | None = None,
         shard: int | None = None,
         by: str,
         share: float | None = None,
     ) -> dict[str, Any]:
         """Append a command, and wait for what becomes of it: ``{"id", "shards": [{"shard", "fact" or None}]}``.
 
-        `saw` is the registry version that the author saw, for all shards or by shard: a decision on an older one is
-        refused by the worker, with what has changed.
+        `saw` is the registry version that the author saw: a decision on an older one is refused by the worker, with
+        what has changed.
         """
         if kind not in KINDS:
             raise UsageError(f"There is no decision {kind!r}; there are {', '.join(KINDS)}.")
@@ -110,16 +107,14 @@ class Actions:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _decide(
-        self, kind: str, model: str | None, why: str, saw: Saw, shard: int | None, by: str, share: float | None
+        self, kind: str, model: str | None, why: str, saw: int | None, shard: int | None, by: str, share: float | None
     ) -> dict[str, Any]:
         self._cluster.check(_CHECK_S)
         with contextlib.closing(self._cluster.reader()) as reader:
             known = [found for found in registry.shards(self._pipeline, reader) if shard in (None, found.number)]
-            seen = saw if isinstance(saw, Mapping) else {found.number: saw for found in known}
             more = {"model": model, "why": why} | ({} if share is None else {"share": share})
-            name, wanted = uuid.uuid4().hex[:16], []
-            for found in known:
-                wanted += registry.commands([found], kind, by, saw=seen.get(found.number), id=name, **more)
+            wanted = registry.commands(known, kind, by, saw=saw, **more)
+            name = wanted[0].id
             starts = registry.send(self._pipeline, self._cluster, [_legal(command) for command in wanted])
             answers = registry.answers(self._pipeline, reader, name, starts, self._answer_s)
         facts = {number: msgspec.to_builtins(fact) for number, fact in answers.items()}

@@ -7,11 +7,13 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
 from headrace.streams.control.health import listen
+from headrace.streams.control.page import server
+from headrace.streams.control.page.guard import Guard
 from headrace.streams.control.service import Service
 
 __all__ = ["serve"]
@@ -21,19 +23,27 @@ log = logging.getLogger("headrace.control")
 Place = tuple[str, int]
 
 
-async def serve(service: Service, page: Place, metrics: Place | None, announce: Callable[[str], None]) -> None:
+async def serve(
+    service: Service,
+    page: Place,
+    metrics: Place | None,
+    token: str,
+    names: Iterable[str],
+    announce: Callable[[str], None],
+) -> None:
     """Run until SIGTERM or SIGINT; a second one ends the process at once.
 
-    The page listens before anything asks for Kafka. `announce` is given its address, with the token behind the ``#``.
+    The page listens before anything asks for Kafka. `announce` is given its address, with the token behind the ``#``:
+    browsers neither send that part nor log it. `names` are host names under which the page may be reached.
     """
     stopping = _signals()
     runners: list[web.AppRunner] = []
     try:
-        application = web.Application()
+        application = server.build(service.board, service.actions, Guard(token, names), service.glance)
         service.health.add_to(application)
         runner, address = await listen(application, *page)
         runners.append(runner)
-        announce(f"The page of {service.pipeline.name} is at {address}/")
+        announce(f"The page of {service.pipeline.name}: {address}/#token={token}")
         if metrics is not None:
             small = web.Application()
             service.health.add_to(small)

@@ -37,7 +37,15 @@ class Actions(Protocol):
     """What the page can do to a pipeline: each either answers or raises a `HeadraceError` of one sentence."""
 
     async def decide(
-        self, kind: str, model: str | None, *, why: str, saw: int | None, shard: int | None, by: str, **more: Any
+        self,
+        kind: str,
+        model: str | None,
+        *,
+        why: str,
+        saw: int | None,
+        shard: int | None,
+        by: str,
+        share: float | None = None,
     ) -> dict[str, Any]:
         """Send a command, wait for its answer: ``{"id": ..., "shards": [{"shard": 0, "fact": {...} or None}]}``."""
 
