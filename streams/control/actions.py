@@ -112,7 +112,7 @@ class Actions:
         self._cluster.check(_CHECK_S)
         with contextlib.closing(self._cluster.reader()) as reader:
             known = [found for found in registry.shards(self._pipeline, reader) if shard in (None, found.number)]
-            more = {"model": model, "why": why} | ({} if share is None else {"share": share})
+            more: dict[str, Any] = {"model": model, "why": why} | ({} if share is None else {"share": share})
             wanted = registry.commands(known, kind, by, saw=saw, **more)
             name = wanted[0].id
             starts = registry.send(self._pipeline, self._cluster, [_legal(command) for command in wanted])
