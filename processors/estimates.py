@@ -10,11 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["GRADES", "area", "estimates", "grade"]
+__all__ = ["GRADES", "area", "calibration_error", "estimates", "grade"]
 
 GRADES = 20
 _PRIOR = 20.0
 """How many labels the stated probability counts for beside those of its grade."""
+
+_LABELS = 10
+"""Labels whose shares of the answers are told, the most frequent ones."""
 
 Costs = Mapping[tuple[Any, Any], float]
 
@@ -42,6 +45,8 @@ def estimates(
         right = sum(
             count * _calibrated(grades[i], p / count) for i, (count, p, _) in enumerate(window["grades"]) if count
         )
+        ranked = sorted(window["said"].items(), key=lambda item: (-item[1], item[0]))
+        out |= {f"Predicted={label}": count / answered for label, count in ranked[:_LABELS] if label}
         return out | {"EstimatedAccuracy": right / graded if graded else None}
     out["PredictedRate"] = sum(cell[1] for cell in window["grades"]) / graded if graded else None
     return out | _of_classes(window["grades"], grades, costs)
@@ -57,6 +62,16 @@ def area(negatives: Sequence[float], positives: Sequence[float]) -> float | None
         area += positive * (below + negative / 2)
         below += negative
     return area / (n * p)
+
+
+def calibration_error(stated: Sequence[Sequence[float]], labelled: Sequence[Sequence[float]]) -> float | None:
+    """The expected calibration error, by grades: of those stated, what share of (False, True) labels came."""
+    n = away = 0.0
+    for (count, p, _), (negatives, positives) in zip(stated, labelled, strict=True):
+        if count:
+            n += negatives + positives
+            away += abs((negatives + positives) * p / count - positives)
+    return away / n if n else None
 
 
 def _of_classes(

@@ -16,7 +16,7 @@ from typing import Any
 
 from headrace.processors import health
 from headrace.processors.base import State, StoreSpec
-from headrace.processors.estimates import GRADES, area, estimates, grade
+from headrace.processors.estimates import GRADES, area, calibration_error, estimates, grade
 from headrace.schemas.records import Evaluation
 
 __all__ = ["Proxies", "Proxy"]
@@ -130,6 +130,7 @@ class Proxy:
         window["last"] = [value["n"], time_ms, offset]
         metrics = estimates(self.task, window, value["grades"], self.wish.costs)
         waits = {"window": window["first"] + window["last"], "n": window["n"], "said": metrics, "y": window["y"]}
+        waits["grades"] = window["grades"]
         value["waiting"].append(waits)
         value["window"] = _window()
         record = self._record(f"proxy-{self.every}", None, window["n"], window["answered"], waits["window"], metrics)
@@ -198,6 +199,7 @@ class Proxy:
         if self.task == "binary" and scored:
             _, fp, fn, tp = outcomes["confusion"]
             metrics["F1"] = 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None
+            metrics["ECE"] = calibration_error(waits["grades"], outcomes["grades"]) if "grades" in waits else None
             metrics["ROCAUC"] = area([g[0] for g in outcomes["grades"]], [g[1] for g in outcomes["grades"]])
         if self.wish.costs:
             metrics["Cost"] = outcomes["cost"] / scored if scored else None

@@ -63,6 +63,19 @@ def test_what_probabilities_promise_is_kept_when_they_are_calibrated():
     assert scored.metrics["Cost"] == pytest.approx(estimate.metrics["EstimatedCost"], abs=0.1)
 
 
+def test_calibration_is_told_with_the_labels():
+    """The expected calibration error is small where probabilities come true, large where half of them do not."""
+    told = []
+    for drift in (1.0, 0.5):
+        made, state = proxy(every=2000)
+        pairs = stream(2000, drift=drift)
+        rows = [served(p, i) for i, (p, _) in enumerate(pairs)]
+        rows += [turned_out(p, y, i) for i, (p, y) in enumerate(pairs)]
+        told.append(run(made, state, rows)[-1].metrics["ECE"])
+    assert told[0] < 0.05
+    assert told[1] == pytest.approx(0.25, abs=0.03)
+
+
 def test_estimates_learn_from_labels_that_probabilities_lie():
     """A model that is too sure is found out: after 3,000 labels the estimate is near the truth, before it was not."""
     made, state = proxy(every=1000)
@@ -130,6 +143,8 @@ def test_other_tasks():
     rows += [("y", "ab"[i % 2], "a", None, i, i + 1000, i) for i in range(100)]
     estimate, scored = run(made, state, rows)
     assert estimate.metrics["Diversity"] == pytest.approx(1.0)
+    shares = {name: told for name, told in estimate.metrics.items() if name.startswith("Predicted=")}
+    assert sum(shares.values()) == pytest.approx(1.0)
     assert estimate.metrics["Confidence"] == pytest.approx(0.8)
     assert scored.metrics["Accuracy"] == 0.5
     made, state = proxy("regression")
