@@ -77,9 +77,10 @@ def stop_on_signals(worker: Any, budget_s: float, *, end: Exit = end_now) -> Cal
         worker.stop()
         if not timers:
             late = f"The worker did not stop within {budget_s:g} s."
-            timers.append(threading.Timer(budget_s, end, (late, 1)))
-            timers[0].daemon = True
-            timers[0].start()
+            timer = threading.Timer(budget_s, end, (late, 1))
+            timer.daemon = True
+            timers.append(timer)
+            timer.start()  # another signal may have come in between, and started its own
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
