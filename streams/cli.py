@@ -26,6 +26,7 @@ from headrace.streams.commands.demo import demo
 from headrace.streams.commands.explain import explain
 from headrace.streams.commands.keys import keys
 from headrace.streams.commands.models import models
+from headrace.streams.commands.new import new
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.publish import publish
 from headrace.streams.commands.reset import reset
@@ -40,6 +41,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: tuple[click.Command, ...] = (
     demo,
+    new,
     broker,
     check,
     topics,

@@ -44,11 +44,21 @@ def load(source: Any, pipeline: Pipeline | None = None, limit: int | None = None
         if source is None:
             raise UsageError(f"{pipeline.name} declares no data=: name a file to read.")
     if callable(source):
-        source = source()
+        source = _called(source)
     if not isinstance(source, pd.DataFrame):
         source = _file(Path(source), pipeline)
     frame: pd.DataFrame = source if limit is None else source.head(limit)
     return frame
+
+
+def _called(source: Callable[[], Any]) -> Any:
+    """What a pipeline's data= returns; its own troubles with a file are told in one sentence."""
+    try:
+        return source()
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no file {error.filename}: data= of the pipeline reads it.") from error
+    except (ValueError, OSError) as error:
+        raise UsageError(f"data= of the pipeline failed: {str(error).strip().splitlines()[0]}.") from error
 
 
 def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
