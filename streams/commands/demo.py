@@ -15,6 +15,7 @@ from headrace.deploy import broker as local
 from headrace.streams.commands.backtest import show_summary
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options
 from headrace.streams.commands.output import console, emit, say, show
+from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.session import Session
 from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
@@ -32,7 +33,7 @@ _INSTANCE = "demo"
 @click.option("--all", "everything", is_flag=True, help="All 336,776 flights of 2013.")
 @click.option("--live", type=click.IntRange(min=0), default=10_000, show_default=True, help="How many of them live.")
 @click.option("--rate", type=click.FloatRange(min=1), default=1_000.0, show_default=True, help="Live events a second.")
-@click.option("--keep", is_flag=True, help="Leave the broker and its topics for a look.")
+@click.option("--keep", is_flag=True, help="Leave the broker and the control plane for a look.")
 @kafka_options
 @json_option
 @click.pass_context
@@ -42,8 +43,9 @@ def demo(
     """Publish real flights to a real Kafka, predict, label and learn from them, and show what came of it.
 
     The history is published at full speed, the last part live at a rate. A few records are bad on purpose. Then the
-    same flights are led by a poor model, until the gate promotes a better one on evidence. It starts a
-    broker of its own unless --bootstrap or HEADRACE_BOOTSTRAP names a cluster. Everything that was started is stopped.
+    same flights are led by a poor model, until the gate promotes a better one on evidence. The control plane runs
+    beside it, and its page can be looked at. It starts a broker of its own unless --bootstrap or HEADRACE_BOOTSTRAP
+    names a cluster. Everything that was started is stopped.
     Exit 1 when a conservation law is broken.
     """
     pipeline = load_pipeline(REFERENCE)
@@ -52,6 +54,7 @@ def demo(
     with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as (cluster, config):
         with Session(pipeline, REFERENCE, cluster, config) as session:
             session.create_topics(load_pipeline(CONTEST))
+            session.start_plane(keep)
             session.start(limit, min(live, limit or live), rate)
             with _bars(session, limit):
                 pass
@@ -65,7 +68,7 @@ def demo(
             show_summary(summary)
             _figures(value)
             _promotions(contest.champion, promotions)
-        _further(cluster.bootstrap, keep)
+        _further(cluster.bootstrap, session.plane if keep else None)
     if not all(summary.laws.values()):
         ctx.exit(1)
 
@@ -114,7 +117,13 @@ def _bars(session: Session, limit: int | None) -> Iterator[None]:
         publisher = bars.add_task("published", total=None)
         worker = bars.add_task("predicted", total=limit)
 
+        said = False
+
         def show_progress() -> None:
+            nonlocal said
+            if not said and session.plane is not None and session.plane.address is not None:
+                said = True
+                bars.console.print(f"The page, while this runs: {session.plane.address}", soft_wrap=True)
             bars.update(publisher, completed=session.published, total=session.total)
             bars.update(worker, completed=session.watcher.predictions)
 
@@ -142,17 +151,19 @@ def _promotions(first: str, promotions: list[dict[str, Any]]) -> None:
         say(f"Led by {first}: so few flights are no evidence yet that another model is better.")
 
 
-def _further(bootstrap: str, keep: bool) -> None:
-    if not keep:
-        say("Look further: `headrace demo --keep` leaves the broker and its topics.")
+def _further(bootstrap: str, plane: Plane | None) -> None:
+    if plane is None:
+        say("Look further: `headrace demo --keep` leaves the broker and the control plane with its page.")
         return
-    say("The broker is left running. Look further:")
+    say("The broker and the control plane are left running. Look further:")
     for line in (
+        f"  {plane.address}",
         f"  headrace --bootstrap {bootstrap} tail {REFERENCE} predictions --from-beginning -n 3",
         f"  headrace --bootstrap {bootstrap} dead-letter list {REFERENCE}",
         f"  headrace --bootstrap {bootstrap} audit {REFERENCE}",
         f"  headrace --bootstrap {bootstrap} models {CONTEST} history",
         f"  kcat -b {bootstrap} -X isolation.level=read_committed -t flights.predictions -C -c 3",
+        f"  kill {plane.pid}  # ends the control plane",
         "  headrace broker stop --instance demo",
     ):
         say(line)

@@ -15,6 +15,7 @@ environment would win over our arguments. Tables, its web server and its worker 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], t
     `folder` is where Faust makes a folder of its own; nothing of ours is kept there. The group's one member has a
     static name, so that a process that comes after a killed one need not wait for its session to end.
     """
+    logging.getLogger(__name__).setLevel(logging.WARNING)  # Faust tells every step under our classes' module
     folder.mkdir(parents=True, exist_ok=True)
     app = _App(
         group,

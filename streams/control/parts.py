@@ -15,7 +15,7 @@ __all__ = ["PAUSES_S", "Part", "Parts"]
 
 log = logging.getLogger("headrace.control")
 
-PAUSES_S = (0.5, 2.0, 5.0, 15.0, 30.0)
+PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _STEADY_S = 60.0
 """What has run for so long is started again soon, should it end."""
 

@@ -145,9 +145,7 @@ class Service:
         registries = Registries(self.pipeline, self.cluster)
         self.approvals = Approvals(registries) if self.options.approve else None
         self.schedules = Schedules(registries, self.options.retrain) if self.options.retrain else None
-        self.agents = []
-        if self.routes.lines:
-            self.agents.append(Agent("alerts", topic_name(self.pipeline, "alerts"), self.routes.take))
+        self.agents = [Agent("alerts", topic_name(self.pipeline, "alerts"), self.routes.take)]
         if self.approvals is not None:
             self.agents.append(Agent("registry", topic_name(self.pipeline, "registry"), self.approvals.take))
 
@@ -168,8 +166,7 @@ class Service:
             self.parts.keep(f"repeat {manager.name}", manager.repeat)
         if self.schedules is not None:
             self.parts.keep("schedules", self.schedules.run)
-        if self.agents:
-            self.parts.keep("agents", self._run_agents)
+        self.parts.keep("agents", self._run_agents)
         self.parts.keep("pulse", self._tick)
         threading.Thread(target=self._watch_loop, name="headrace-watchdog", daemon=True).start()
 

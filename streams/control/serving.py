@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
 
 from aiohttp import web
@@ -31,7 +32,7 @@ async def serve(
     names: Iterable[str],
     announce: Callable[[str], None],
 ) -> None:
-    """Run until SIGTERM or SIGINT; a second one ends the process at once.
+    """Run until SIGTERM or SIGINT, then end the process with 0; a second signal ends it at once.
 
     The page listens before anything asks for Kafka. `announce` is given its address, with the token behind the ``#``:
     browsers neither send that part nor log it. `names` are host names under which the page may be reached.
@@ -57,6 +58,8 @@ async def serve(
         for runner in runners:
             with contextlib.suppress(OSError):
                 await runner.cleanup()
+    sys.stdout.flush()
+    os._exit(0)  # a thread may still wait for a Kafka that is away; nobody need wait for it
 
 
 def _signals() -> asyncio.Event:

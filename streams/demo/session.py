@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from headrace.streams import registry
+from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.watcher import Watcher, percentile
 from headrace.streams.errors import Stalled, UsageError
 from headrace.streams.kafka import Cluster
@@ -41,11 +42,15 @@ class Session:
         self.finished = False
         self._said: queue.Queue[dict[str, Any]] = queue.Queue()
         self._processes: list[subprocess.Popen[str]] = []
+        self.plane: Plane | None = None
+        self.keep_plane = False
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self.plane is not None and not (self.keep_plane and exception[0] is None):
+            self._processes.append(self.plane.process)
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -71,6 +76,11 @@ class Session:
                 f"`headrace reset {self.reference} --yes`, or let the demo start a broker of its own."
             )
         self.cluster.create((spec.name, spec.partitions, spec.config) for spec in specs)
+
+    def start_plane(self, keep: bool) -> None:
+        """The control plane, with its page; with `keep` it outlives a demo that went well."""
+        self.keep_plane = keep
+        self.plane = Plane(self.reference, self.cluster.bootstrap, self._environment())
 
     def start(self, limit: int | None, live: int, rate: float) -> None:
         """The publisher; the worker follows when the history is there, so that catching up is measured."""
@@ -150,18 +160,20 @@ class Session:
     # -- private -------------------------------------------------------------------------------------------------
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
-        environment |= {"HEADRACE_KAFKA_" + k.upper().replace(".", "_"): v for k, v in self.config.items()}
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=self._environment(),
             start_new_session=True,
         )
         self._processes.append(process)
         return process
+
+    def _environment(self) -> dict[str, str]:
+        config = {"HEADRACE_KAFKA_" + name.upper().replace(".", "_"): value for name, value in self.config.items()}
+        return {**os.environ, "PYTHONHASHSEED": "0", **config}
 
     def _listen(self) -> None:
         for line in self._publisher.stdout or ():
@@ -207,6 +219,8 @@ class Session:
             for process in self._processes:
                 if process.poll() not in (None, 0):
                     raise Stalled("a process of the demo ended with an error; its log is above")
+            if self.plane is not None and self.plane.process.poll() is not None:
+                raise Stalled(f"the control plane ended; its log is {self.plane.log}")
             if now - progressed > _STALL_S:
                 raise Stalled(f"no progress for {_STALL_S:.0f} s")
             time.sleep(0.05)
