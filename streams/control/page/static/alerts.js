@@ -5,14 +5,14 @@ import {post} from "./api.js";
 import {keepName, yourName} from "./decide.js";
 import {close, open, say} from "./dialog.js";
 import {byId, el, empty, keyed} from "./dom.js";
-import {ago, count, figure, moment, plural} from "./format.js";
+import {count, figure, moment, plural} from "./format.js";
 
 const SHOWN = 40;
 
 export function draw({alerts}) {
   if (!alerts) return;
   byId("alerts-aside").textContent = alerts.alerts.length === 0 ? "" : `${count(alerts.open)} open, ${count(alerts.waiting)} not acknowledged`;
-  const rows = alerts.alerts.slice(0, SHOWN).map((alert) => ({...alert, seen: alert.acknowledged ? ago(alert.acknowledged.at_ms) : "", may: allowed()}));
+  const rows = alerts.alerts.slice(0, SHOWN).map((alert) => ({...alert, may: allowed()}));
   const left = alerts.alerts.length - rows.length + alerts.forgotten;
   const items = rows.length ? rows : [{none: true}];
   if (left > 0) items.push({left});
@@ -38,7 +38,7 @@ function card(row) {
       pair("Findings", count(row.findings)),
       pair("Examples", row.examples.map((example) => String(example)).join(", ") || "–"))),
     row.acknowledged
-      ? el("p", {class: "soft seen"}, `Seen by ${row.acknowledged.by}, ${row.seen}`, row.acknowledged.note ? `: ${row.acknowledged.note}` : "")
+      ? el("p", {class: "soft seen"}, `Seen by ${row.acknowledged.by}, ${moment(row.acknowledged.at_ms)} UTC`, row.acknowledged.note ? `: ${row.acknowledged.note}` : "")
       : open_ && el("div", {class: "buttons"}, el("button", {type: "button", class: "small quiet", "data-focus": `ack ${row.alert_id}`, "aria-label": `Acknowledge ${row.signal}`, onclick: () => (allowed() ? acknowledge(row) : ask())}, "Acknowledge")));
 }
 

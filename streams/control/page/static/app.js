@@ -22,9 +22,9 @@ on(["glance", "models", "metrics", "alerts", "letters", "clock"], tiles);
 on(PICTURE, picture);
 on(["metrics", "models", "theme", "size"], chart);
 on(["models", "metrics", "access", "pipeline"], models);
-on(["alerts", "access", "clock"], alerts);
+on(["alerts", "access"], alerts);
 on(["drift", "pipeline"], drift);
-on(["letters", "clock"], letters);
+on(["letters", "pipeline"], letters);
 on(["models"], history);
 
 theme();

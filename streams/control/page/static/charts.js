@@ -58,7 +58,7 @@ export async function draw({metrics, models, pipeline}) {
 function library() {
   loading ??= new Promise((resolve, reject) => {
     const script = el("script", {src: LIBRARY});
-    script.addEventListener("load", resolve);
+    script.addEventListener("load", () => (globalThis.Plotly ? resolve() : reject(new Error("no chart library"))));
     script.addEventListener("error", () => { loading = null; reject(new Error("no chart library")); });
     document.head.append(script);
   });

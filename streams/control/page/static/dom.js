@@ -59,9 +59,11 @@ export function replace(parent, ...children) {
 }
 
 function inherit(old, node) {
-  const opened = old.querySelectorAll("details");
-  node.querySelectorAll("details").forEach((found, i) => { found.open = opened[i]?.open ?? false; });
+  const opened = foldable(old);
+  foldable(node).forEach((found, i) => { found.open = opened[i]?.open ?? false; });
 }
+
+const foldable = (node) => [...(node.matches("details") ? [node] : []), ...node.querySelectorAll("details")];
 
 function focusIn(parent) {
   const active = document.activeElement;

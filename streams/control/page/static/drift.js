@@ -19,8 +19,8 @@ export function draw({drift, pipeline}) {
     return;
   }
   replace(byId("drift"),
-    rows.length > 0 && el("div", {class: "scroll"}, table("Watched signals", [{label: "Signal"}, {label: "Now"}, {label: "Findings"}, {label: "Alerts", class: "num"}, {label: "Last", class: "low"}], rows.map(signal))),
-    features.length > 0 && el("div", {class: "scroll features"}, table("Features in the newest window of predictions", [{label: "Feature"}, {label: "Missing", class: "num"}, {label: "New", class: "num"}, {label: "Distinct", class: "num"}], features.map(feature), {visible: true})));
+    rows.length > 0 && el("div", {}, table("Watched signals", [{label: "Signal"}, {label: "Now"}, {label: "Findings"}, {label: "Alerts", class: "num"}, {label: "Last", class: "low"}], rows.map(signal))),
+    features.length > 0 && el("div", {class: "features"}, table("Features in the newest window of predictions", [{label: "Feature"}, {label: "Missing", class: "num"}, {label: "New", class: "num"}, {label: "Distinct", class: "num"}], features.map(feature), {visible: true})));
 }
 
 function signal(row) {

@@ -1,13 +1,13 @@
 // Dead letters by reason, with the newest of each: shown as text, whatever they hold.
 
 import {byId, code, el, empty, keyed, share} from "./dom.js";
-import {ago, count, plural, words} from "./format.js";
+import {count, moment, plural, words} from "./format.js";
 
 export function draw({letters, pipeline}) {
   if (!letters) return;
   byId("letters-aside").textContent = letters.n ? plural(letters.n, "record") : "";
   const most = letters.kinds[0]?.n ?? 1;
-  const items = letters.kinds.length ? letters.kinds.map((kind) => ({...kind, part: kind.n / most, when: ago(kind.last_ms)})) : [{none: true}];
+  const items = letters.kinds.length ? letters.kinds.map((kind) => ({...kind, part: kind.n / most})) : [{none: true}];
   keyed(byId("letters"), items, (kind) => (kind.none ? "none" : `${kind.topic}/${kind.stage}/${kind.reason}`), (kind) => (kind.none ? el("div", {}, empty("Nothing was refused.")) : row(kind, pipeline)));
 }
 
@@ -18,7 +18,7 @@ function row(kind, pipeline) {
       el("span", {class: "soft"}, `${kind.stage} · ${kind.topic}`),
       share(el("span", {class: "meter", "aria-hidden": "true"}), kind.part),
       el("span", {class: "num"}, count(kind.n))),
-    kind.means && el("p", {class: "soft"}, `That is: ${kind.means}. Last ${kind.when}.`),
+    kind.means && el("p", {class: "soft"}, `That is: ${kind.means}. The last came at ${moment(kind.last_ms)} UTC.`),
     el("ul", {class: "samples"}, kind.samples.map((sample) => el("li", {},
       el("p", {class: "soft"}, `${sample.place} from ${sample.source}, ${plural(sample.bytes, "byte")}`),
       el("p", {}, sample.detail),
