@@ -5,7 +5,10 @@ import json
 import msgspec
 import pytest
 from click.testing import CliRunner
+from river.drift import ADWIN
 
+from headrace import watch_error
+from headrace.examples.flights import flights
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.cli import main
 from headrace.streams.commands import alerts as command
@@ -70,6 +73,25 @@ def test_every_watch_has_a_line(told):
     """What it has raised, and what is open."""
     rows = json.loads(told("drift", PIPELINE, "--json").output)["watches"]
     assert [(row["signal"], row["alerts"], row["open"]) for row in rows][:2] == [("error", 2, 1), ("prediction", 1, 1)]
+
+
+def test_a_budget_is_told_or_unknown(told, monkeypatch):
+    """A detector as it comes has an unknown budget; a calibrated one has its own, and the parameter that was chosen."""
+    rows = json.loads(told("drift", PIPELINE, "--json").output)["watches"]
+    assert {row["false_alarms_every"] for row in rows} == {None}
+    assert "unknown" in told("drift", PIPELINE).output
+    watched = [watch_error(ADWIN(), false_alarms_every=50_000).calibrated("binary")]
+    monkeypatch.setattr(flights, "drift", watched)
+    (row,) = json.loads(told("drift", PIPELINE, "--json").output)["watches"]
+    assert row["false_alarms_every"] == 50_000
+    assert row["detector"].startswith(f"ADWIN(delta={watched[0].detector.delta}")
+
+
+def test_segments_are_shown_with_an_alert(told, monkeypatch):
+    """By how much the mean has changed in each."""
+    one = alert("aa1", "opened", 1).broken_down({"origin=JFK": 0.25})
+    monkeypatch.setattr(command, "_read", lambda ctx, pipeline: [one])
+    assert "segments  origin=JFK +0.25" in told("alerts", PIPELINE, "show", "aa1").output
 
 
 def test_the_records_are_read_as_they_were_written():
