@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,6 +23,8 @@ _ANSWER_S = 5.0
 _CHECK_S = 2.0
 _PAUSES_S = (0.5, 1.0, 2.0, 3.0)
 _QUIET_MS = 250
+
+T = TypeVar("T")
 
 
 class Follower:
@@ -56,28 +58,27 @@ class Follower:
         """Follow until cancelled; whatever Kafka does, it is tried again."""
         failures = 0
         while True:
-            try:
-                await self._follow()
-            except (KafkaError, OSError, TimeoutError) as error:
-                # A Kafka error's text may be long and name addresses: its kind says enough to a person.
-                self.board.link("away", f"Kafka does not answer ({type(error).__name__}); trying again.")
+            await self._follow()
             if self.board.section("link")["state"] in ("following", "reading"):
                 failures = 0
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
             failures += 1
 
     async def _follow(self) -> None:
-        """One connection's life: returns when there are other topics than at its beginning, raises when it breaks."""
+        """One connection's life: until there are other topics than at its beginning, or it breaks."""
         consumer = self._consumer(**self._settings)
         try:
-            await asyncio.wait_for(consumer.start(), 2 * _ANSWER_S)
-            there = await asyncio.wait_for(consumer.topics(), _ANSWER_S)
+            await _within(consumer.start(), 2 * _ANSWER_S)
+            there = await _within(consumer.topics(), _ANSWER_S)
             partitions = self._assign(consumer, there)
             missing = [name for name in self.roles if name not in there]
             await self._read(consumer, partitions, missing)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # A Kafka error's text may be long and name addresses: its kind says enough to a person.
+            self.board.link("away", f"Kafka does not answer ({type(error).__name__}); trying again.")
         finally:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), _ANSWER_S)
+                await _within(consumer.stop(), _ANSWER_S)
 
     def _assign(self, consumer: Any, there: set[str]) -> list[TopicPartition]:
         count = self.board.pipeline.partitions
@@ -108,7 +109,7 @@ class Follower:
             if now - checked >= _CHECK_S:
                 checked = now
                 ends = await self._ends(consumer, partitions)
-                there = await asyncio.wait_for(consumer.topics(), _ANSWER_S)
+                there = await _within(consumer.topics(), _ANSWER_S)
                 if any(name in there for name in missing) or any(tp.topic not in there for tp in partitions):
                     return
                 if any(self.places.get(tp, 0) > end for tp, end in ends.items()):
@@ -127,13 +128,13 @@ class Follower:
     async def _place(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Remember where we are: positions also pass what was aborted."""
         for tp in partitions:
-            self.places[tp] = await asyncio.wait_for(consumer.position(tp), _ANSWER_S)
+            self.places[tp] = await _within(consumer.position(tp), _ANSWER_S)
 
     async def _ends(self, consumer: Any, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         if not partitions:
-            await asyncio.wait_for(consumer.topics(), _ANSWER_S)
+            await _within(consumer.topics(), _ANSWER_S)
             return {}
-        found: dict[TopicPartition, int] = await asyncio.wait_for(consumer.end_offsets(partitions), _ANSWER_S)
+        found: dict[TopicPartition, int] = await _within(consumer.end_offsets(partitions), _ANSWER_S)
         return found
 
     def _say(self, ends: Mapping[TopicPartition, int], missing: list[str]) -> None:
@@ -142,3 +143,26 @@ class Follower:
             self.board.link("reading", f"{left:,} records are still to be read.", missing)
         else:
             self.board.link("following", "", missing)
+
+
+async def _within(waited: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What it gives, or TimeoutError: also where the client swallows its cancellation, as aiokafka's sometimes does."""
+    task = asyncio.ensure_future(waited)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.add_done_callback(_forget)
+        task.cancel()
+        raise TimeoutError
+    if task.cancelled():
+        raise ConnectionError("the client has cancelled its own work")  # not ours, which would end the following
+    return task.result()
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Take what became of it, so that nobody misses it."""
+    if not task.cancelled():
+        task.exception()

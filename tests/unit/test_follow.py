@@ -48,8 +48,10 @@ class Consumer:
         self._there()
 
     async def stop(self) -> None:
-        """Disconnect."""
+        """Disconnect; where the broker is away, the real one is cancelled from within."""
         self.stopped = True
+        if self.kafka.away:
+            raise asyncio.CancelledError
 
     async def topics(self) -> set[str]:
         """Names."""
@@ -207,3 +209,23 @@ def test_topics_made_anew_are_read_anew():
 
     board = followed(kafka, state("following"), lambda b: ids(b) == ["c"], between=between)
     assert ids(board) == ["c"]
+
+
+def test_a_client_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    """One that swallows its cancellation, as aiokafka's stop may, holds nobody up."""
+    monkeypatch.setattr(follow, "_ANSWER_S", 0.01)
+    kafka = Kafka(contest_alerts=[], contest_registry=[])
+    stuck = asyncio.Event
+
+    async def stop(self: Consumer) -> None:
+        try:
+            await stuck().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(Consumer, "stop", stop)
+
+    def between(step: int) -> None:
+        kafka.away = step == 0
+
+    followed(kafka, state("following"), state("away"), state("following"), between=between)
