@@ -128,8 +128,10 @@ class Agent:
 
     async def run(self, stream: Any) -> None:
         """Take events until cancelled. It neither raises nor returns otherwise: Faust would go on behind the loss."""
+        if self._state != "starting":  # Faust has started it again, behind the event that it died of
+            self._die(self.why or "it was started twice")
+            await asyncio.Event().wait()
         try:
-            self._waiting.clear()  # a stream that begins anew gets them again
             self._enter("idle")
             source = stream.noack()
             async for event in source.events():
@@ -138,7 +140,8 @@ class Agent:
             self._die("its stream ended")
         except asyncio.CancelledError:
             self._die("it was cancelled")
-            raise
+            if self._retired:
+                raise
         except Exception as error:
             log.exception("agent %s", self.name)
             self._die(f"{type(error).__name__}: {error}")
