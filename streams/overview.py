@@ -66,12 +66,13 @@ def gather(
     specs = topic_specs(pipeline)
     roles = [spec.role for spec in specs if spec.name in existing]
     now_s = wall()
+    # Where groups are comes first: the other way round, one that is quick would be ahead of the end.
+    committed = {group.name: cluster.committed(group_name(pipeline, group)) for group in groups()}
     ends = {
         (role, shard): reader.stable(topic_name(pipeline, role), shard)
         for role in roles
         for shard in range(pipeline.partitions)
     }
-    committed = {group.name: cluster.committed(group_name(pipeline, group)) for group in groups()}
     seen.look(reader, pipeline, ends, [name for name, offsets in committed.items() if offsets])
     pace = _Pace(seen, now_s)
     found = [_group(cluster, pipeline, group, committed[group.name], ends, pace) for group in groups()]

@@ -46,7 +46,7 @@ scene = Pipeline(
     drift=flights.drift,
     proxies=Proxies(every=500),
     columns=["origin"],
-    evaluate_every=200,
+    evaluate_every=400,
     classes=[("headrace.examples.contest", "Sabotaged")],
     data=flights.data,
 )

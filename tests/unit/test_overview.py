@@ -125,6 +125,20 @@ def test_lag_stands_where_the_records_wait(pipeline: Any, topics: Topics):
     assert value["groups"][0]["lag"] == 4
 
 
+def test_a_quick_group_is_never_ahead_of_the_end(pipeline: Any, topics: Topics, monkeypatch: pytest.MonkeyPatch):
+    """Records that come and are taken while one looks make no lag below zero."""
+    known = topics.committed
+
+    def committed(group: str) -> dict[tuple[str, int], int]:
+        topics.put("events", b"{}")
+        topics.offsets = {("small.events", 0): len(topics.logs["small.events"]), ("small.labels", 0): 0}
+        return known(group)
+
+    monkeypatch.setattr(topics, "committed", committed)
+    (group,) = gather(topics, topics, pipeline)["groups"]
+    assert group["lag"] >= 0
+
+
 def test_only_open_alerts_are_counted(pipeline: Any, topics: Topics):
     """The last record of an id says whether it is open; a garbled record is nobody's alert."""
     for record in (alert("a", "opened"), alert("b", "opened", "critical"), alert("a", "resolved"), b"{"):

@@ -36,6 +36,7 @@ function card(row) {
       pair("Where", `${row.topic}/${row.partition}, offsets ${row.first_offset} to ${row.last_offset}, ${plural(row.n, "value")}`),
       pair("Statistic", Object.entries(row.statistic).map(([name, value]) => `${name} ${figure(value)}`).join(", ") || "–"),
       pair("Findings", count(row.findings)),
+      segments(row.segments),
       pair("Examples", row.examples.map((example) => String(example)).join(", ") || "–"))),
     row.acknowledged
       ? el("p", {class: "soft seen"}, `Seen by ${row.acknowledged.by}, ${moment(row.acknowledged.at_ms)} UTC`, row.acknowledged.note ? `: ${row.acknowledged.note}` : "")
@@ -43,6 +44,11 @@ function card(row) {
 }
 
 const pair = (name, value) => [el("dt", {}, name), el("dd", {}, value)];
+
+function segments(found) {
+  const told = Object.entries(found ?? {});
+  return told.length ? pair("Where it changed most", told.map(([name, by]) => `${name} ${by > 0 ? "+" : ""}${figure(by)}`).join(", ")) : [];
+}
 
 function acknowledge(row) {
   const by = el("input", {id: "by", required: true, maxlength: 200, autocomplete: "name", value: yourName()});

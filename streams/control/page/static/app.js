@@ -18,7 +18,7 @@ import {draw as tiles} from "./tiles.js";
 const PICTURE = ["glance", "pipeline", "link", "size"];
 
 on(["stream", "link", "glance", "access", "pipeline"], notices);
-on(["glance", "models", "metrics", "alerts", "letters", "clock"], tiles);
+on(["glance", "link", "models", "metrics", "alerts", "letters", "clock"], tiles);
 on(PICTURE, picture);
 on(["metrics", "models", "theme", "size"], chart);
 on(["models", "metrics", "access", "pipeline"], models);

@@ -115,7 +115,7 @@ function pill(x, y, w, h, label, topic) {
   return svg("g", {class: "topic"},
     svg("rect", {x: x + 0.5, y: y + 0.5, width: w - 1, height: h - 1, rx: h / 2}),
     svg("text", {x: x + w / 2, y: y + h / 2 - 3, "text-anchor": "middle", class: "topic-name"}, label),
-    svg("text", {x: x + w / 2, y: y + h / 2 + 12, "text-anchor": "middle", class: "topic-rate"}, topic ? `${compact(topic.offsets)} · ${rate(topic.rate_per_s)}` : "not there"));
+    svg("text", {x: x + w / 2, y: y + h / 2 + 12, "text-anchor": "middle", class: "topic-rate"}, topic ? rate(topic.rate_per_s) : "not there"));
 }
 
 // -- the same in words -------------------------------------------------------------------------------------------

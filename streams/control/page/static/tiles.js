@@ -29,7 +29,8 @@ function quality({metrics, models, pipeline}) {
   return {name: "quality", label: `${name}, newest window`, value: figure(mine), more: against === undefined ? "no baseline yet" : `${strongest[0]}: ${figure(against)}`, tone: behind ? "warn" : "good"};
 }
 
-function predictions({glance}) {
+function predictions({glance, link}) {
+  if (link?.state === "away") return {name: "rate", label: "Predictions", value: "–", more: "not known while Kafka is away", tone: "idle"};
   const topic = glance?.topics?.find((found) => found.role === "predictions");
   const lag = (glance?.groups ?? []).reduce((sum, group) => sum + group.lag, 0);
   const seconds = topic?.rate_per_s ? lag / topic.rate_per_s : null;
