@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from headrace.streams.watchdog import STALLED, end_now
 __all__ = ["Options", "Service"]
 
 log = logging.getLogger("headrace.control")
+
+_PING_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Service:
         self._folder, self._end = folder, end
         self._asked = 0.0
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="headrace-look")
+        self._pinging = ThreadPoolExecutor(1, thread_name_prefix="headrace-ping")
         self._ticked = time.monotonic()
         self._stopped = threading.Event()
         self._make_routes()
@@ -159,6 +163,7 @@ class Service:
             self._clients.aiokafka(),
         )
         self.parts.keep("board", follower.run)
+        self.parts.keep("link", self._ping)
         self.parts.keep("overview", self._look)
         for line in self.routes.lines:
             self.parts.keep(f"route {line.name}", line.run)
@@ -181,7 +186,8 @@ class Service:
             await self.parts.stop()
             await self._outside.close()
             self.actions.close()
-            self._looking.shutdown(wait=False, cancel_futures=True)
+            for threads in (self._looking, self._pinging):
+                threads.shutdown(wait=False, cancel_futures=True)
         finally:
             timer.cancel()
 
@@ -232,24 +238,33 @@ class Service:
                 for r in reader.read(topic, partition, start, end) if start < end else ():
                     self._standing.read(Incoming(topic, partition, r.offset, r.key, r.value, r.timestamp_ms))
 
-    async def _look(self) -> None:
-        """Look at the whole pipeline now and then, more often while somebody watches."""
-        seen, reader = Seen(), None
+    async def _ping(self) -> None:
+        """Whether Kafka answers, by a client of its own: other requests may hang for long after an outage."""
+        cluster, loop = Cluster(self.cluster.bootstrap, self.cluster.config), asyncio.get_running_loop()
         while True:
             try:
-                if reader is None:
-                    reader = await asyncio.get_running_loop().run_in_executor(self._looking, self.cluster.reader)
-                gather = lambda reader=reader: overview.gather(self.cluster, reader, self.pipeline, seen)  # noqa: E731
-                self.glanced = await asyncio.get_running_loop().run_in_executor(self._looking, gather)
+                await loop.run_in_executor(self._pinging, cluster.topics, _PING_S)
                 self.kafka = None
             except HeadraceError as error:
                 self.kafka = str(error)
-            watched = time.monotonic() - self._asked < self.options.idle_s
-            due = time.monotonic() + (self.options.look_s if watched else self.options.idle_s)
-            while time.monotonic() < due:
+            await asyncio.sleep(self.options.look_s)
+
+    async def _look(self) -> None:
+        """Look at the whole pipeline now and then, more often while somebody watches."""
+        seen, loop = Seen(), asyncio.get_running_loop()
+        reader = await loop.run_in_executor(self._looking, self.cluster.reader)
+        look = partial(overview.gather, self.cluster, reader, self.pipeline, seen)
+        while True:
+            with contextlib.suppress(HeadraceError):  # the page shows how old the last one is
+                self.glanced = await loop.run_in_executor(self._looking, look)
+            due = time.monotonic() + self.options.look_s
+            while time.monotonic() < due or not self._watched():
                 await asyncio.sleep(min(0.5, self.options.look_s))
-                if not watched and time.monotonic() - self._asked < self.options.idle_s:
+                if time.monotonic() > due + self.options.idle_s:
                     break
+
+    def _watched(self) -> bool:
+        return time.monotonic() - self._asked < self.options.idle_s
 
     async def _tick(self) -> None:
         while True:
