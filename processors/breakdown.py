@@ -84,7 +84,8 @@ class Breakdown:
             earlier = before.get(name, (0, 0.0))
             if n >= _LEAST and earlier[0] >= _LEAST:
                 change = total / n - earlier[1] / earlier[0]
-                ranked.append((-abs(change) * math.sqrt(n), name, told(change)))
+                if math.isfinite(change):  # sums of the largest numbers overflow
+                    ranked.append((-abs(change) * math.sqrt(n), name, told(change)))
         return {name: change for _, name, change in sorted(ranked)[:_TOLD]}
 
 

@@ -19,6 +19,9 @@ _PRIOR = 20.0
 _LABELS = 10
 """Labels whose shares of the answers are told, the most frequent ones."""
 
+_CHARACTERS = 60
+"""Of a label that is text, this much is told."""
+
 Costs = Mapping[tuple[Any, Any], float]
 
 
@@ -46,7 +49,7 @@ def estimates(
             count * _calibrated(grades[i], p / count) for i, (count, p, _) in enumerate(window["grades"]) if count
         )
         ranked = sorted(window["said"].items(), key=lambda item: (-item[1], item[0]))
-        out |= {f"Predicted={label}": count / answered for label, count in ranked[:_LABELS] if label}
+        out |= {f"Predicted={label[:_CHARACTERS]}": count / answered for label, count in ranked[:_LABELS] if label}
         return out | {"EstimatedAccuracy": right / graded if graded else None}
     out["PredictedRate"] = sum(cell[1] for cell in window["grades"]) / graded if graded else None
     return out | _of_classes(window["grades"], grades, costs)

@@ -114,7 +114,8 @@ class Proxy:
             else:
                 said = str(label)
                 counts = window["said"]
-                counts[said if said in counts or len(counts) < _KNOWN else ""] = counts.get(said, 0) + 1
+                said = said if said in counts or len(counts) < _KNOWN else ""
+                counts[said] = counts.get(said, 0) + 1
                 confidence = _confidence(label, probability, probabilities)
                 p = confidence if probability is None else probability
                 if p is not None and confidence is not None:

@@ -87,8 +87,8 @@ class Gating:
         features = self.context.pipeline.features
         columns = [(name, name in features) for name in self.gate.segments]
         if attributes:
-            return lambda x, event: tuple([x[name] if mine else getattr(event, name) for name, mine in columns])
-        return lambda x, event: tuple([x[name] if mine else event[name] for name, mine in columns])
+            return lambda x, event: tuple([x.get(name) if mine else getattr(event, name) for name, mine in columns])
+        return lambda x, event: tuple([x.get(name) if mine else event[name] for name, mine in columns])
 
     def _example(self) -> Callable[..., None]:
         """The function that notes an example that the models have learned from, and looks when it is time."""

@@ -136,6 +136,18 @@ def test_an_alert_says_in_which_segments_it_changed(detector, portion):
     assert all(abs(other) < change / 2 for _, other in rest)
 
 
+def test_changes_of_the_largest_numbers_are_no_numbers():
+    """Sums that overflow say nothing of a segment: an alert has numbers only, so that every reader can read it."""
+    detector = drift.DummyDriftDetector("fixed", t_0=50, seed=1)
+    processor = Drift("error", detector, topic="t", cooldown_ms=0, columns=("shop", "town"))
+    values = [1e308 if i % 100 < 50 else 1e307 for i in range(200)]
+    rows = [(value, i, 0, i, None) for i, value in enumerate(values)]
+    towns = [("a", "x" if value > 1e307 else "y") for value in values]
+    alerts = [alert for _, alert in processor.process_many(rows, cells(processor), towns)]
+    assert len(alerts) > 3
+    assert [alert.segments for alert in alerts if not all(map(math.isfinite, alert.segments.values()))] == []
+
+
 def test_without_segments_there_is_nothing_to_say_of_them():
     """Nothing is kept for what is not declared."""
     processor = Drift("error", drift.ADWIN(), topic="t")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from river import linear_model, preprocessing
 
-from headrace import DeclarationError, Gate
+from headrace import DeclarationError, Gate, count, field
 from headrace.schemas.records import Command
 from headrace.streams import memory, pickling
 from headrace.streams.hashing import state_hash
@@ -158,6 +158,18 @@ def test_evaluations_tell_how_challengers_stand_and_segments_fare():
     ]
     assert last.groupby("segment")["n"].max().sum() == 300
     assert all(0 <= metrics["ECE"] <= 1 for metrics in last["metrics"])
+
+
+def test_a_segment_of_a_feature_that_may_be_missing():
+    """Events without the feature are a segment of their own; nothing else becomes of them than of the others."""
+
+    def warm(e: Any) -> float | None:
+        return None if e.spent < 0 else 1.0
+
+    features = {"spent": field("spent"), "visits": count(by="shop", over="3h"), "warm": warm}
+    run = play(gated(Gate(segments=("warm",)), features=features, evaluate_every=100), *records(400))
+    found = [msgspec.json.decode(value)["segment"] for _, _, value, _ in run.outputs["evaluations"]]
+    assert set(found) == {None, "warm=None", "warm=1.0"}
 
 
 def test_a_cut_chain_decides_the_same():

@@ -156,6 +156,18 @@ def test_other_tasks():
     assert scored.metrics["MAE"] == 2.0
 
 
+def test_many_and_long_labels():
+    """Beyond 256 different answers the others are counted as one; of a label's text only the beginning is told."""
+    made, state = proxy("multiclass", every=600)
+    labels = ["x" * 10_000] * 10 + [f"c{i}" for i in range(295)] * 2
+    (record,) = run(made, state, [("p", (label, None, {label: 1.0}), i, i) for i, label in enumerate(labels)])
+    shares = [10, *[2] * 255, 600 - 10 - 2 * 255]
+    even = -sum(n / 600 * math.log(n / 600) for n in shares) / math.log(len(shares))
+    assert record.metrics["Diversity"] == pytest.approx(even)
+    assert record.metrics["Predicted=" + "x" * 60] == pytest.approx(10 / 600, rel=1e-6)
+    assert max(map(len, record.metrics)) == 70
+
+
 def test_what_was_not_answered_is_counted():
     """An untrained model's silence is no answer."""
     made, state = proxy(every=10)
