@@ -67,7 +67,9 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
     ]
     shard: Annotated[int, _says("the model shard that this copy is for: its partition")]
     by: Annotated[str, msgspec.Meta(max_length=200), _says("who")]
-    model: Annotated[str | None, _says("which model; null: rollback to the champion before")] = None
+    model: Annotated[
+        Annotated[str, msgspec.Meta(max_length=100)] | None, _says("which model; null: rollback to the champion before")
+    ] = None
     why: Annotated[str, msgspec.Meta(max_length=2_000), _says("for people")] = ""
     saw: Annotated[
         Annotated[int, msgspec.Meta(ge=0)] | None,

@@ -29,10 +29,16 @@ def sign(pipeline: Pipeline, command: Command) -> Command:
     return msgspec.structs.replace(command, signature=signing_key().sign(_message(pipeline, command)).hex())
 
 
-def refusal(pipeline: Pipeline, command: Command) -> str | None:
-    """Why the pipeline does not obey whoever sent this, or None."""
+def refusal(pipeline: Pipeline, command: Command, shard: int) -> str | None:
+    """Why the pipeline does not obey whoever sent this to the shard, or None.
+
+    A signed command that somebody copied to another shard is refused like a forged one: there, the id is that of the
+    copy which its author sent.
+    """
     if not pipeline.operators:
         return None
+    if command.shard != shard:
+        return f"it is for shard {command.shard}, but came to shard {shard}"
     try:
         signature, message = bytes.fromhex(command.signature or ""), _message(pipeline, command)
     except ValueError:

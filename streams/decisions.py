@@ -22,6 +22,8 @@ __all__ = ["Decisions"]
 
 _json = msgspec.json.Encoder().encode
 _START = -(2**62)
+_CUT = 1_000_000
+"""Of what is no command, so much becomes a dead letter: the topic takes more, and nobody may stop the predictions."""
 _NO_EXAMPLES = "the pipeline publishes no examples, so there is nothing to learn from"
 _STATUS = {
     "promoted": "champion",
@@ -147,13 +149,15 @@ class Decisions:
         if type(record) is Command:
             self._command(record, self._at | {"registry": item.offset})
         elif type(record) is BadRecord:
-            self.context.dead("evaluate", "registry", record.reason, record.detail, item)
+            key, value = (item.key or b"")[:_CUT], (item.value or b"")[:_CUT]
+            letter = item._replace(key=key if item.key else item.key, value=value if item.value else item.value)
+            self.context.dead("evaluate", "registry", record.reason, record.detail, letter)
 
     def _command(self, command: Command, at: Mapping[str, int]) -> None:
         if command.id in self.registry["commands"]:
             self.context.count("commands.again")
             return
-        denied = refusal(self.context.pipeline, command)
+        denied = refusal(self.context.pipeline, command, self.context.shard)
         if denied is not None:  # its id is not kept: somebody else's command may have it
             now, forged = self.status(str(command.model)), {"command": command.id}
             self._note("refused", command.model, now, by=command.by, why=denied, evidence=forged, at=at)

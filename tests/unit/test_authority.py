@@ -86,14 +86,24 @@ def test_forged_commands_are_refused_and_leave_the_id_free(key: str) -> None:
 def test_an_altered_command_is_not_obeyed(key: str, change: dict[str, Any]) -> None:
     """The signature covers every field."""
     declared = pipeline(key)
-    assert refusal(declared, msgspec.structs.replace(sign(declared, PROMOTE), **change)) is not None
+    assert refusal(declared, msgspec.structs.replace(sign(declared, PROMOTE), **change), 0) is not None
+
+
+def test_a_command_copied_to_another_shard_leaves_the_id_free(key: str) -> None:
+    """The copy is signed, and yet no reason not to obey the command of that id when it comes."""
+    declared = pipeline(key)
+    copied = sign(declared, msgspec.structs.replace(PROMOTE, shard=1))
+    assert [(f["kind"], f["command"]) for f in facts(declared, copied, sign(declared, PROMOTE))] == [
+        ("refused", None),
+        ("promoted", "c1"),
+    ]
 
 
 def test_a_signature_for_another_pipeline_is_not_one_for_this(key: str) -> None:
     """A command cannot be carried over from a registry where it was legitimate."""
     declared, other = pipeline(key), pipeline(key, name="other")
-    assert refusal(other, sign(other, PROMOTE)) is None
-    assert refusal(declared, sign(other, PROMOTE)) is not None
+    assert refusal(other, sign(other, PROMOTE), 0) is None
+    assert refusal(declared, sign(other, PROMOTE), 0) is not None
 
 
 @pytest.mark.parametrize("wrong", ["", "00", "Z" * 64, "0" * 63, 5])

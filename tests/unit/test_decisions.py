@@ -338,3 +338,14 @@ class Pickled:
 
     def open(self, name: str, data: bytes) -> Any:
         return pickling.loads(data, extra=frozenset(CLASSES))
+
+
+def test_what_is_too_long_for_a_command_does_not_stop_predictions() -> None:
+    """What comes of the longest record that the topic takes still fits: the broker would refuse it, again and again."""
+    longest = 8 << 20
+    noise = [(b"k" * (longest // 2), b"x" * (longest // 2)), command("promote", "m" * (longest // 2)), (b"", b"")]
+    made = play(pipeline(), EVENTS, LABELS, commands=noise)
+    written = [(key or b"", value or b"") for records in made.outputs.values() for _, key, value, _ in records]
+    assert max(len(key) + len(value) for key, value in written) <= 2_000_000
+    assert [headers[0] for _, _, _, headers in made.outputs["dead-letter"]] == [("reason", b"malformed")] * 3
+    assert served(made) == {"old": 59}
