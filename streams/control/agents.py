@@ -168,7 +168,8 @@ class Agent:
         self._enter("working")
         for attempt in range(self._attempts):
             try:
-                found = await asyncio.wait_for(self._handle(record), self._deadline_s)
+                async with asyncio.timeout(self._deadline_s):  # wait_for may swallow a cancellation
+                    found = await self._handle(record)
             except Exception as error:
                 self.failures += 1
                 late = isinstance(error, TimeoutError)

@@ -207,7 +207,8 @@ class Service:
             agent.reset()
         app = build(control_group(self.pipeline), self._clients, self._folder, self.agents, self.options.timing)
         try:
-            await asyncio.wait_for(app.start(), 60)
+            async with asyncio.timeout(60):
+                await app.start()
             while not app.crashed and all(agent.alive for agent in self.agents):
                 await asyncio.sleep(self.options.watch_s)
             dead = "; ".join(f"{agent.name}: {agent.why}" for agent in self.agents if not agent.alive)
