@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ _RESOLVED = 200
 _ACKNOWLEDGED = 2_000
 _SIGNALS = 500
 _FINDINGS = 60
+_SHOWN = 100
 
 
 class Matters:
@@ -52,10 +54,16 @@ class Matters:
         return self._open.get(alert_id) or self._resolved.get(alert_id)
 
     def view(self) -> dict[str, Any]:
-        """The alerts as plain values, the latest first, the open ones before the resolved ones."""
-        rows = [self._row(alert) for kept in (self._open, self._resolved) for alert in reversed(kept.values())]
-        waiting = sum(row["status"] != "resolved" and row["acknowledged"] is None for row in rows)
-        return {"alerts": rows, "open": len(self._open), "waiting": waiting, "forgotten": self.forgotten}
+        """The newest alerts as plain values, the open ones first, and how many there are; `full`: or more are open."""
+        newest = islice(chain(reversed(self._open.values()), reversed(self._resolved.values())), _SHOWN)
+        return {
+            "alerts": [self._row(alert) for alert in newest],
+            "open": len(self._open),
+            "full": len(self._open) >= _OPEN,
+            "resolved": len(self._resolved),
+            "waiting": sum(name not in self._acknowledged for name in self._open),
+            "forgotten": self.forgotten,
+        }
 
     def signals(self) -> dict[str, dict[str, Any]]:
         """By signal: alerts so far, how many are open, and the last findings, the oldest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import threading
@@ -69,8 +70,10 @@ def published() -> dict[str, list[Any]]:
 class Scene:
     """The page on a port of its own, in a thread of its own; `feed` and `say` change what it shows."""
 
-    def __init__(self, *, token: str | None = TOKEN) -> None:
-        self.board = Board(scene)
+    def __init__(self, *, token: str | None = TOKEN, partitions: int = 1) -> None:
+        declared = copy.copy(scene)
+        declared.partitions = partitions
+        self.board = Board(declared)
         self.registry = fresh()
         self.glance: dict[str, Any] | None = None
         self.asked: list[tuple[Any, ...]] = []
@@ -263,6 +266,11 @@ def glance(outputs: dict[str, list[Any]]) -> dict[str, Any]:
         "stages": stages,
         "topics": topics,
         "last_prediction": last,
-        "freshness": {"model_age_s": 420.0, "learned_until_ms": 1_357_500_000_000},
-        "laws": [],
+        "freshness": {
+            "model_age_s": 420.0,
+            "stream_time_ms": 1_357_500_420_000,
+            "learned_until_ms": 1_357_500_000_000,
+            "checkpoint_age_s": 0.8,
+        },
+        "laws": [{"group": "lane", "law": "events = features + dead", "holds": True}],
     }

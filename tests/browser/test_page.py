@@ -68,6 +68,32 @@ def test_the_picture_shows_stages_with_rate_and_lag(visit: Visit, fed: Scene):
     expect(rows.nth(1)).to_have_text("validate1,240/s312")
 
 
+def test_freshness_is_told(visit: Visit, fed: Scene):
+    """Stream time, what has been learned of it, the last checkpoint, and whether the laws hold."""
+    strip = visit(fed.url).locator("#freshness")
+    for told in ("2013-01-06 19:27 UTC", "2013-01-06 19:20 UTC", "7 min", "under 1 s ago", "all 1 laws hold"):
+        expect(strip).to_contain_text(told)
+
+
+def test_shards_are_told_apart(visit: Visit):
+    """With several partitions each has its models, its version and its decisions."""
+    page_of = Scene(partitions=2).start().feed()
+    try:
+        for version, (model, status) in enumerate([("poor", "champion"), ("hat", "challenger")], 1):
+            fact = Fact(version, "registered", model, status, "poor", 1, 0, None, {}, "declaration", "", {})
+            page_of.say(page_of.board.take, "registry", 1, version, b"m", _encoded(fact))
+        page = visit(page_of.url)
+        expect(page.locator("#tile-champion")).to_have_text("logreg, poor")
+        page_of.worker = False
+        decide(page, "Promote hat in shard 1")
+        expect(page.get_by_role("dialog")).to_contain_text("no worker has answered yet")
+        assert page_of.asked == [("promote", "hat", {"why": "", "saw": 2, "shard": 1, "by": "ada"})]
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("#shard")).to_be_visible()
+    finally:
+        page_of.stop()
+
+
 def test_the_chart_has_models_and_baselines(visit: Visit, fed: Scene):
     """A line for each, a mark where the gate promoted, and a sentence that says the newest figures."""
     page = visit(fed.url, chart=True)

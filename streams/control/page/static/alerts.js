@@ -9,11 +9,15 @@ import {count, figure, moment, plural} from "./format.js";
 
 const SHOWN = 40;
 
+let known = null;
+
 export function draw({alerts}) {
   if (!alerts) return;
-  byId("alerts-aside").textContent = alerts.alerts.length === 0 ? "" : `${count(alerts.open)} open, ${count(alerts.waiting)} not acknowledged`;
+  byId("alerts-aside").textContent = alerts.alerts.length === 0 ? "" : `${count(alerts.open)}${alerts.full ? " or more" : ""} open, ${count(alerts.waiting)} not acknowledged`;
+  if (known !== null && alerts.waiting > known) say(`A new alert: ${alerts.alerts[0].signal}. ${alerts.alerts[0].message}`);
+  known = alerts.waiting;
   const rows = alerts.alerts.slice(0, SHOWN).map((alert) => ({...alert, may: allowed()}));
-  const left = alerts.alerts.length - rows.length + alerts.forgotten;
+  const left = alerts.open + alerts.resolved + alerts.forgotten - rows.length;
   const items = rows.length ? rows : [{none: true}];
   if (left > 0) items.push({left});
   keyed(byId("alerts"), items, (row) => row.alert_id ?? (row.none ? "none" : "left"), (row) => {

@@ -5,6 +5,7 @@ import {draw as alerts} from "./alerts.js";
 import {draw as chart, start as charts} from "./charts.js";
 import {draw as drift} from "./drift.js";
 import {start as explain} from "./explain.js";
+import {draw as freshness} from "./freshness.js";
 import {draw as history} from "./history.js";
 import {draw as letters} from "./letters.js";
 import {connect, watch} from "./live.js";
@@ -17,9 +18,10 @@ import {draw as tiles} from "./tiles.js";
 
 const PICTURE = ["glance", "pipeline", "link", "size"];
 
-on(["stream", "link", "glance", "access", "pipeline"], notices);
+on(["stream", "link", "glance", "alerts", "pipeline"], notices);
 on(["glance", "link", "models", "metrics", "alerts", "letters", "clock"], tiles);
 on(PICTURE, picture);
+on(["glance"], freshness);
 on(["metrics", "models", "theme", "size"], chart);
 on(["models", "metrics", "access", "pipeline"], models);
 on(["alerts", "access"], alerts);

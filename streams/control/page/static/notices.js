@@ -7,7 +7,7 @@ export function draw(state) {
   const {pipeline, link, glance, stream} = state;
   if (pipeline) {
     byId("name").textContent = pipeline.name;
-    document.title = `${pipeline.name} · Headrace`;
+    document.title = `${state.alerts?.waiting ? `(${count(state.alerts.waiting)}) ` : ""}${pipeline.name} · Headrace`;
     byId("foot").textContent = `${pipeline.name} · ${pipeline.task} · ${pipeline.partitions === 1 ? "one partition" : `${pipeline.partitions} partitions`}`
       + ` · ${pipeline.gate ? (pipeline.approve ? "a gate proposes, people approve" : "a gate promotes") : "people promote"}`;
   }

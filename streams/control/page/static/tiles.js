@@ -47,7 +47,7 @@ function freshness({glance}) {
 
 function alerts({alerts: told}) {
   const open = told?.open ?? 0;
-  return {name: "alerts", label: "Open alerts", value: count(open), more: open === 0 ? "all quiet" : told.waiting ? `${plural(told.waiting, "waits", "wait")} for somebody` : "all are acknowledged", tone: open === 0 ? "good" : told.waiting ? "bad" : "warn"};
+  return {name: "alerts", label: "Open alerts", value: `${count(open)}${told?.full ? "+" : ""}`, more: open === 0 ? "all quiet" : told.waiting ? `${plural(told.waiting, "waits", "wait")} for somebody` : "all are acknowledged", tone: open === 0 ? "good" : told.waiting ? "bad" : "warn"};
 }
 
 function letters({letters: told}) {
