@@ -33,5 +33,5 @@ export async function post(path, body) {
   }
   const value = await response.json().catch(() => ({}));
   if (!response.ok) throw new Failed(value.error ?? `It was refused (${response.status}).`, response.status, value);
-  return {...value, status: response.status};
+  return value;
 }

@@ -3,7 +3,7 @@
 import {byId, el, empty, keyed, replace, table} from "./dom.js";
 import {count, figure, moment} from "./format.js";
 import {best, byRole, lower, newest} from "./scores.js";
-import {state, touch} from "./store.js";
+import {touch} from "./store.js";
 import {colour} from "./theme.js";
 
 const LIBRARY = "/static/plotly.min.js";
@@ -52,7 +52,7 @@ export async function draw({metrics, models, pipeline}) {
   if (print === drawn) return;
   drawn = print;
   if (!byId("chart").classList.contains("js-plotly-plot")) byId("chart").replaceChildren();
-  await globalThis.Plotly.react(byId("chart"), traces(series, choice, pipeline), layout(choice, promoted), {displayModeBar: false, responsive: false});
+  await globalThis.Plotly.react(byId("chart"), traces(series, choice, pipeline), layout(choice, promoted, Math.max(...series.map((one) => one.n.at(-1)))), {displayModeBar: false, responsive: false});
 }
 
 function library() {
@@ -110,18 +110,18 @@ function traces(series, {metric}, pipeline) {
   });
 }
 
-function layout({metric, kind}, promoted) {
+function layout({kind}, promoted, until) {
   const ink = colour("muted"), grid = colour("line"), narrow = byId("chart").clientWidth < 520;
   const axis = {gridcolor: grid, zeroline: false, linecolor: grid, tickfont: {color: ink, size: 12}, automargin: true};
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: {family: "system-ui, sans-serif", color: ink, size: 12},
-    width: byId("chart").clientWidth, height: byId("chart").clientHeight, margin: {l: 46, r: 10, t: 10, b: narrow ? 96 : 74}, hovermode: "x unified",
+    width: byId("chart").clientWidth, height: byId("chart").clientHeight, margin: {l: 46, r: 10, t: 10, b: narrow ? 86 : 74}, hovermode: "x unified",
     hoverlabel: {bgcolor: colour("surface"), bordercolor: grid, font: {color: colour("ink"), size: 12}},
     legend: {orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: {color: colour("ink"), size: 12}},
-    xaxis: {...axis, automargin: false, title: {standoff: 8, text: kind === "window" ? "labelled examples, window by window" : "labelled examples since the start", font: {size: 12}}, tickformat: ",~s"},
+    xaxis: {...axis, automargin: false, title: {standoff: 8, text: narrow ? "" : kind === "window" ? "labelled examples, window by window" : "labelled examples since the start", font: {size: 12}}, tickformat: ",~s"},
     yaxis: {...axis, title: undefined},
     shapes: promoted.map((fact) => ({type: "line", x0: fact.n, x1: fact.n, yref: "paper", y0: 0, y1: 1, line: {color: colour("accent"), width: 1.5, dash: "dot"}})),
-    annotations: promoted.slice(0, 8).map((fact) => ({x: fact.n, yref: "paper", y: 1, yanchor: "top", xanchor: "left", showarrow: false, text: escaped(` ${fact.champion} serves`), font: {color: colour("accent"), size: 12}})),
+    annotations: promoted.slice(0, 8).map((fact) => ({x: fact.n, yref: "paper", y: 1, yanchor: "top", xanchor: fact.n > 0.7 * until ? "right" : "left", showarrow: false, text: escaped(` ${fact.champion} serves `), font: {color: colour("accent"), size: 12}})),
   };
 }
 
@@ -143,5 +143,3 @@ function figures(metrics, {kind, shard}) {
   return replace(byId("chart-table"), table(caption, [{label: "Model"}, {label: "Role"}, {label: "Examples", class: "num"}, ...names.map((label) => ({label, class: "num"}))],
     told.map((entry) => el("tr", {}, el("th", {scope: "row"}, entry.model), el("td", {}, entry.role), el("td", {class: "num"}, count(entry.n)), names.map((name) => el("td", {class: "num"}, figure(entry.metrics[name])))))));
 }
-
-export const current = () => state.metrics;

@@ -3,7 +3,7 @@
 import {ask, allowed} from "./access.js";
 import {decide} from "./decide.js";
 import {byId, code, el, empty, keyed} from "./dom.js";
-import {count, figure, none, percent} from "./format.js";
+import {count, figure, percent} from "./format.js";
 import {best, newest} from "./scores.js";
 
 const RANK = {champion: 0, canary: 1, challenger: 2, retraining: 3, retired: 4};
@@ -40,5 +40,3 @@ function actions(row) {
   if (row.status !== "challenger") return [];
   return [row.proposed ? ["approve", "Approve", true] : ["promote", "Promote", false], ["canary", "Canary", false], ["retire", "Retire", false]];
 }
-
-export {none};
