@@ -102,6 +102,8 @@ class Drift:
         alerts = self.lifecycle.run(rows, found, cell["alert"])
         if self.breakdown is None or values is None:
             return alerts
+        if tuple(cell.get("segments", {}).get("known", ())) != self.breakdown.columns:  # of a declaration before
+            cell["segments"] = self.breakdown.fresh()
         said = self.breakdown.run(rows, values, found, cell["segments"])
         return [(at, alert.broken_down(said[at])) for at, alert in alerts]
 

@@ -83,7 +83,7 @@ class Evaluate:
         found: list[list[Evaluation]] = [[] for _ in rows]
         start = 0
         while start < len(rows):
-            room = self.every - value["spans"][1][0]
+            room = max(self.every - value["spans"][1][0], 1)  # windows may have been longer before
             part = rows[start : start + room]
             labels = [row[0] for row in part]
             by_model = zip(*(row[1] for row in part), strict=True)

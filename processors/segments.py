@@ -94,7 +94,7 @@ class Segments:
         found: list[list[Evaluation]] = [[] for _ in rows]
         start = 0
         while start < len(rows):
-            part = rows[start : start + self.every - value["n"]]
+            part = rows[start : start + max(self.every - value["n"], 1)]  # windows may have been longer before
             self._score(part, value["cells"])
             start += len(part)
             value["n"] += len(part)

@@ -247,7 +247,7 @@ class Chain:
         shape += [[name, base] for name, base in wanted.items() if name not in there]
         self.pipeline = grown(self.declared, shape)
         self.evaluate = self._evaluate()
-        self._rank([old.index(name) if name in old else None for name in self.pipeline.models])
+        self.rank([old.index(name) if name in old else None for name in self.pipeline.models])
         self.bind()
         self.context.outbox.resume(outputs)
         bound = self.decisions
@@ -255,7 +255,7 @@ class Chain:
             bound.moved = False
             bound.begin(epoch, at)
 
-    def _rank(self, ranks: list[int | None]) -> None:
+    def rank(self, ranks: list[int | None]) -> None:
         """Bring what is kept by rank of the models into their new order; None is a new one."""
         states, baselines = self.stores.states, len(BASELINES)
         fresh = self.evaluate.fresh

@@ -21,6 +21,7 @@ from typing import Any
 
 from headrace.schemas.records import Input
 from headrace.streams import failpoints
+from headrace.streams.carrying import carry, still
 from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
 from headrace.streams.journal import Entry, Epoch, changes, numbers
@@ -139,12 +140,12 @@ def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] 
 def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version: Version) -> None:
     if marker is None:
         return
-    before, after = marker["spec"]["models"], version.spec["models"]
-    changed = {name for name in after if before.get(name) != after[name]}
-    kept = {key: value for key, value in entries.items() if not (key[0] == "models" and key[1] in changed)}
-    task.restore(kept, marker)
-    if task.group.back and changed:
-        task.chain.anew(changed)
+    if marker["spec_hash"] == version.hash:
+        task.restore(entries, marker)
+        return
+    before, after = marker["spec"], version.spec
+    task.restore(still(entries, before, after), marker)
+    carry(task.chain, before, after)
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
-from river import linear_model
+from river import drift, linear_model
 
-from headrace import count
+from headrace import Gate, Proxies, count, watch_error, watch_label
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint
@@ -315,3 +315,94 @@ def test_zero_with_and_without_a_sign_are_one_key(by):
         life.work()
         life.checkpoint()
     assert Life(log, pipeline, key=key).state == life.state
+
+
+def _ways(n):
+    """The last `n` of some models."""
+    made = {
+        "flat": linear_model.LogisticRegression(),
+        "steep": linear_model.LogisticRegression(intercept_lr=0.5),
+        "perceptron": linear_model.Perceptron(),
+    }
+    return dict(list(made.items())[-n:])
+
+
+def _tip(e) -> float:
+    return e.spent / 10
+
+
+def _declared(n, *segments, **more):
+    """As many models, these segments, and watches of the error and of the label."""
+    options = {"every": 16, "false_alarms_every": 1_600}
+    watches = {"drift": [watch_error(**options), watch_label(**options)], "evaluate_every": 60}
+    gate = Gate(segments=segments, minimum=40, every=10)
+    return small(**({"models": _ways(n), "champion": "perceptron", "gate": gate} | watches | more))
+
+
+def _tipped(n, *segments, **more):
+    """The same with a feature more, which events that wait for their label do not have."""
+    return _declared(n, *segments, **({"features": {"spent": small().features["spent"], "tip": _tip}} | more))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (_declared(2), _declared(3)),
+        (_declared(3, "shop"), _declared(2, "shop")),
+        (_declared(2, "shop"), _declared(2, "note")),
+        (_declared(2), _declared(2, "shop", "spent")),
+        (_declared(2, "shop"), _declared(2)),
+        (_declared(2), _declared(2, drift=[watch_error(drift.ADWIN()), watch_label(drift.ADWIN())])),
+        (_declared(2), _declared(2, evaluate_every=7)),
+        (_declared(2, "shop", proxies=Proxies(every=20)), _tipped(3, "note", proxies=Proxies(every=20))),
+    ],
+    ids=["a model more", "a model less", "other segments", "segments", "none", "detectors", "windows", "features"],
+)
+def test_a_changed_declaration_over_a_checkpoint(before, after):
+    """As the error says, --accept-change keeps the state: whatever was changed, the worker goes on and comes back."""
+    log = Log()
+    life = Life(log, before, key=KEY)
+    for day in range(4):
+        _day(log, day)
+        life.work(17)
+    life.checkpoint()
+    life = Life(log, after, key=KEY, accept_change=True)
+    for day in range(4, 8):
+        _day(log, day)
+        life.work(17)
+        counts, pending = life.task.chain.counts, life.task.chain.pending
+        assert counts["predictions"] == counts["labelled"] + counts.get("expired", 0) + pending
+        assert Life(log, after, key=KEY).state == life.state
+    life.checkpoint()
+    assert Life(log, after, key=KEY).state == life.state
+
+
+def test_scores_stay_with_their_models():
+    """With a model more, in front of the others, each goes on with its own scores, and the new one with none."""
+    log = Log()
+    life = Life(log, _declared(2, "shop"), key=KEY)
+    for day in range(3):
+        _day(log, day)
+        life.work()
+    life.checkpoint()
+    known = life.task.chain.summary()
+    found = Life(log, _declared(3, "shop"), key=KEY, accept_change=True).task.chain.summary()
+    assert {name: found[name] for name in known} == known
+    assert list(found) == ["flat", *known]
+    assert found["flat"]["Accuracy"] is None
+
+
+def test_events_that_lack_a_feature_are_not_learned():
+    """Their labels come to no example: they count as expired, and the labels as those of refused events."""
+    log = Log()
+    life = Life(log, _declared(2), key=KEY)
+    _day(log, 0)
+    life.work()
+    life.checkpoint()
+    life = Life(log, _tipped(2), key=KEY, accept_change=True)
+    assert (life.task.chain.pending, life.task.chain.counts["expired"]) == (0, 40)
+    for day in (1, 2):
+        _day(log, day)
+        life.work()
+    counts = life.task.chain.counts
+    assert (counts["labelled"], counts["labels.refused"], counts["refused_pending"]) == (40, 40, 0)

@@ -1,0 +1,83 @@
+"""Carrying over: what a checkpoint's state still means under a declaration that has changed since.
+
+`run --accept-change` keeps the state. What is kept by the name of a store stays where it is; here is the rest: what is
+kept by the place of a model or of a watch, and what waits for a label in a shape that was declared before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.streams.chain import Chain
+from headrace.streams.state import pack, unpack
+
+__all__ = ["carry", "still"]
+
+_SEGMENTED = 10
+"""Where in a pending entry the values of the gate's segments are."""
+
+Saved = dict[tuple[str, str, Any], bytes]
+Spec = Mapping[str, Any]
+
+
+def still(entries: Saved, before: Spec, after: Spec) -> Saved:
+    """The entries that mean what they meant; models, watches, segments and proxies that are others begin anew."""
+    gone = {("models", name) for name in changed(before, after)}
+    proxied = ("proxies", *(("features",) if (after.get("proxies") or {}).get("features") is None else ()))
+    others = {"segments": _segments(before) != _segments(after), "proxies": _differ(before, after, *proxied)}
+    watches = zip(unpack(pack(before["drift"])), unpack(pack(after["drift"])), strict=False)
+    others |= {f"drift.{i}": old != new for i, (old, new) in enumerate(watches)}
+    return {key: value for key, value in entries.items() if key[:2] not in gone and not others.get(key[0], False)}
+
+
+def changed(before: Spec, after: Spec) -> set[str]:
+    """The declared models that are new, or others than before."""
+    return {name for name, model in after["models"].items() if before["models"].get(name) != model}
+
+
+def carry(chain: Chain, before: Spec, after: Spec) -> None:
+    """Bring a restored chain into the shape of its declaration."""
+    if not chain.group.back:
+        return
+    models = changed(before, after)
+    if models:
+        chain.anew(models)
+    old, new = list(before["models"]), list(after["models"])
+    if old != new:
+        old += list(chain.pipeline.models)[len(new) :]
+        chain.rank([old.index(name) if name in old else None for name in chain.pipeline.models])
+    segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
+    if segments or features:
+        _refit(chain, segments=segments, features=features)
+
+
+def _refit(chain: Chain, *, segments: bool, features: bool) -> None:
+    """Forget the segments of what waits for a label; what lacks a feature is no example any more, and has expired."""
+    fits, counts, lost = chain.examples_wire.pack, chain.counts, 0
+
+    def refitted(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal lost
+        if segments:
+            entry = entry[:_SEGMENTED]
+        if features and entry[5] is not None:
+            try:
+                fits(entry[5])
+            except Exception:
+                lost += 1
+                return (*entry[:5], None, (), None, None, None)
+        return entry
+
+    chain.stores.states["join"]["pending"].change(refitted)
+    for name in ("expired", "refused_pending") if lost else ():
+        counts[name] = counts.get(name, 0) + lost
+
+
+def _segments(spec: Spec) -> tuple[Any, Any]:
+    """What tells the segments apart."""
+    gate = spec["gate"] or {}
+    return tuple(gate.get("segments", ())), gate.get("most_segments")
+
+
+def _differ(before: Spec, after: Spec, *names: str) -> bool:
+    return any(unpack(pack(before.get(name))) != unpack(pack(after.get(name))) for name in names)
