@@ -16,6 +16,7 @@ __all__ = ["PAUSES_S", "Part", "Parts"]
 log = logging.getLogger("headrace.control")
 
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+_AGAIN_S = 2.0
 _STEADY_S = 60.0
 """What has run for so long is started again soon, should it end."""
 
@@ -43,10 +44,12 @@ class Parts:
         self._tasks.append(asyncio.ensure_future(self._kept(part, name, run)))
 
     async def stop(self) -> None:
-        """Cancel all of them, and wait until they have ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel all of them, again should one have swallowed it, and wait until they have ended."""
+        left = set(self._tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            left = (await asyncio.wait(left, timeout=_AGAIN_S))[1]
 
     def down(self) -> dict[str, str]:
         """Those that are down now, each with the reason."""

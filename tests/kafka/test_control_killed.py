@@ -153,6 +153,10 @@ def test_the_page_is_served_and_changes_need_the_token(topics: Shell):
             worker.send_signal(signal.SIGTERM)
             seen = {"alert_id": "seen", "by": "ana", "note": "looked at it"}
             assert (await post("/api/acknowledge", seen))[0] == 200
+            [line] = one("tail", "P", "predictions", "--from-beginning", "-n", "1", "--json").splitlines()
+            event_id = json.loads(line)["value"]["event_id"]
+            status, answer = await post("/api/explain", {"event_id": event_id})
+            assert (status, answer["event_id"], answer["different"]) == (200, event_id, 0)
             async with session.get("/healthz") as health:
                 assert (health.status, (await health.json())["agents"]["alerts"]["handled"] >= 1) == (200, True)
 

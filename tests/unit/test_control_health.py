@@ -1,0 +1,174 @@
+"""What the control plane says of itself, and how it ends what it cannot mend. Without Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from headrace.streams.control.health import listen
+from headrace.streams.control.outside import target
+from headrace.streams.control.policies import retraining
+from headrace.streams.control.service import Options, Service
+from headrace.streams.errors import UsageError
+from headrace.streams.metrics import METRICS
+from headrace.streams.settings import Connection
+from tests.small import small
+
+ENDED: list[tuple[str, int]] = []
+
+
+def service(folder: Path, **options: Any) -> Service:
+    """A service that is not started; nobody answers where its Kafka should be."""
+    ENDED.clear()
+    connection = Connection("127.0.0.1:1", {})
+    return Service(small(), connection, folder, Options(**options), end=lambda why, code: ENDED.append((why, code)))
+
+
+def everything() -> dict[str, Any]:
+    """Options that make every part there is."""
+    return {
+        "webhooks": (target("https://hooks.example.org/secret", "--webhook 1"),),
+        "alertmanagers": (target("https://am.example.org/secret", "--alertmanager 1"),),
+        "approve": True,
+        "retrain": (retraining("logreg=0 3 * * 1", small()),),
+    }
+
+
+async def asked(made: Service, *paths: str) -> list[tuple[int, str]]:
+    """What its own server answers."""
+    app = web.Application()
+    made.health.add_to(app)
+    runner, base = await listen(app, "127.0.0.1", 0)
+    out = []
+    async with aiohttp.ClientSession(base) as session:
+        for path in paths:
+            async with session.get(path) as answer:
+                out.append((answer.status, await answer.text()))
+    await runner.cleanup()
+    return out
+
+
+def test_every_metric_of_the_control_plane_is_exported_and_no_other(tmp_path: Path):
+    """The list in `METRICS`, which the documentation is held to, is what a scrape shows."""
+
+    async def test() -> str:
+        made = service(tmp_path, **everything())
+        for line in made.routes.lines:
+            line.last_s = 1.0
+        [(status, text)] = await asked(made, "/metrics")
+        assert status == 200
+        return text
+
+    exported = set(re.findall(r"^# TYPE (headrace_\w+) ", asyncio.run(test()), re.MULTILINE))
+    assert exported == {name for name in METRICS if name.startswith("headrace_control_")}
+
+
+def test_health_names_every_part_and_no_secret(tmp_path: Path):
+    """Agents, routes by their hosts, and why it is not ready."""
+
+    async def test() -> list[tuple[int, str]]:
+        return await asked(service(tmp_path, **everything()), "/healthz", "/readyz", "/metrics")
+
+    (healthy, report), (ready, why), (_, metrics) = asyncio.run(test())
+    assert (healthy, ready) == (200, 503)
+    assert "webhook-1 hooks.example.org:443" in report
+    assert "it has not answered yet" in why
+    assert "secret" not in report + why + metrics
+
+
+def test_a_dead_agent_makes_it_unhealthy(tmp_path: Path):
+    """503, with the reason, until it is started anew."""
+
+    async def test() -> tuple[Any, Any]:
+        made = service(tmp_path)
+        made.agents[0]._die("KeyError: 'x'")
+        dead = await asked(made, "/healthz")
+        made.agents[0].retire()
+        made.agents[0].reset()
+        return dead[0], (await asked(made, "/healthz"))[0]
+
+    (status, text), (later, again) = asyncio.run(test())
+    assert (status, later) == (503, 200)
+    assert "agent alerts is dead: KeyError: 'x'" in text
+    assert '"restarts": 1' in again
+
+
+def test_an_agent_that_is_stuck_makes_it_unhealthy(tmp_path: Path):
+    """Its handler swallows every cancellation: only the clock tells."""
+
+    async def test() -> tuple[int, str]:
+        made = service(tmp_path)
+        agent = made.agents[0]
+        agent._enter("working")
+        agent._since -= agent.longest_s + 1
+        return (await asked(made, "/healthz"))[0]
+
+    status, text = asyncio.run(test())
+    assert status == 503
+    assert "has had one record in hand for" in text
+
+
+def test_a_loop_that_stands_still_ends_the_process(tmp_path: Path):
+    """Seen from a thread, as the loop itself cannot."""
+
+    async def test() -> None:
+        made = service(tmp_path, stall_s=0.2)
+        made._ticked = time.monotonic() - 1
+        thread = threading.Thread(target=made._watch_loop)
+        thread.start()
+        while not ENDED:
+            await asyncio.sleep(0.01)
+        made._stopped.set()
+        await asyncio.to_thread(thread.join)
+
+    asyncio.run(asyncio.wait_for(test(), 10))
+    assert ENDED[0] == ("The control plane's loop has stood still for 0.2 s; it ends.", 70)
+
+
+def test_a_stop_that_takes_too_long_ends_the_process(tmp_path: Path):
+    """Whatever it is that swallows its cancellation."""
+
+    async def test() -> None:
+        made = service(tmp_path, stop_s=0.1)
+        released = asyncio.Event()
+
+        async def stubborn() -> None:
+            while not released.is_set():
+                try:
+                    await released.wait()
+                except asyncio.CancelledError:
+                    continue
+            await asyncio.sleep(3600)
+
+        made.parts.keep("stubborn", stubborn)
+        await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(made.stop())
+        while not ENDED:
+            await asyncio.sleep(0.01)
+        released.set()
+        await stopping
+
+    asyncio.run(asyncio.wait_for(test(), 15))
+    assert ENDED == [("The control plane did not stop within 0.1 s.", 1)]
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    """With the next step."""
+
+    async def test() -> None:
+        runner, base = await listen(web.Application(), "127.0.0.1", 0)
+        try:
+            with pytest.raises(UsageError, match=r"cannot be served at 127\.0\.0\.1:\d+ .*choose another --port"):
+                await listen(web.Application(), "127.0.0.1", int(base.rpartition(":")[2]))
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(test())
