@@ -381,8 +381,9 @@ def test_axe_finds_nothing_serious(visit: Visit, fed: Scene, theme: str, phone: 
     page.locator(".alert summary").first.click()
     assert findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.get_by_role("button", name="Retire hat", exact=True).click()
-    assert findings(page) == []
+    if phone:
+        page.get_by_role("button", name="Retire hat", exact=True).click()
+        assert findings(page) == []
 
 
 def test_light_and_dark_by_a_switch_that_lasts(visit: Visit, fed: Scene):

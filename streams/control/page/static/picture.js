@@ -56,7 +56,7 @@ function across(view, width) {
 }
 
 function down(view, width) {
-  const w = Math.min(170, (width - 34) / 2 + 12), right = width - w - 34, h = 62, step = 86, top = 62;
+  const w = Math.min(250, (width - 34) / 2 + 12), right = Math.min(250, width - w - 34), h = 62, step = 86, top = 62;
   const y = (i) => top + 22 + i * step;
   const parts = [pill(0, 0, w, 40, "events", view.topics.get("events")), line(w / 2, 40, w / 2, y(0) - 5, flows(view, "events"))];
   for (const {label, from, tone} of groupsOf(view)) parts.push(svg("text", {x: w / 2 + 12, y: y(from) - 8, class: "group", "data-tone": tone}, label));
