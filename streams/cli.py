@@ -6,8 +6,10 @@ interrupted. A traceback is shown with ``--debug`` only.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +22,7 @@ from headrace.streams.commands.alerts import alerts, drift
 from headrace.streams.commands.audit import audit
 from headrace.streams.commands.backtest import backtest
 from headrace.streams.commands.broker import broker
+from headrace.streams.commands.completion import completion
 from headrace.streams.commands.control import control
 from headrace.streams.commands.dead_letter import dead_letter
 from headrace.streams.commands.demo import demo
@@ -59,8 +62,16 @@ COMMANDS: tuple[click.Command, ...] = (
     keys,
     dead_letter,
     reset,
+    completion,
 )
 
+_UNKNOWN = re.compile(r"No such command '(.*)'\.")
+_WORDS = {
+    "is not a valid integer range": "is no whole number",
+    "is not a valid integer": "is no whole number",
+    "is not a valid float range": "is no number",
+    "is not a valid float": "is no number",
+}
 _OURS = 70
 _INTERRUPTED = 130
 
@@ -115,14 +126,33 @@ for _command in COMMANDS:
     main.add_command(_command)
 
 
+def _said(error: click.UsageError) -> str:
+    """click's words in one sentence, with what was probably meant."""
+    said = " ".join(error.format_message().split())
+    for theirs, ours in _WORDS.items():
+        said = said.replace(theirs, ours)
+    group = error.ctx.command if error.ctx else None
+    unknown = _UNKNOWN.fullmatch(said)
+    if not isinstance(group, click.Group) or unknown is None:
+        return said
+    names = sorted(group.commands)
+    if ":" in unknown[1]:
+        return f"{said[:-1]}: the command comes before the PIPELINE, one of {', '.join(names)}."
+    close = difflib.get_close_matches(unknown[1], names, n=1)
+    return f"{said[:-1]}: is it {close[0]}?" if close else f"{said[:-1]}; legal: {', '.join(names)}."
+
+
 def _explain(error: BaseException, context: Context) -> int:
     """Say on stderr in one sentence what is wrong; returns the exit code."""
     if isinstance(error, KeyboardInterrupt | click.Abort):
         click.echo("Interrupted.", err=True)
         return _INTERRUPTED
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     if isinstance(error, click.UsageError):
         where = f" See `{error.ctx.command_path} --help`." if error.ctx else ""
-        said = error.format_message()
+        said = _said(error)
         text, code = f"{said}{'' if said.endswith(('.', '?')) else '.'}{where}", error.exit_code
     elif isinstance(error, click.ClickException):
         text, code = error.format_message(), error.exit_code

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -16,7 +17,10 @@ from types import ModuleType
 from headrace.streams.errors import HeadraceError, UsageError
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["load_pipeline"]
+__all__ = ["DECLARED", "load_pipeline"]
+
+DECLARED = re.compile(r"^(\w+)(?:\s*:[^=\n]+)?\s*=\s*(?:headrace\.)?Pipeline\(", re.MULTILINE)
+"""Finds the names of pipelines in a file without running it."""
 
 _ROOMS = tuple(Path(__file__).resolve().parents[1] / room for room in ("streams", "processors", "schemas"))
 
@@ -26,7 +30,7 @@ def load_pipeline(name: str) -> Pipeline:
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
         raise UsageError(
-            f"{name!r} does not name a pipeline; give module:object or path.py:object, as in flights.py:flights."
+            f"{name!r} does not name a pipeline; give module:object or path.py:object, as in {_example(name)}."
         )
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     found = module
@@ -42,6 +46,15 @@ def load_pipeline(name: str) -> Pipeline:
         else f"has {attribute}, which is no Pipeline but a {type(found).__name__}"
     )
     raise UsageError(f"{place} {what}; {hint}.")
+
+
+def _example(name: str) -> str:
+    """A pipeline that was perhaps meant: one in the file or folder that was named, else any."""
+    for file in (Path(name), Path(name) / f"{Path(name).name}.py"):
+        if file.suffix == ".py" and file.is_file():
+            found = DECLARED.search(file.read_text("utf-8", "replace"))
+            return f"{file}:{found[1] if found else 'object'}"
+    return "flights.py:flights"
 
 
 def _file(path: Path) -> ModuleType:

@@ -6,7 +6,15 @@ import click
 import msgspec
 
 from headrace.streams.audit import audit as recompute
-from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    fixed_hash_seed,
+    json_option,
+    kafka_options,
+    names_of,
+    pipeline_name_argument,
+)
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.keys import signing_key, trusted_keys
@@ -20,7 +28,7 @@ _UNREAD = ("shadow", "models", "registry", "control", "state")
 
 
 @click.command(cls=Headrace)
-@click.argument("pipeline", metavar="PIPELINE")
+@pipeline_name_argument
 @kafka_options
 @json_option
 @click.pass_context

@@ -10,7 +10,7 @@ import pandas as pd
 
 from headrace.streams import data
 from headrace.streams.commands.change import Change, flat, judgements, show_judgements
-from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option
+from headrace.streams.commands.options import Headrace, fixed_hash_seed, json_option, pipeline_name_argument
 from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
@@ -24,7 +24,7 @@ _TABLES = ("predictions", "features", "examples")
 
 
 @click.command(cls=Headrace)
-@click.argument("pipeline", metavar="PIPELINE")
+@pipeline_name_argument
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--labels", metavar="FILE", help="Labels from a file of their own.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")

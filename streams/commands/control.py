@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 import platformdirs
 
-from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options
+from headrace.streams.commands.options import (
+    Context,
+    Duration,
+    Headrace,
+    fixed_hash_seed,
+    kafka_options,
+    pipeline_name_argument,
+)
 from headrace.streams.commands.output import say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import Unreachable, UsageError
@@ -28,7 +35,7 @@ _READ = ("alerts", "control", "dead-letter", "evaluations", "registry")
 
 
 @click.command(cls=Headrace)
-@click.argument("pipeline", metavar="PIPELINE")
+@pipeline_name_argument
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where the page listens.")
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, metavar="PORT", help="0: any free one."

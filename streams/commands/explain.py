@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    fixed_hash_seed,
+    json_option,
+    kafka_options,
+    names_of,
+    pipeline_name_argument,
+)
 from headrace.streams.commands.output import emit, escaped, progress, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.explain import Explained, RawRecord, event_id_of, plain
@@ -21,7 +29,7 @@ _READ = ("events", "labels", "features", "predictions", "examples", "dead-letter
 
 
 @click.command(cls=Headrace)
-@click.argument("pipeline", metavar="PIPELINE")
+@pipeline_name_argument
 @click.argument("event_id", metavar="EVENT_ID")
 @kafka_options
 @json_option

@@ -17,9 +17,11 @@ from headrace.streams import registry
 from headrace.streams.commands.options import (
     Context,
     Headrace,
+    ModelName,
     PipelineType,
     json_option,
     kafka_options,
+    model_argument,
 )
 from headrace.streams.commands.output import emit, say, show, warn
 from headrace.streams.commands.topics import require
@@ -69,7 +71,7 @@ def list_(ctx: click.Context, json_to: str | None) -> None:
 
 
 @models.command(name="show", cls=Headrace)
-@click.argument("model", metavar="MODEL")
+@model_argument
 @kafka_options
 @json_option
 @click.pass_context
@@ -130,24 +132,30 @@ def _deciding(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@models.command(cls=Headrace)
-@click.argument("model", metavar="MODEL")
-@_deciding
-def promote(ctx: click.Context, model: str, **how: Any) -> None:
-    """Make MODEL the champion."""
-    _decide(ctx, "promote", model, **how)
+_PLAIN = {
+    "promote": "Make MODEL the champion.",
+    "approve": "Make MODEL, which the gate has proposed, the champion.",
+    "retire": "Let MODEL never answer or learn again.",
+}
+"""Decisions that take a model and nothing else."""
+
+
+def _plain(kind: str, says: str) -> None:
+    """Add the command for one of them."""
+
+    @models.command(name=kind, cls=Headrace, help=says)
+    @model_argument
+    @_deciding
+    def decide(ctx: click.Context, model: str, **how: Any) -> None:
+        _decide(ctx, kind, model, **how)
+
+
+for _kind, _says in _PLAIN.items():
+    _plain(_kind, _says)
 
 
 @models.command(cls=Headrace)
-@click.argument("model", metavar="MODEL")
-@_deciding
-def approve(ctx: click.Context, model: str, **how: Any) -> None:
-    """Make MODEL, which the gate has proposed, the champion."""
-    _decide(ctx, "approve", model, **how)
-
-
-@models.command(cls=Headrace)
-@click.option("--to", metavar="MODEL", help="An earlier champion; else the one before.")
+@click.option("--to", type=ModelName(), metavar="MODEL", help="An earlier champion; else the one before.")
 @_deciding
 def rollback(ctx: click.Context, to: str | None, **how: Any) -> None:
     """Make the champion before the champion again."""
@@ -155,15 +163,7 @@ def rollback(ctx: click.Context, to: str | None, **how: Any) -> None:
 
 
 @models.command(cls=Headrace)
-@click.argument("model", metavar="MODEL")
-@_deciding
-def retire(ctx: click.Context, model: str, **how: Any) -> None:
-    """Let MODEL never answer or learn again."""
-    _decide(ctx, "retire", model, **how)
-
-
-@models.command(cls=Headrace)
-@click.argument("model", metavar="MODEL")
+@model_argument
 @click.argument("share", metavar="SHARE", type=click.FloatRange(0, 1))
 @_deciding
 def canary(ctx: click.Context, model: str, share: float, **how: Any) -> None:
@@ -172,7 +172,7 @@ def canary(ctx: click.Context, model: str, share: float, **how: Any) -> None:
 
 
 @models.command(cls=Headrace)
-@click.argument("model", metavar="MODEL")
+@model_argument
 @click.option("--as", "name", required=True, metavar="NAME", help="What the new model is to be called.")
 @click.option(
     "--from",
@@ -218,6 +218,9 @@ def _decide(
     if shard is not None and shard >= pipeline.partitions:
         raise UsageError(f"--shard is {shard}; the shards are 0 to {pipeline.partitions - 1}.")
     known = [s for s in _shards(ctx) if shard in (None, s.number)]
+    names = dict.fromkeys([*pipeline.models, *(name for s in known for name in s.registry["models"])])
+    if model is not None and model not in names:  # a worker would say so, too, but only when one runs
+        raise UsageError(f"There is no model {model!r}; the models are {', '.join(names)}.")
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
     cluster = ctx.ensure_object(Context).cluster()
     starts = registry.send(pipeline, cluster, wanted)

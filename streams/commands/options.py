@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from headrace.deploy import broker
 from headrace.processors.features import duration
 from headrace.streams.errors import UsageError
 from headrace.streams.kafka import Cluster
-from headrace.streams.loading import load_pipeline
+from headrace.streams.loading import DECLARED, load_pipeline
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection
 from headrace.streams.topics import topic_name
@@ -23,16 +26,22 @@ __all__ = [
     "Context",
     "Duration",
     "Headrace",
+    "ModelName",
+    "PipelineName",
     "PipelineType",
+    "SlotName",
     "fixed_hash_seed",
     "json_option",
     "kafka_options",
+    "model_argument",
     "names_of",
     "pipeline_argument",
+    "pipeline_name_argument",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_FILES, _BYTES = 200, 200_000
 _PIPELINE = re.compile(r"[^=]+:[A-Za-z_][\w.]*")
 
 
@@ -82,14 +91,57 @@ class Headrace(click.Command):
         return super().parse_args(ctx, out)
 
 
-class PipelineType(click.ParamType):
-    """``module:object`` or ``path.py:object``, loaded."""
+class PipelineName(click.ParamType):
+    """``module:object`` or ``path.py:object``, as it is; completed from the files that declare a pipeline."""
 
     name = "pipeline"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Pipelines declared in files of the folder that is being typed, and folders to look into; none is loaded."""
+        typed = Path(incomplete.partition(".py:")[0])
+        folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
+        found: list[CompletionItem] = []
+        for file in sorted([*folder.glob("*.py"), *folder.glob("*/*.py")])[:_FILES]:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                names = DECLARED.findall(file.read_text(encoding="utf-8")[:_BYTES])
+                found += [CompletionItem(f"{file}:{name}") for name in names]
+        return [item for item in found if item.value.startswith(incomplete)]
+
+
+class PipelineType(PipelineName):
+    """``module:object`` or ``path.py:object``, loaded."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The pipeline."""
         return value if isinstance(value, Pipeline) else load_pipeline(value)
+
+
+class ModelName(click.ParamType):
+    """The name of a model; completed from those that the pipeline declares."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The declared models of the pipeline that stands before it on the line."""
+        above: click.Context | None = ctx
+        while above is not None:
+            pipeline = above.params.get("pipeline")
+            if isinstance(pipeline, Pipeline):
+                return [CompletionItem(name) for name in pipeline.models if name.startswith(incomplete)]
+            above = above.parent
+        return []
+
+
+class SlotName(click.ParamType):
+    """A worker's name among those of its group: part of transactional ids."""
+
+    name = "slot"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name."""
+        if re.fullmatch(r"[A-Za-z0-9._-]{1,60}", str(value)) is None:
+            self.fail(f"a slot has letters, digits, '.', '_' and '-', at most 60; got {value!r}", param, ctx)
+        return str(value)
 
 
 class Duration(click.ParamType):
@@ -110,6 +162,16 @@ class Duration(click.ParamType):
 def pipeline_argument(command: F) -> F:
     """Argument ``PIPELINE``: ``module:object`` or ``path.py:object``, loaded."""
     return click.argument("pipeline", type=PipelineType(), metavar="PIPELINE")(command)
+
+
+def pipeline_name_argument(command: F) -> F:
+    """Argument ``PIPELINE`` as a name, for commands that start themselves anew before they load it."""
+    return click.argument("pipeline", type=PipelineName(), metavar="PIPELINE")(command)
+
+
+def model_argument(command: F) -> F:
+    """Argument ``MODEL``."""
+    return click.argument("model", type=ModelName(), metavar="MODEL")(command)
 
 
 def json_option(command: F) -> F:

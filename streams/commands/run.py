@@ -7,7 +7,16 @@ import os
 import click
 
 from headrace.streams.collector import calm_collector
-from headrace.streams.commands.options import Context, Duration, Headrace, fixed_hash_seed, kafka_options, names_of
+from headrace.streams.commands.options import (
+    Context,
+    Duration,
+    Headrace,
+    SlotName,
+    fixed_hash_seed,
+    kafka_options,
+    names_of,
+    pipeline_name_argument,
+)
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
 from headrace.streams.health import serve
@@ -28,10 +37,15 @@ _defaults = Settings()
 
 
 @click.command(cls=Headrace)
-@click.argument("pipeline", metavar="PIPELINE")
+@pipeline_name_argument
 @click.option("--stages", metavar="A,B", help=f"Only these stages, chained: {', '.join(STAGES)}.")
 @click.option(
-    "--slot", default="0", show_default=True, metavar="NAME", help="This worker's stable name among those of its group."
+    "--slot",
+    type=SlotName(),
+    default="0",
+    show_default=True,
+    metavar="NAME",
+    help="This worker's stable name among those of its group.",
 )
 @click.option("--accept-change", is_flag=True, help="Go on from the journal of another specification, as a new epoch.")
 @click.option("--keep-going", is_flag=True, help="Dead-letter even a topic of which nearly every record fails.")

@@ -70,6 +70,13 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     ("args", "said"),
     [
         (["nonsense"], "No such command 'nonsense'"),
+        (["stauts", PIPELINE], "No such command 'stauts': is it status?"),
+        (["models", PIPELINE, "promot"], "No such command 'promot': is it promote?"),
+        (["keys", "xyzzy"], "No such command 'xyzzy'; legal: new, show, trust."),
+        (["dead-letter", PIPELINE, "list"], "the command comes before the PIPELINE, one of list, retry, show."),
+        (["tail", PIPELINE], "Missing argument 'ROLE'. Choose from: events, labels, features,"),
+        (["demo", "--events", "many"], "'many' is no whole number."),
+        (["run", PIPELINE, "--slot", ""], "a slot has letters, digits, '.', '_' and '-', at most 60; got ''"),
         (["--nonsense"], "No such option"),
         (["run"], "Missing argument 'PIPELINE'"),
         (["check", "nowhere.py:flights"], "There is no file nowhere.py"),
@@ -485,3 +492,21 @@ def test_a_bar_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch):
         with output.progress("backtest", 10) as advance:
             advance(10)
         assert ("backtest" in stream.getvalue()) is tty
+
+
+@pytest.mark.parametrize("args", [[], ["models"], ["broker"], ["keys"], ["dead-letter"]], ids=" ".join)
+def test_a_group_alone_shows_its_help(args: list[str]):
+    """It is no error to look what there is; scripts notice all the same, by exit code 2."""
+    result = headrace(*args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: headrace")
+    assert "Commands:" in result.stderr
+
+
+def test_a_file_alone_is_answered_with_the_pipeline_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever names a file or a folder of `headrace new` is told what to write."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "sites.py").write_text("mine = Pipeline('sites')\n")
+    for name in ("sites", "sites/sites.py"):
+        assert "as in sites/sites.py:mine." in headrace("check", name).stderr
