@@ -96,6 +96,8 @@ def fold(registry: dict[str, Any], fact: Fact) -> None:
     """Take the next fact into the registry, in place; ValueError when it is not the next one."""
     if fact.version != registry["version"] + 1:
         raise ValueError(f"fact {fact.version} does not follow version {registry['version']} of the registry")
+    if not _fits(registry, fact):
+        raise ValueError(f"fact {fact.version}, {fact.kind} of {fact.model}, does not fit the registry")
     registry["version"] = fact.version
     if fact.command is not None:
         registry["commands"] = [*registry["commands"][1 - _KEPT :], fact.command]
@@ -221,6 +223,18 @@ _TAKES = {
     "retired": _retired,
     "proposed": _proposed,
 }
+
+
+_NEEDS: dict[str, tuple[str, ...]] = {"canary": ("share",), "retraining": ("base", "hash", "from_n", "from_ms")}
+
+
+def _fits(registry: Mapping[str, Any], fact: Fact) -> bool:
+    """Whether a fact is about a model that is there, and says what there is to say: nobody's fact need not."""
+    if fact.model is None or fact.kind not in _TAKES:
+        return True
+    known = fact.kind in ("registered", "retraining") or fact.model in registry["models"]
+    told = all(name in fact.evidence for name in _NEEDS.get(fact.kind, ()))
+    return known and told and (fact.kind != "retraining" or isinstance(fact.evidence["base"], str))
 
 
 def _set(registry: dict[str, Any], model: str, status: str, version: int) -> None:

@@ -150,6 +150,24 @@ def test_a_gap_in_the_facts_is_an_error() -> None:
         fold(registry(), fact(5, *PROMOTED_B))
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "evidence"),
+    [
+        ("promoted", "nobody", {}),
+        ("retired", "nobody", {}),
+        ("canary", "b", {}),
+        ("retraining", "d", {"base": "a"}),
+        ("retraining", "d", {"base": ["a"], "hash": "", "from_n": 0, "from_ms": None}),
+    ],
+)
+def test_a_fact_that_fits_nothing_is_an_error_and_changes_nothing(kind: str, model: str, evidence: Any) -> None:
+    """Whoever reads a topic that others may write to is told of it as of a gap."""
+    state, before = registry(), registry()
+    with pytest.raises(ValueError, match=f"fact 4, {kind} of {model}, does not fit the registry"):
+        fold(state, fact(4, kind, model, "challenger", evidence=evidence))
+    assert state == before
+
+
 def test_facts_of_a_later_version_of_headrace_only_count() -> None:
     """An unknown kind changes nothing but the version."""
     state = registry()
