@@ -225,7 +225,7 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
 
 
 def test_models_live_and_are_decided_on(published: Shell):
-    """Promoted and rolled back while a worker runs; who comes too late, or asks for nonsense, is told, with exit 1."""
+    """Promoted and rolled back while a worker runs; who comes too late, or asks for nonsense, is told."""
     published("run", "P", "--until-caught-up")
     rows = published.json("models", "P", "list")["models"]
     assert [(row["model"], row["status"]) for row in rows] == [("logreg", "champion"), ("bare", "challenger")]
@@ -236,14 +236,16 @@ def test_models_live_and_are_decided_on(published: Shell):
     assert (done["done"], shard["fact"]["kind"], shard["fact"]["by"]) == (True, "promoted", "me")
     late = published.json("models", "P", "promote", "logreg", "--saw", "2", code=1)
     assert "version 3 is promoted of bare" in late["shards"][0]["fact"]["why"]
-    assert "there is no model 'nobody'" in published("models", "P", "retire", "nobody", code=1)
+    assert "There is no model 'nobody'; the models are logreg, bare." in published(
+        "models", "P", "retire", "nobody", code=2
+    )
     assert published.json("models", "P", "rollback")["shards"][0]["fact"]["champion"] == "logreg"
     assert published.json("models", "P", "canary", "bare", "0.5")["done"]
     assert published.json("models", "P", "show", "bare")["shards"][0]["share"] == 0.5
     worker.terminate()
     assert worker.wait(60) == 0
     kinds = [fact["kind"] for fact in published.json("models", "P", "history")["facts"]]
-    assert kinds == ["registered", "registered", "promoted", "refused", "refused", "rolled_back", "canary"]
+    assert kinds == ["registered", "registered", "promoted", "refused", "rolled_back", "canary"]
     assert "no answer within 0.5 s" in published("models", "P", "retire", "bare", "--wait", "0.5", code=1)
     published("run", "P", "--until-caught-up")
     assert published.json("models", "P", "list")["models"][1]["status"] == "retired"
