@@ -43,7 +43,8 @@ receivers:
         send_resolved: true
 """
 SCRAPES = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
+rule_files: ["{rules}/*.rules.yml"]
 scrape_configs:
   - job_name: headrace
     static_configs:
@@ -193,14 +194,15 @@ def test_alertmanager_may_be_down_for_a_while(bench: Bench, tmp_path: Path):
 
 
 def test_prometheus_scrapes_worker_and_control_plane(published: Shell, tmp_path: Path):  # noqa: F811
-    """Both targets are up, and a metric of each is there under the pipeline's name."""
+    """Both targets are up, a metric of each is there under the pipeline's name, and our rules work on them."""
     binary = program("prometheus", package="prometheus")
     ports = [free_port() for _ in range(3)]
     one = published
     one.start("run", "P", "--metrics-port", str(ports[0]))
     one.start("control", "P", "--port", "0", "--metrics-port", str(ports[1]))
     config = tmp_path / "prometheus.yml"
-    config.write_text(SCRAPES.format(worker=f"127.0.0.1:{ports[0]}", control=f"127.0.0.1:{ports[1]}"))
+    rules = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+    config.write_text(SCRAPES.format(worker=f"127.0.0.1:{ports[0]}", control=f"127.0.0.1:{ports[1]}", rules=rules))
     where = f"http://127.0.0.1:{ports[2]}"
     arguments = [
         f"--config.file={config}",
@@ -224,6 +226,13 @@ def test_prometheus_scrapes_worker_and_control_plane(published: Shell, tmp_path:
         while (found := {query: values(query) for query in wanted}) != wanted:
             assert time.monotonic() < deadline, found
             time.sleep(0.2)
+        laws = f"{where}/api/v1/query?query=pipeline:headrace_conservation_law:min"
+        while not (holds := (asked(laws) or {"data": {"result": []}})["data"]["result"]):
+            assert time.monotonic() < deadline, "no rule has recorded the laws"
+            time.sleep(0.2)
+        assert {(row["metric"]["law"], row["value"][1]) for row in holds} == {("events", "1"), ("predictions", "1")}
+        groups = asked(f"{where}/api/v1/rules")["data"]["groups"]
+        assert [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
