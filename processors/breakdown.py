@@ -23,6 +23,8 @@ _TOLD = 3
 
 Part = tuple[tuple[str, ...], float]
 
+_NOTHING: Part = ((), 0.0)
+
 
 class Breakdown:
     """Keeps what a signal was in each segment.
@@ -33,10 +35,12 @@ class Breakdown:
         What the values that come with a row are of; of each the first 50 are told apart, and all others together.
     anew
         Whether after a finding what was found is what comes before the next.
+    gaps
+        Whether findings count what is no number among their values, too.
     """
 
-    def __init__(self, columns: Sequence[str], *, anew: bool) -> None:
-        self.columns, self.anew = tuple(columns), anew
+    def __init__(self, columns: Sequence[str], *, anew: bool, gaps: bool) -> None:
+        self.columns, self.anew, self.gaps = tuple(columns), anew, gaps
 
     def fresh(self) -> dict[str, Any]:
         """The state before the first value."""
@@ -60,12 +64,15 @@ class Breakdown:
         return out
 
     def _take(self, value: Any, of_row: Sequence[Any], state: dict[str, Any]) -> None:
-        if not isinstance(value, int | float) or not math.isfinite(value) or len(of_row) != len(self.columns):
-            return
-        known = state["known"]
-        names = [segment(column, known[column], each, _MOST) for column, each in zip(self.columns, of_row, strict=True)]
-        recent = state["recent"]
-        recent.append((tuple(names), float(value)))
+        known, recent = state["known"], state["recent"]
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            if not self.gaps:
+                return
+            recent.append(_NOTHING)
+        else:
+            pairs = zip(self.columns, of_row, strict=True) if len(of_row) == len(self.columns) else ()
+            names = [segment(column, known[column], each, _MOST) for column, each in pairs]
+            recent.append((tuple(names), float(value)))
         if len(recent) > _RECENT:
             _add(state["before"], [recent.popleft()])
 

@@ -75,8 +75,9 @@ class Drift:
         self.task = task
         self.finder: Finder = detector if isinstance(detector, Scan) else Detector(detector)
         self.described = described(detector)
-        anew = not isinstance(detector, Scan) or detector.reference.grows
-        self.breakdown = Breakdown(columns, anew=anew) if columns else None
+        scan = isinstance(detector, Scan)
+        anew = not scan or detector.reference.grows
+        self.breakdown = Breakdown(columns, anew=anew, gaps=scan) if columns else None
         what = "feature" if kind == "features" else kind
         self.lifecycle = Lifecycle(f"{what}_drift", signal, self.described, topic, severity, cooldown_ms)
 

@@ -58,7 +58,7 @@ def _called(source: Callable[[], Any]) -> Any:
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {error.filename}: data= of the pipeline reads it.") from error
     except (ValueError, OSError) as error:
-        raise UsageError(f"data= of the pipeline failed: {str(error).strip().splitlines()[0]}.") from error
+        raise UsageError(f"data= of the pipeline failed: {_said(error)}.") from error
 
 
 def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
@@ -77,7 +77,12 @@ def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}.") from error
     except (ValueError, OSError) as error:
-        raise UsageError(f"{path.name} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{path.name} cannot be read: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """The first line of what an error says; its type, where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _csv(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:

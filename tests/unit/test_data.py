@@ -104,3 +104,14 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path, text: str, said: str)
 def test_the_small_pipeline_is_what_these_files_are_for():
     """The columns above are those of its schemas."""
     assert {f["name"] for f in EVENT["fields"]} == EVENTS[0].keys()
+
+
+@pytest.mark.parametrize("error", [ValueError(), OSError(), ValueError("\n")], ids=repr)
+def test_an_error_that_says_nothing_is_named(error: Exception) -> None:
+    """The sentence about a pipeline's data= has a reason also where its function gives none."""
+
+    def fails() -> Any:
+        raise error
+
+    with pytest.raises(UsageError, match=f"data= of the pipeline failed: {type(error).__name__}."):
+        data.load(fails)

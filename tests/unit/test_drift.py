@@ -136,6 +136,23 @@ def test_an_alert_says_in_which_segments_it_changed(detector, portion):
     assert all(abs(other) < change / 2 for _, other in rest)
 
 
+def test_missing_values_are_no_part_of_a_change():
+    """Where half of the values are missing, a segment's change is still that of the values in the window."""
+    rng = random.Random(1)
+    rows = [(rng.gauss(2.0 * (i >= 2_000), 1) if i % 2 else None, i, 0, i, None) for i in range(2_200)]
+    detector = Scan(every=16, false_alarms_every=10_000)
+    processor = Drift("feature:f", detector, topic="t", kind="feature", columns=("shop",))
+    (_, alert), *_ = processor.process_many(rows, cells(processor), [("ab"[row[3] // 2 % 2],) for row in rows])
+
+    def mean(shop, start, end):
+        found = [row[0] for row in rows[start:end] if row[0] is not None and "ab"[row[3] // 2 % 2] == shop]
+        return sum(found) / len(found)
+
+    start, end = alert.first_offset, alert.last_offset + 1
+    assert end > 2_000
+    assert alert.segments == {f"shop={s}": pytest.approx(mean(s, start, end) - mean(s, 0, start)) for s in "ab"}
+
+
 def test_changes_of_the_largest_numbers_are_no_numbers():
     """Sums that overflow say nothing of a segment: an alert has numbers only, so that every reader can read it."""
     detector = drift.DummyDriftDetector("fixed", t_0=50, seed=1)
