@@ -11,6 +11,7 @@ independent count of every id, the conservation laws, the order of each key, the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -22,7 +23,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ class Soak:
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     unplanned: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    outages: list[tuple[float, float]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
 
     def note(self, text: str) -> None:
@@ -124,19 +126,28 @@ class Soak:
     def kill_broker(self) -> None:
         """kill -9 of the broker, and a start on the same data."""
         self.counts["broker_kills"] += 1
-        os.kill(int(self.start_broker().pid or 0), signal.SIGKILL)
-        time.sleep(self.chance.uniform(0, 2.0))
-        self.start_broker()
+        with self._outage():
+            os.kill(int(self.start_broker().pid or 0), signal.SIGKILL)
+            time.sleep(self.chance.uniform(0, 2.0))
+            self.start_broker()
 
     def pause_broker(self) -> None:
         """Stop the broker for a while, and let it go on."""
         self.counts["pauses"] += 1
         pid = int(self.start_broker().pid or 0)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            self.rest(self.chance.uniform(2, 9))
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        with self._outage():
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                self.rest(self.chance.uniform(2, 9))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def _outage(self) -> Iterator[None]:
+        """Nobody reaches the broker meanwhile."""
+        began = time.monotonic()
+        yield
+        self.outages.append((began, time.monotonic()))
 
     def zombie(self) -> None:
         """Stop a worker past its session, with a successor in its slot or without, and let it go on."""
@@ -189,7 +200,9 @@ class Soak:
         if kind == "delay":
             self.proxy.delay(self.chance.uniform(0.02, 0.3), 3.0)
         elif kind == "black_hole":
-            self.proxy.black_hole(self.chance.uniform(1, 8))
+            seconds, now = self.chance.uniform(1, 8), time.monotonic()
+            self.proxy.black_hole(seconds)
+            self.outages.append((now, now + seconds))
         elif kind == "reset":
             self.proxy.reset()
         else:
@@ -351,11 +364,12 @@ def _once(role: str, lane: int | None, found: Counter[str], wanted: set[str]) ->
 
 def _outcome(run: Soak, sent: Traffic, wrong: list[str], faulted_s: float) -> dict[str, Any]:
     notes = [(process, process.notes()) for process in run.world.workers]
-    recoveries = sorted(
-        note["at"] - process.spawned_at
+    lives = [
+        (process.spawned_at, note["at"])
         for process, lines in notes
         for note in [line for line in lines if line["what"] == "committed"][:1]
-    )
+    ]
+    recoveries = sorted(committed - _possible(started, committed, run.outages) for started, committed in lives)
     rebuilds = sorted(line["seconds"] for _, lines in notes for line in lines if line["what"] == "recovered")
     return {
         "events": sum(map(len, sent.ids)),
@@ -374,11 +388,17 @@ def _outcome(run: Soak, sent: Traffic, wrong: list[str], faulted_s: float) -> di
         "rebalances": sum(line["what"] == "assigned" and not line["shards"] for _, lines in notes for line in lines),
         "aborted": sum(line["what"] == "aborted" for _, lines in notes for line in lines),
         "recovery_s": [round(seconds, 3) for seconds in recoveries],
+        "first_commit_s": sorted(round(committed - started, 3) for started, committed in lives),
         "rebuild_s": {"n": len(rebuilds), "p50": round(statistics.median(rebuilds), 3), "max": round(rebuilds[-1], 3)},
         "unplanned": dict(Counter(text.partition(": ")[2][:160] for text in run.unplanned)),
         "differences": len(wrong),
         "different": wrong,
     }
+
+
+def _possible(started: float, committed: float, outages: list[tuple[float, float]]) -> float:
+    """From when on this worker could recover: it had been started, and its broker was there for good."""
+    return max([started, *(end for begin, end in outages if begin < committed and started < end < committed)])
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -395,7 +415,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="headrace-soak-"))
     print(f"soak of {soak.name}, seed {options.seed}, in {folder}", flush=True)
     outcome = run(options.events, options.minutes, options.seed, targets, folder)
-    print(json.dumps({name: value for name, value in outcome.items() if name != "recovery_s"}, indent=2))
+    long = ("recovery_s", "first_commit_s")
+    print(json.dumps({name: value for name, value in outcome.items() if name not in long}, indent=2))
     if options.json:
         options.json.write_text(json.dumps(outcome, indent=2))
     return outcome
