@@ -165,6 +165,7 @@ def _run(queues: list[list[Part]]) -> None:
 
 def _combined(simulation: Any, more: Any, canaries: Any, failpoints: Any, soak: Any) -> dict[str, Any]:
     failing = [*simulation["failed"], *more["failed"]]
+    waits = soak["first_commit_s"]
     recovery = sorted([*failpoints["recovery_s"], *soak["recovery_s"]])
     return {
         "seeds": simulation["seeds"] + more["seeds"],
