@@ -16,7 +16,8 @@ from headrace.streams.commands.options import Headrace, json_option
 from headrace.streams.commands.output import emit, printable, say
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import TASKS
-from headrace.streams.scaffold.plan import Plan, Wishes, plan_of
+from headrace.streams.scaffold.infer import plan_of
+from headrace.streams.scaffold.plan import Plan, Wishes
 from headrace.streams.scaffold.table import read_table
 from headrace.streams.scaffold.write import files
 
