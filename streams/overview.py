@@ -7,26 +7,27 @@ counts are those of the last checkpoint, the others are of now.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from headrace.processors.baselines import BASELINES
-from headrace.streams.checkpoint import MARKER
+from headrace.streams.findings import (
+    baselines,
+    champions,
+    conservation,
+    dead_letters,
+    freshness,
+    last_prediction,
+    models,
+    open_alerts,
+)
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import group_name, topic_lag
 from headrace.streams.seen import Seen
-from headrace.streams.summary import counted
 from headrace.streams.topics import topic_name, topic_specs
-from headrace.streams.topology import STAGES, Group, group_named, groups
+from headrace.streams.topology import STAGES, Group, groups
 
 __all__ = ["Seen", "gather"]
 
-_SEVERITIES = ("critical", "warning", "info")
-_NEWEST = 20
-_SCORED = ("models", "baselines")
 _READS = {
     "validate": "events",
     "featurize": "events",
@@ -85,17 +86,17 @@ def gather(
         "groups": live,
         "stages": [_stage(stage, live, ends, pace) for stage in STAGES],
         "topics": [_topic(pipeline, role, ends, pace) for role in roles],
-        "last_prediction": _last_prediction(seen, now_s),
-        "champions": _champions(seen),
-        "models": _models(pipeline, seen),
-        "baselines": _baselines(seen),
-        "freshness": _freshness(seen, now_s),
-        "alerts": _alerts(seen),
-        "dead_letters": _dead_letters(seen),
+        "last_prediction": last_prediction(seen, now_s),
+        "champions": champions(seen),
+        "models": models(seen),
+        "baselines": baselines(seen),
+        "freshness": freshness(seen, now_s),
+        "alerts": open_alerts(seen),
+        "dead_letters": dead_letters(seen),
         "counts": None,
         "laws": [],
     }
-    value["counts"], value["laws"] = _conservation(seen)
+    value["counts"], value["laws"] = conservation(seen)
     pace.remember(ends)
     return value
 
@@ -202,141 +203,3 @@ def _topic(pipeline: Pipeline, role: str, ends: dict[tuple[str, int], int], pace
         "offsets": total,
         "rate_per_s": pace.of_topic(role, ends),
     }
-
-
-def _last_prediction(seen: Seen, now_s: float) -> dict[str, Any] | None:
-    if not seen.predictions:
-        return None
-    newest, at_ms = max(seen.predictions.values(), key=lambda found: found[1])
-    return {
-        "published_ms": at_ms,
-        "age_s": round(now_s - at_ms / 1000, 3),
-        "event_time_ms": newest.time_ms,
-        "event_id": newest.event_id,
-        "model": newest.model,
-        "behind_ms": newest.behind_ms,
-    }
-
-
-def _champions(seen: Seen) -> list[dict[str, Any]]:
-    return [
-        {"shard": shard, "model": registry["champion"], "version": registry["version"], "last": registry["last"]}
-        for shard, registry in sorted(seen.registries.items())
-    ]
-
-
-def _models(pipeline: Pipeline, seen: Seen) -> list[dict[str, Any]]:
-    """Every model of every shard as the registry has it, the champion first, with its newest figures."""
-    rows = []
-    for shard, registry in sorted(seen.registries.items()):
-        tried = registry["canary"]
-        for name, entry in registry["models"].items():
-            rows.append(
-                {
-                    "model": name,
-                    "shard": shard,
-                    "status": entry["status"],
-                    "share": float(tried[1]) if tried is not None and tried[0] == name else None,
-                    "since": entry["since"],
-                    "proposed": name in registry["proposals"],
-                    **_scores(seen, name, shard),
-                }
-            )
-    order = ("champion", "canary", "challenger", "retraining", "retired")
-    return sorted(rows, key=lambda row: (row["shard"], order.index(row["status"]), row["model"]))
-
-
-def _baselines(seen: Seen) -> list[dict[str, Any]]:
-    shards = sorted({shard for model, shard, _ in seen.scores if model in BASELINES})
-    return [
-        {"model": name, "shard": shard, **_scores(seen, name, shard)}
-        for shard in shards
-        for name in BASELINES
-        if (name, shard, "overall") in seen.scores
-    ]
-
-
-def _scores(seen: Seen, model: str, shard: int) -> dict[str, Any]:
-    """Metrics since the start, and over the last window that was full."""
-    whole = seen.scores.get((model, shard, "overall"))
-    recent = next(
-        (e for (m, s, window), e in seen.scores.items() if m == model and s == shard and window.startswith("last-")),
-        None,
-    )
-    return {
-        "n": None if whole is None else whole.n,
-        "overall": None if whole is None else dict(whole.metrics),
-        "window": None if recent is None else recent.window,
-        "recent": None if recent is None else dict(recent.metrics),
-    }
-
-
-def _freshness(seen: Seen, now_s: float) -> dict[str, Any] | None:
-    """Of the shard whose models are oldest: stream time, until when they have learned, and how far that is behind."""
-    known = []
-    for (group, shard), state in seen.checkpoints.items():
-        if state.keys() >= {MARKER, "clock", "progress"} and group_named(group).back:
-            stream_ms, (learned, until_ms) = state["clock"][0], state["progress"]
-            age_s = None if until_ms is None else max(0, stream_ms - until_ms) / 1000
-            known.append(
-                {
-                    "shard": shard,
-                    "learned": learned,
-                    "learned_until_ms": until_ms,
-                    "stream_time_ms": stream_ms if stream_ms > 0 else None,
-                    "model_age_s": age_s,
-                    "checkpoint_ms": state[MARKER],
-                    "checkpoint_age_s": round(now_s - state[MARKER] / 1000, 3),
-                }
-            )
-    if not known:
-        return None
-    return max(known, key=lambda row: (row["model_age_s"] or 0.0, -row["shard"])) | {"shards": len(known)}
-
-
-def _alerts(seen: Seen) -> dict[str, Any]:
-    opened = [alert for alert, _ in seen.alerts.values()]
-    by = Counter(alert.severity for alert in opened)
-    newest = sorted(opened, key=lambda alert: (alert.time_ms, alert.alert_id), reverse=True)[:_NEWEST]
-    return {
-        "open": len(opened),
-        "severities": {name: by[name] for name in _SEVERITIES},
-        "newest": [msgspec.to_builtins(alert) for alert in newest],
-    }
-
-
-def _dead_letters(seen: Seen) -> dict[str, Any]:
-    rows = [
-        {"topic": topic, "stage": stage, "reason": reason, **entry}
-        for (topic, stage, reason), entry in sorted(seen.dead.items(), key=lambda item: (-item[1]["n"], item[0]))
-    ]
-    return {"n": sum(row["n"] for row in rows), "reasons": rows}
-
-
-def _conservation(seen: Seen) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Counts of all checkpoints, and each law by group. What is pending is what the sum leaves: it must not be < 0."""
-    sums: dict[str, Counter[str]] = {}
-    for (group, _), state in sorted(seen.checkpoints.items()):
-        if MARKER in state and "counts" in state:
-            sums.setdefault(group, Counter()).update(state["counts"])
-    if not sums:
-        return None, []
-    laws, whole = [], Counter[str]()
-    for group, counts in sums.items():
-        of = group_named(group)
-        whole.update({name: n for name, n in counts.items() if _made_by(of, name)})
-        waits = counts["predictions"] - counts["labelled"] - counts["expired"]
-        for law, holds in counted(counts, waits).laws.items():
-            if (law.startswith("events") and of.front) or (law.startswith("features") and of.back):
-                laws.append({"group": group, "law": law, "holds": holds})
-        if of.back:
-            laws.append({"group": group, "law": "predictions ≥ labelled + expired", "holds": waits >= 0})
-    summary = counted(whole, whole["predictions"] - whole["labelled"] - whole["expired"])
-    return {name: value for name, value in msgspec.to_builtins(summary).items() if name not in _SCORED}, laws
-
-
-def _made_by(group: Group, count: str) -> bool:
-    """Whether a count is told by this group, where stages run apart and several know of it."""
-    if count == "alerts":
-        return group.watches
-    return group.front if count in ("events", "features", "duplicates") else group.back or "." in count

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
-from headrace.streams.commands.output import emit, escaped, say, show, warn
+from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
@@ -148,7 +148,8 @@ def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, in
 def _letters(ctx: click.Context, pipeline: Pipeline) -> Iterator[_Letter]:
     cluster = ctx.ensure_object(Context).cluster()
     require(cluster, pipeline, ["dead-letter"])
-    with contextlib.closing(cluster.reader()) as reader:
+    with contextlib.closing(cluster.reader()) as reader, progress("dead letters", None) as advance:
         for record in every(reader, names_of(pipeline)("dead-letter"), pipeline.partitions):
+            advance(1)
             headers = {name: escaped(text, 300) for name, text in record.headers or []}
             yield _Letter(record, headers)

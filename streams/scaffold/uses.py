@@ -66,14 +66,14 @@ def choose_times(plan: Plan) -> None:
     if times:
         entities = plan.fields[plan.key].distinct if plan.has_key else 1
         mean_gap = (times[-1] - times[0]).total_seconds() * entities / len(times)
-        plan.span = next((span for span in _SPANS if seconds(span) >= 10 * mean_gap), _SPANS[-1])
+        plan.span = next((span for span in _SPANS if _seconds(span) >= 10 * mean_gap), _SPANS[-1])
     if plan.label_time is None:
         gap = median(gaps) if gaps else 0.0
-        plan.delay = next((delay for delay in ("1m", "5m", "1h", "6h", "1d") if seconds(delay) >= gap), "7d")
+        plan.delay = next((delay for delay in ("1m", "5m", "1h", "6h", "1d") if _seconds(delay) >= gap), "7d")
         plan.notes.append(
             f"labels are taken to be known {plan.delay} after their event (--label-time names a column that says)"
         )
-        longest = float(seconds(plan.delay))
+        longest = float(_seconds(plan.delay))
     else:
         longest = _longest(plan)
     if longest > 86_400 * _TTL_DAYS * 0.8:
@@ -122,5 +122,5 @@ def choose_order(plan: Plan, label: Column) -> None:
         plan.notes.append("the rows are sorted by label, so they are shuffled (with a seed)")
 
 
-def seconds(span: str) -> int:
+def _seconds(span: str) -> int:
     return int(span[:-1]) * _SECONDS[span[-1]]

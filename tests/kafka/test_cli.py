@@ -136,6 +136,8 @@ def test_from_topics_to_audit(shell: Shell):
     assert [(place["committed"], place["lag"]) for place in group["inputs"]] == [(counts["labels"], 0), (COUNT, 0)]
     assert group["journal"][0]["batches"] == audit["journal_batches"]
     assert status["last_prediction"]["model"].startswith("logreg/0@")
+    assert (status["counts"]["events"], status["missing"], status["champions"][0]["model"]) == (COUNT, [], "logreg")
+    assert [law["holds"] for law in status["laws"]] == [True, True, True]
 
     backtest = shell.json("backtest", "P", "--limit", str(COUNT))
     lines = [json.loads(line) for line in shell("tail", "P", "predictions", "--from-beginning", "--json").splitlines()]
