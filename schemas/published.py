@@ -147,6 +147,19 @@ def _attribute(name: str, field: str) -> str:
     return f"getattr({name}, {field!r})" if keyword.iskeyword(field) else f"{name}.{field}"
 
 
+def number_of(value: bytes | None) -> int | None:
+    """The running number of an example, whatever features it has; None of what is no example."""
+    if value is None or not value.startswith(b"\xc3\x01"):
+        return None
+    number = shift = 0
+    for byte in value[10:20]:  # the first field, a zigzag varint
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return (number >> 1) ^ -(number & 1)
+    return None
+
+
 def avro_name(name: str) -> str:
     """`name` as a legal Avro name."""
     return re.sub(r"\W", "_", name)

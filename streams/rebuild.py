@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.compiled import Compiled, compile_model
+from headrace.schemas.published import number_of
 from headrace.schemas.wire import BadRecord
 from headrace.streams.chain import Chain
 from headrace.streams.deepstack import on_deep_stack
@@ -31,6 +32,8 @@ __all__ = ["Rebuilt", "Wanted", "examples_of", "rebuild"]
 
 SAMPLE = 1_000
 """Following examples on which predictions are compared."""
+
+_Example = tuple[int, dict[str, Any] | None, Any, dict[str, Any]]
 
 
 class Rebuilt(msgspec.Struct):
@@ -127,22 +130,27 @@ def rebuild(
     return [found[one.version] for one in chosen]
 
 
-def examples_of(
-    pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[str], str]
-) -> Iterator[tuple[int, dict[str, Any], Any, dict[str, Any]]]:
-    """The training log of a shard as (n, features, label, whole record); raises `Lost` where it is not whole."""
+def examples_of(pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[str], str]) -> Iterator[_Example]:
+    """The training log of a shard as (n, features, label, whole record); raises `Lost` where it is not whole.
+
+    An example with the features of a declaration before has a number only.
+    """
     decode = Chain(pipeline, group_of(), shard, topics=topics).examples_wire.decode
     label_of, topic, last = _labels(pipeline), topics("examples"), None
     for record in reader.read(topic, shard):
         try:
             example = decode(record.value)
         except BadRecord as error:
-            raise Lost(f"{topic}/{shard} offset {record.offset} is damaged: {error.detail}.") from error
+            number = number_of(record.value)
+            if number is None:
+                raise Lost(f"{topic}/{shard} offset {record.offset} is damaged: {error.detail}.") from error
+            example = {"n": number}
         n = example["n"]
         if last is not None and n != last + 1:
             raise Lost(f"{topic}/{shard} offset {record.offset} is example {n}, where {last + 1} was expected.")
         last = n
-        yield n, example["features"], label_of(example["label"]), example
+        x = example.get("features")
+        yield n, x, None if x is None else label_of(example["label"]), example
 
 
 def _labels(pipeline: Pipeline) -> Callable[[Any], Any]:
@@ -178,15 +186,15 @@ class _Fold:
         self._model = models[base]
         self._compiled = self._as_river(self._model)
 
-    def run(
-        self, examples: Iterator[tuple[int, dict[str, Any], Any, dict[str, Any]]], progress: Callable[[int], None]
-    ) -> None:
+    def run(self, examples: Iterator[_Example], progress: Callable[[int], None]) -> None:
         """Learn; at each version compare, and go on asking about what follows."""
         since, n = self._left[0].since, 0
         first = True
         for n, x, y, _ in examples:
             if n <= since:
                 continue
+            if x is None:
+                raise Lost(f"example {n} has the features of another declaration: what learned it cannot be rebuilt.")
             if first and n != since + 1:
                 raise Lost(f"The examples begin at {n}: {self._name} cannot be folded from {since + 1} on.")
             first = False

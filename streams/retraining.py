@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from headrace.processors.base import described
+from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
+from headrace.schemas.wire import BadRecord
 from headrace.streams.context import Context
 from headrace.streams.decisions import Decisions
 from headrace.streams.errors import Lost
@@ -57,11 +59,19 @@ class Logged:
         try:
             low, end = reader.watermarks(self._topic, self._shard)[0], reader.stable(self._topic, self._shard)
             for record in reader.read(self._topic, self._shard, max(low, after), end) if max(low, after) < end else ():
-                example = self._decode(record.value)
-                if example["n"] > after:
+                example = self._read(record.value)
+                if example is not None and example["n"] > after:
                     yield example
         finally:
             reader.close()
+
+    def _read(self, value: bytes | None) -> Mapping[str, Any] | None:
+        """An example; only its running number where it has the features of a declaration before."""
+        try:
+            return self._decode(value or b"")
+        except BadRecord:
+            number = number_of(value)
+            return None if number is None else {"n": number}
 
     def draft(self, model: str) -> Draft | None:
         """What a worker has folded so far, handed over: it is nobody else's from here on."""
@@ -95,7 +105,9 @@ def fold(
         if example["n"] != n + 1:
             raise Lost(f"example {n + 1} of the training log is gone; the next one left is {example['n']}.")
         n = example["n"]
-        if n <= entry["from_n"] or (entry["from_ms"] is not None and example["label_time_ms"] < entry["from_ms"]):
+        from_ms = entry["from_ms"]
+        left_out = n <= entry["from_n"] or "features" not in example
+        if left_out or (from_ms is not None and example["label_time_ms"] < from_ms):
             skipped += 1
             continue
         try:

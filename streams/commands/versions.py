@@ -186,7 +186,8 @@ def diff(ctx: click.Context, a: str, b: str, json_to: str | None) -> None:
     one, other = (_opened(opened, text) for text in (a, b))
     reader = opened.cluster.reader()
     try:
-        last = deque((x for _, x, _, _ in examples_of(opened.pipeline, one.shard, reader, opened.topics)), SAMPLE)
+        known = examples_of(opened.pipeline, one.shard, reader, opened.topics)
+        last = deque((x for _, x, _, _ in known if x is not None), SAMPLE)
     finally:
         reader.close()
     found = difference(one.model, other.model)

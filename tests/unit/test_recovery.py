@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import msgspec
 import pytest
 from river import drift, linear_model
 
 from headrace import Gate, Proxies, count, watch_error, watch_label
+from headrace.schemas.records import Command
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint
@@ -16,6 +18,7 @@ from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
 from headrace.streams.log import Record
 from headrace.streams.recovery import Recovered, recover
+from headrace.streams.retraining import logged
 from headrace.streams.savepoints import copy
 from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Task, Version
@@ -375,6 +378,26 @@ def test_a_changed_declaration_over_a_checkpoint(before, after):
         assert Life(log, after, key=KEY).state == life.state
     life.checkpoint()
     assert Life(log, after, key=KEY).state == life.state
+
+
+def test_retraining_leaves_out_examples_with_other_features(monkeypatch):
+    """A fresh copy learns from where the features are the present ones; the log before is there, and no obstacle."""
+    monkeypatch.setattr(Log, "stable", lambda log, topic, shard: log.watermarks(topic, shard)[1], raising=False)
+    log = Log()
+    life = Life(log, _declared(2), key=KEY)
+    for day in range(3):
+        _day(log, day)
+        life.work()
+    life.checkpoint()
+    life = Life(log, _tipped(2), key=KEY, accept_change=True)
+    chain = life.task.chain
+    chain.history = logged(lambda: log, _topic, 0, chain)
+    wanted = [Command("r", "retrain", 0, "me", "steep", name="anew"), Command("a", "adopt", 0, "me", "anew")]
+    for day, command in enumerate(wanted, 3):
+        log.send("registry", 0, None, msgspec.json.encode(command))
+        _day(log, day)
+        life.work()
+    assert chain.learned()[-1] == ("anew", 80 + 40, 80)
 
 
 def test_scores_stay_with_their_models():
