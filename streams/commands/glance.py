@@ -52,7 +52,7 @@ def lines(value: dict[str, Any]) -> str:
     parts = [
         _clock(value["taken_ms"]),
         f"members {members}",
-        f"events/s {figure(_rate(value, 'validate'))}",
+        f"events/s {_pace(_rate(value, 'validate'))}",
         f"lag {lag:,}",
         f"champion {', '.join(champions) or '-'}",
         f"last prediction {'-' if newest is None else _ago(newest['age_s'])}",
@@ -79,16 +79,21 @@ def _groups(value: dict[str, Any]) -> RenderableType:
         for place in group["inputs"]:
             first = place is group["inputs"][0]
             own = (group["group"], group["members"], slots, batches) if first else ("", "", "", "")
-            rows.append((*own, place["topic"], place["partition"], place["committed"], place["stable"], place["lag"]))
-    columns = ("group", "members", "slots", "batches", "topic", "partition", "committed", "stable", "lag")
+            rows.append((*own, place["role"], place["partition"], place["committed"], place["lag"]))
+    columns = ("group", "members", "slots", "batches", "input", "part", "committed", "lag")
     return _table(columns, rows)
 
 
 def _stages(value: dict[str, Any]) -> RenderableType:
     rows = [
-        (stage["stage"], stage["group"], stage["reads"], stage["rate_per_s"], stage["lag"]) for stage in value["stages"]
+        (stage["stage"], stage["group"], stage["reads"], _pace(stage["rate_per_s"]), stage["lag"])
+        for stage in value["stages"]
     ]
     return _table(("stage", "run by", "reads", "records/s", "lag"), rows)
+
+
+def _pace(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.1f}"
 
 
 def _models(value: dict[str, Any]) -> RenderableType:
@@ -164,11 +169,15 @@ def _rate(value: dict[str, Any], stage: str) -> float | None:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     for i, name in enumerate(columns):
-        numeric = bool(rows) and all(row[i] is None or isinstance(row[i], int | float) or row[i] == "" for row in rows)
+        numeric = bool(rows) and all(_numeric(row[i]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
     return table
+
+
+def _numeric(cell: Any) -> bool:
+    return cell is None or isinstance(cell, int | float) or str(cell).strip("0123456789.,-") == ""
 
 
 def _cell(value: Any) -> str:
