@@ -46,7 +46,7 @@ def reset(
     """Empty every topic that the pipeline writes and forget its groups: the next run starts from the first event.
 
     What was learned and published is gone then; the inputs stay. Without --yes it only says what it would delete. It
-    refuses while a worker is a member of one of the groups.
+    refuses while a worker or the control plane is a member of one of the groups.
     """
     cluster = ctx.ensure_object(Context).cluster()
     kept = ("events", "labels") if keep_inputs else ()
@@ -75,8 +75,8 @@ def _refuse_while_active(cluster: Cluster, pipeline: Pipeline, wait: float) -> N
     while active := active_members(cluster, pipeline):
         if time.monotonic() >= deadline:
             raise UsageError(
-                f"Workers are still members of {', '.join(active)}: stop them first (a stopped one counts for 10 s "
-                "more: --wait 15)."
+                f"Workers are still members of {', '.join(active)}: stop them first, the control plane too (a stopped "
+                "one counts for 10 s more: --wait 15)."
             )
         time.sleep(0.2)
 

@@ -29,6 +29,7 @@ from headrace.streams.kafka import Cluster
 from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import group_name
+from headrace.streams.topics import control_group
 from headrace.streams.topology import groups
 
 __all__ = ["active_members", "status"]
@@ -67,8 +68,9 @@ def status(ctx: click.Context, pipeline: Pipeline, watch: bool, every: float, js
 
 
 def active_members(cluster: Cluster, pipeline: Pipeline) -> dict[str, int]:
-    """Members of each of the pipeline's consumer groups that has any."""
-    found = {group_name(pipeline, group): cluster.group_members(group_name(pipeline, group)) for group in groups()}
+    """Members of each of the pipeline's consumer groups that has any, the control plane's among them."""
+    names = [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
+    found = {name: cluster.group_members(name) for name in names}
     return {name: members for name, members in found.items() if members}
 
 
