@@ -140,7 +140,7 @@ def control(
         timeout_s=max(0.1, timeout),
     )
     configure(log_level, as_json=log_json, pipeline=loaded.name, kafka_config=context.connection.config)
-    service = Service(loaded, context.connection, _folder(loaded), options)
+    service = Service(loaded, context.connection, _folder(loaded), options, reference=pipeline)
     _require(service.cluster, loaded)
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host, *names)

@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace.streams import overview
 from headrace.streams.control.actions import Actions
 from headrace.streams.control.agents import Agent, Incoming
 from headrace.streams.control.alertmanager import Alertmanager, Standing
@@ -30,13 +28,13 @@ from headrace.streams.control.board import FOLLOWED, Board
 from headrace.streams.control.connect import clients
 from headrace.streams.control.follow import Follower
 from headrace.streams.control.health import Health
+from headrace.streams.control.looking import Looking
 from headrace.streams.control.outside import Outside, Target
 from headrace.streams.control.parts import PAUSES_S, Parts
 from headrace.streams.control.policies import Approvals, Registries, Retraining, Schedules
 from headrace.streams.control.routes import Line, Route, Routes, Webhook
 from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
-from headrace.streams.overview import Seen
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import Connection
 from headrace.streams.topics import control_group, topic_name
@@ -66,7 +64,7 @@ class Options:
     timeout_s
         How long a request to the outside may take.
     look_s, idle_s
-        How often the pipeline is looked at as a whole while somebody watches, and while nobody does.
+        How often the pipeline is looked at as a whole while somebody watches, and for how long after that.
     watch_s
         How often the parts are looked after.
     stall_s
@@ -99,7 +97,8 @@ class Options:
 class Service:
     """The parts of one pipeline's control plane, put together.
 
-    `folder` is a state directory: Faust wants one, and nothing of ours is kept there.
+    `folder` is a state directory: Faust wants one, and nothing of ours is kept there. `reference` names the pipeline,
+    for the process that makes its overview; without it there is none.
     """
 
     def __init__(
@@ -109,6 +108,7 @@ class Service:
         folder: Path,
         options: Options | None = None,
         *,
+        reference: str | None = None,
         end: Callable[[str, int], None] = end_now,
     ) -> None:
         self.pipeline, self.options = pipeline, options or Options()
@@ -116,12 +116,10 @@ class Service:
         self.board = Board(pipeline)
         self.actions = Actions(pipeline, self.cluster)
         self.kafka: str | None = "it has not answered yet"
-        self.glanced: dict[str, Any] | None = None
+        self.looking = Looking(reference, connection, self.options.look_s, self.options.idle_s)
         self.parts = Parts(self.options.pauses_s)
         self._clients = clients(connection)
         self._folder, self._end = folder, end
-        self._asked = 0.0
-        self._looking = ThreadPoolExecutor(1, thread_name_prefix="headrace-look")
         self._pinging = ThreadPoolExecutor(1, thread_name_prefix="headrace-ping")
         self._ticked = time.monotonic()
         self._stopped = threading.Event()
@@ -164,7 +162,7 @@ class Service:
         )
         self.parts.keep("board", follower.run)
         self.parts.keep("link", self._ping)
-        self.parts.keep("overview", self._look)
+        self.parts.keep("overview", self.looking.run)
         for line in self.routes.lines:
             self.parts.keep(f"route {line.name}", line.run)
         for manager in self._managers:
@@ -186,15 +184,9 @@ class Service:
             await self.parts.stop()
             await self._outside.close()
             self.actions.close()
-            for threads in (self._looking, self._pinging):
-                threads.shutdown(wait=False, cancel_futures=True)
+            self._pinging.shutdown(wait=False)
         finally:
             timer.cancel()
-
-    async def glance(self) -> dict[str, Any] | None:
-        """The last overview, and a sign that somebody watches."""
-        self._asked = time.monotonic()
-        return self.glanced
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
@@ -206,25 +198,28 @@ class Service:
         for agent in self.agents:
             agent.reset()
         app = build(control_group(self.pipeline), self._clients, self._folder, self.agents, self.options.timing)
+        starting = asyncio.ensure_future(app.start())
         try:
             async with asyncio.timeout(60):
-                await app.start()
+                await asyncio.shield(starting)
             while not app.crashed and all(agent.alive for agent in self.agents):
                 await asyncio.sleep(self.options.watch_s)
             dead = "; ".join(f"{agent.name}: {agent.why}" for agent in self.agents if not agent.alive)
             raise HeadraceError(f"agent {dead}" if dead else f"the app crashed: {app.crash_reason!r}")
         finally:
-            await self._stop_app(app)
+            await self._stop_app(app, starting)
 
-    async def _stop_app(self, app: Any) -> None:
-        """Faust may never come back from a stop, and it swallows cancellation: the process ends then."""
+    async def _stop_app(self, app: Any, starting: asyncio.Future[None]) -> None:
+        """Faust may never come back from a stop, and it swallows cancellation: the process ends then.
+
+        One that is still starting cannot be stopped: that is waited for first.
+        """
         for agent in self.agents:
             agent.retire()
-        stopping = asyncio.ensure_future(app.stop())
         deadline = time.monotonic() + self.options.stop_s
-        while not stopping.done() and time.monotonic() < deadline:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait({stopping}, timeout=0.2)
+        await _ended(starting, time.monotonic() + self.options.stop_s / 2)
+        stopping = asyncio.ensure_future(app.stop())
+        await _ended(stopping, deadline)
         if not stopping.done():
             self._end("Faust did not stop; the control plane ends, to be started again.", STALLED)
         elif not stopping.cancelled() and stopping.exception() is not None:
@@ -250,23 +245,6 @@ class Service:
                 self.kafka = str(error)
             await asyncio.sleep(self.options.look_s)
 
-    async def _look(self) -> None:
-        """Look at the whole pipeline now and then, more often while somebody watches."""
-        seen, loop = Seen(), asyncio.get_running_loop()
-        reader = await loop.run_in_executor(self._looking, self.cluster.reader)
-        look = partial(overview.gather, self.cluster, reader, self.pipeline, seen)
-        while True:
-            with contextlib.suppress(HeadraceError):  # the page shows how old the last one is
-                self.glanced = await loop.run_in_executor(self._looking, look)
-            due = time.monotonic() + self.options.look_s
-            while time.monotonic() < due or not self._watched():
-                await asyncio.sleep(min(0.5, self.options.look_s))
-                if time.monotonic() > due + self.options.idle_s:
-                    break
-
-    def _watched(self) -> bool:
-        return time.monotonic() - self._asked < self.options.idle_s
-
     async def _tick(self) -> None:
         while True:
             self._ticked = time.monotonic()
@@ -280,3 +258,10 @@ class Service:
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.to_thread(function, *args)
+
+
+async def _ended(task: asyncio.Future[None], deadline: float) -> None:
+    """Wait for a task until this time, whoever wants to cancel that."""
+    while not task.done() and time.monotonic() < deadline:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=0.2)

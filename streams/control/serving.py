@@ -40,7 +40,7 @@ async def serve(
     stopping = _signals()
     runners: list[web.AppRunner] = []
     try:
-        application = server.build(service.board, service.actions, Guard(token, names), service.glance)
+        application = server.build(service.board, service.actions, Guard(token, names), service.looking.glance)
         service.health.add_to(application)
         runner, address = await listen(application, *page)
         runners.append(runner)

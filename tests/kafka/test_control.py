@@ -101,7 +101,8 @@ def test_a_transactional_topic_does_not_stall_the_offset(cluster: Cluster, topic
         (writer.commit if n % 13 else writer.abort)(b"%d" % n)
     writer.commit(b"last")
     agent, got = collecting(topic)
-    end = cluster.reader().stable(topic, 0)
+    with contextlib.closing(cluster.reader()) as reader:
+        end = reader.stable(topic, 0)
 
     async def test() -> None:
         async with running(cluster, topic, tmp_path, agent):

@@ -67,10 +67,16 @@ class Bench:
         producer.produce(self.topic(role), msgspec.json.encode(value), b"k", 0)
         assert producer.flush(30) == 0
 
+    def end(self, role: str) -> int:
+        """The last stable offset of a topic."""
+        with contextlib.closing(self.cluster.reader()) as reader:
+            return int(reader.stable(self.topic(role), 0))
+
     def read(self, role: str) -> list[bytes]:
         """All committed values of a topic."""
         with contextlib.closing(self.cluster.reader()) as reader:
-            return [r.value or b"" for r in reader.read(self.topic(role), 0, 0, reader.stable(self.topic(role), 0))]
+            found = list(reader.read(self.topic(role), 0, 0, reader.stable(self.topic(role), 0)))
+        return [each.value or b"" for each in found]
 
     def told(self) -> list[str]:
         """What the webhook was told, in order."""
@@ -119,7 +125,7 @@ def test_alerts_reach_the_webhook_in_order(bench: Bench):
             await eventually(lambda: len(bench.got) == 4, "the other two")
             await eventually(lambda: service.health.ready()["ok"], "it is ready")
             assert service.routes.unreadable == 1
-            end = bench.cluster.reader().stable(bench.topic("alerts"), 0) - 1
+            end = bench.end("alerts") - 1
             group = control_group(bench.pipeline)
             await eventually(
                 lambda: bench.cluster.committed(group).get((bench.topic("alerts"), 0)) == end, "all is committed"

@@ -110,7 +110,7 @@ class Hub:
         for client in self.clients:
             if client.gone():
                 client.close()
-        if tick % _SLOW["glance"] == 0:
+        if self.clients and tick % _SLOW["glance"] == 0:
             told = await self._glance()
             if told != self._glanced:
                 self._glanced = told
