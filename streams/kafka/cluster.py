@@ -6,12 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    Producer,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not by the stubs' rules
     AdminClient,
     ConfigResource,
@@ -183,10 +178,19 @@ class Cluster:
                 raise
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
-        """What a group has committed, by topic and partition."""
+        """What a group has committed, by topic and partition; nothing while its coordinator does not answer.
+
+        Asked by a consumer that never joins: the admin client's own question (`list_consumer_group_offsets`) ends the
+        process with a segmentation fault when the broker goes away meanwhile.
+        """
+        quiet = {"group.id": group, "enable.auto.commit": False}
+        consumer = Consumer({**self.config, **quiet}, logger=log)
         try:
-            request = [ConsumerGroupTopicPartitions(group)]
-            found = self.admin.list_consumer_group_offsets(request, request_timeout=3)[group].result(timeout=15)
-        except (KafkaException, TimeoutError):  # a cluster's first request of this kind finds no coordinator yet
+            known = consumer.list_topics(timeout=5).topics.values()
+            places = [TopicPartition(topic.topic, number) for topic in known for number in topic.partitions]
+            found = consumer.committed(places, timeout=5) if places else []
+        except KafkaException:  # a cluster's first request of this kind finds no coordinator yet
             return {}
-        return {(tp.topic, tp.partition): tp.offset for tp in found.topic_partitions if tp.offset >= 0}
+        finally:
+            consumer.close()
+        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.error is None and tp.offset >= 0}

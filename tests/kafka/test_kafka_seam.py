@@ -163,3 +163,8 @@ def test_a_paused_partition_goes_on_where_it_is_told(cluster: Cluster, topic: st
     got = fetched(consumer, lambda got: bool(got) and got[-1].value is END)
     assert [r.offset for r in got] == [7, 8, 9, 10]
     consumer.close()
+
+
+def test_asking_for_offsets_of_a_broker_that_is_gone_answers_nothing():
+    """Nobody listens there: no exception, and no end of the process."""
+    assert Cluster("127.0.0.1:1").committed("anybody") == {}
