@@ -55,7 +55,7 @@ class Looking:
         return time.monotonic() - self._asked < self._idle_s
 
     async def _look(self, reference: str) -> None:
-        words = ["status", reference, "--watch", "--every", f"{round(1000 * self._every_s)}ms", "--json", "-"]
+        words = ["status", reference, "--watch", "--every", f"{max(1, round(self._every_s))}s", "--json", "-"]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "headrace", "--bootstrap", self._connection.bootstrap, *words),
             stdin=asyncio.subprocess.DEVNULL,

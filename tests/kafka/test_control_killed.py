@@ -157,6 +157,13 @@ def test_the_page_is_served_and_changes_need_the_token(topics: Shell):
             event_id = json.loads(line)["value"]["event_id"]
             status, answer = await post("/api/explain", {"event_id": event_id})
             assert (status, answer["event_id"], answer["different"]) == (200, event_id, 0)
+            async with session.get("/api/events") as stream:  # to watch is what makes an overview
+                deadline = time.monotonic() + 30
+                while (await board())["glance"] is None:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.2)
+                assert stream.status == 200
+            assert (await board())["glance"]["pipeline"] == one.name
             async with session.get("/healthz") as health:
                 assert (health.status, (await health.json())["agents"]["alerts"]["handled"] >= 1) == (200, True)
 
