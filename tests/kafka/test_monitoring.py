@@ -178,8 +178,8 @@ def test_alertmanager_may_be_down_for_a_while(bench: Bench, tmp_path: Path):
                 await eventually(lambda: manager.notified == ["before/firing"], "the first is told", 30)
                 manager.stop()
                 bench.write("alerts", alert("meanwhile"))
-                line = service.routes.lines[0]
-                await eventually(lambda: line.why and line.waiting == 1, "it cannot be delivered")
+                line, agent = service.routes.lines[0], service.agents[0]
+                await eventually(lambda: line.why and agent.handled == 2, "it cannot be delivered")
                 manager.start()
                 await eventually(lambda: "meanwhile/firing" in manager.notified, "it is told afterwards", 30)
                 await eventually(lambda: manager.active() == ["before", "meanwhile"], "both are active", 30)
