@@ -28,8 +28,8 @@ from headrace import __version__
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered
-from headrace.streams.runtime import group_name
 from headrace.streams.task import Processed, Task
+from headrace.streams.topics import group_name
 from headrace.streams.topology import Group
 
 __all__ = ["METRICS", "MetricsObserver", "Sampled"]

@@ -21,10 +21,10 @@ from headrace.streams.findings import (
     open_alerts,
 )
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name, topic_lag
 from headrace.streams.seen import Seen
-from headrace.streams.topics import topic_name, topic_specs
+from headrace.streams.topics import group_name, topic_name, topic_specs
 from headrace.streams.topology import STAGES, Group, groups
+from headrace.streams.upstream import topic_lag
 
 __all__ = ["Seen", "gather"]
 

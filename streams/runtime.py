@@ -39,14 +39,14 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.slot import Slot
 from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Processed, Version
-from headrace.streams.topics import group_name, transactional_id
+from headrace.streams.topics import transactional_id
 from headrace.streams.topology import Group
 from headrace.streams.tuning import Settings
-from headrace.streams.upstream import Upstream, topic_lag
+from headrace.streams.upstream import Upstream
 from headrace.streams.versions import Publisher
 from headrace.streams.work import Work
 
-__all__ = ["Settings", "Worker", "group_name", "topic_lag", "transactional_id"]
+__all__ = ["Worker"]
 
 log = logging.getLogger("headrace.runtime")
 

@@ -28,7 +28,7 @@ from headrace.streams.commands.topics import require
 from headrace.streams.commands.versions import VERSION_COMMANDS
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name
+from headrace.streams.topics import group_name
 from headrace.streams.topology import groups
 
 __all__ = ["models"]

@@ -15,8 +15,7 @@ from headrace.streams.commands.topics import create_missing
 from headrace.streams.errors import TopicError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name
-from headrace.streams.topics import TopicSpec, control_group, topic_specs
+from headrace.streams.topics import TopicSpec, control_group, group_name, topic_specs
 from headrace.streams.topology import groups
 
 __all__ = ["reset"]

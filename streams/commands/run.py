@@ -25,9 +25,10 @@ from headrace.streams.loading import load_pipeline
 from headrace.streams.logs import LEVELS, configure
 from headrace.streams.metrics import MetricsObserver
 from headrace.streams.observe import Observer
-from headrace.streams.runtime import Settings, Worker
+from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
 from headrace.streams.topology import STAGES, group_of
+from headrace.streams.tuning import Settings
 from headrace.streams.versions import Publisher
 from headrace.streams.watchdog import Watchdog, stop_on_signals
 

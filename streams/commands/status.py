@@ -28,8 +28,7 @@ from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
 from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.runtime import group_name
-from headrace.streams.topics import control_group
+from headrace.streams.topics import control_group, group_name
 from headrace.streams.topology import groups
 
 __all__ = ["active_members", "status"]
