@@ -48,7 +48,7 @@ class Job:
     stages
         None means the whole lane.
     settings, kafka
-        Of `runtime.Settings`, and properties for every client.
+        Of `tuning.Settings`, and properties for every client.
     failpoint
         As in the variable `HEADRACE_FAILPOINT`.
     gives_up
