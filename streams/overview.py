@@ -68,7 +68,7 @@ def gather(
     roles = [spec.role for spec in specs if spec.name in existing]
     now_s = wall()
     # Where groups are comes first: the other way round, one that is quick would be ahead of the end.
-    committed = {group.name: cluster.committed(group_name(pipeline, group)) for group in groups()}
+    committed = {group.name: _committed(cluster, group_name(pipeline, group), timeout_s) for group in groups()}
     ends = {
         (role, shard): reader.stable(topic_name(pipeline, role), shard)
         for role in roles
@@ -76,7 +76,8 @@ def gather(
     }
     seen.look(reader, pipeline, ends, [name for name, offsets in committed.items() if offsets])
     pace = _Pace(seen, now_s)
-    found = [_group(cluster, pipeline, group, committed[group.name], ends, pace) for group in groups()]
+    members = cluster.members([group_name(pipeline, group) for group in groups()])
+    found = [_group(pipeline, group, committed[group.name], members, ends, pace) for group in groups()]
     live = [group for group in found if group["members"] or group["journal"] or _started(group)]
     value = {
         "pipeline": pipeline.name,
@@ -99,6 +100,14 @@ def gather(
     value["counts"], value["laws"] = conservation(seen)
     pace.remember(ends)
     return value
+
+
+def _committed(cluster: Any, group: str, timeout_s: float) -> dict[tuple[str, int], int]:
+    """What a group has committed; where that is nothing, it is not because nobody answers any more."""
+    found: dict[tuple[str, int], int] = cluster.committed(group)
+    if not found:
+        cluster.topics(timeout_s)
+    return found
 
 
 class _Pace:
@@ -132,10 +141,10 @@ class _Pace:
 
 
 def _group(
-    cluster: Any,
     pipeline: Pipeline,
     group: Group,
     committed: dict[tuple[str, int], int],
+    members: dict[str, list[dict[str, Any]]],
     ends: dict[tuple[str, int], int],
     pace: _Pace,
 ) -> dict[str, Any]:
@@ -157,14 +166,13 @@ def _group(
             for p, place in places.items()
         ]
     name = group_name(pipeline, group)
-    workers = cluster.members(name)
     journals = [entry for (of, _), entry in sorted(pace._seen.journals.items()) if of == group.name]
     return {
         "group": name,
         "name": group.name,
         "stages": list(group.stages),
-        "members": len(workers),
-        "workers": workers,
+        "members": len(members[name]),
+        "workers": members[name],
         "inputs": inputs,
         "rates": rates,
         "lag": sum(place["lag"] for place in inputs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -36,6 +36,9 @@ COMMON = {
     "retry.backoff.ms": 2,
     "log_level": 3,
 }
+
+
+_SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
 class Cluster:
@@ -150,24 +153,25 @@ class Cluster:
             raise Unreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].name()}).") from error
         return {name for name, topic in found.items() if topic.error is None}
 
-    def members(self, group: str) -> list[dict[str, Any]]:
-        """The members that the consumer group has now: slot, host, and partitions by topic."""
-        try:
-            found = self.admin.describe_consumer_groups([group])[group].result(timeout=15)
-        except KafkaException:
-            return []
-        out = []
-        for member in found.members:
-            held: dict[str, list[int]] = {}
-            for place in member.assignment.topic_partitions if member.assignment else ():
-                held.setdefault(place.topic, []).append(place.partition)
-            slot = member.group_instance_id or member.member_id
-            out.append({"slot": slot, "host": member.host.lstrip("/"), "partitions": dict(sorted(held.items()))})
-        return sorted(out, key=lambda member: str(member["slot"]))
+    def members(self, wanted: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """The members that these groups have now: slot, host, partitions by topic; `Unreachable` without an answer."""
+        answers = self.admin.describe_consumer_groups(list(wanted), request_timeout=5)  # all asked at once
+        out = {}
+        for group in wanted:
+            try:
+                out[group] = _members(answers[group].result(timeout=8))
+            except TimeoutError as error:  # the client's own future: the broker went away meanwhile
+                raise Unreachable(f"No Kafka broker answers at {self.bootstrap} (asked for group {group}).") from error
+            except KafkaException as error:
+                if error.args[0].code() in _SILENT:
+                    self._admin = None  # one that lost a coordinator may not find it again
+                    raise Unreachable(f"Nobody answers at {self.bootstrap} for group {group} yet.") from error
+                out[group] = []
+        return out
 
     def group_members(self, group: str) -> int:
         """How many members the consumer group has now."""
-        return len(self.members(group))
+        return len(self.members([group])[group])
 
     def delete_group(self, group: str) -> None:
         """Forget a group's offsets."""
@@ -186,7 +190,7 @@ class Cluster:
         quiet = {"group.id": group, "enable.auto.commit": False}
         consumer = Consumer({**self.config, **quiet}, logger=log)
         try:
-            known = consumer.list_topics(timeout=5).topics.values()
+            known = consumer.list_topics(timeout=3).topics.values()
             places = [TopicPartition(topic.topic, number) for topic in known for number in topic.partitions]
             found = consumer.committed(places, timeout=5) if places else []
         except KafkaException:  # a cluster's first request of this kind finds no coordinator yet
@@ -194,3 +198,14 @@ class Cluster:
         finally:
             consumer.close()
         return {(tp.topic, tp.partition): tp.offset for tp in found if tp.error is None and tp.offset >= 0}
+
+
+def _members(found: Any) -> list[dict[str, Any]]:
+    out = []
+    for member in found.members:
+        held: dict[str, list[int]] = {}
+        for place in member.assignment.topic_partitions if member.assignment else ():
+            held.setdefault(place.topic, []).append(place.partition)
+        slot = member.group_instance_id or member.member_id
+        out.append({"slot": slot, "host": member.host.lstrip("/"), "partitions": dict(sorted(held.items()))})
+    return sorted(out, key=lambda member: str(member["slot"]))

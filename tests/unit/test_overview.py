@@ -55,8 +55,8 @@ class Topics:
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         return dict(self.offsets) if group == NAME else {}
 
-    def members(self, group: str) -> list[dict[str, Any]]:
-        return self.workers if group == NAME else []
+    def members(self, wanted: list[str]) -> dict[str, list[dict[str, Any]]]:
+        return {group: self.workers if group == NAME else [] for group in wanted}
 
     def reader(self) -> Topics:
         return self
@@ -319,5 +319,18 @@ def test_a_watch_as_json_is_an_object_a_line(watched: Any, topics: Topics):
 def test_trouble_while_gathering_is_an_error_of_ours(pipeline: Any, topics: Topics):
     """Whoever gathers in a loop needs to catch one kind of exception only."""
     topics.away = True
+    with pytest.raises(HeadraceError, match="No Kafka broker answers"):
+        gather(topics, topics, pipeline)
+
+
+def test_a_broker_that_goes_away_meanwhile_is_no_group_without_offsets(pipeline: Any, topics: Topics):
+    """Silence after the first answer is trouble too, not a pipeline that has never run."""
+    topics.offsets = {("small.events", 0): 1}
+
+    def gone(group: str) -> dict[tuple[str, int], int]:
+        topics.away = True
+        return {}
+
+    topics.committed = gone  # type: ignore[method-assign]
     with pytest.raises(HeadraceError, match="No Kafka broker answers"):
         gather(topics, topics, pipeline)
