@@ -187,7 +187,8 @@ class Cluster:
         Asked by a consumer that never joins: the admin client's own question (`list_consumer_group_offsets`) ends the
         process with a segmentation fault when the broker goes away meanwhile.
         """
-        quiet = {"group.id": group, "enable.auto.commit": False}
+        # Uncommitted: else it waits for offsets that a transaction under way has still to commit.
+        quiet = {"group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
         consumer = Consumer({**self.config, **quiet}, logger=log)
         try:
             known = consumer.list_topics(timeout=3).topics.values()
