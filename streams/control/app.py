@@ -23,6 +23,7 @@ from typing import Any
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.threads import WorkerThread
 
 from headrace.streams.control.agents import Agent
 from headrace.streams.control.connect import Clients
@@ -76,7 +77,17 @@ def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], t
     return app
 
 
+class _Daemon(WorkerThread):
+    """A process that has nothing else to do may end without it."""
+
+    def __init__(self, service: Any, **options: Any) -> None:
+        super().__init__(service, **options)
+        self.daemon = True
+
+
 class _Thread(driver.AIOKafkaConsumerThread):
+    Worker = _Daemon
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         assert consumer._isolation_level == "read_uncommitted"  # read when the consumer starts

@@ -35,7 +35,7 @@ from tests.kafka.test_control import FAST, eventually
 from tests.small import small
 from tests.unit.test_outside import receiver
 
-PATIENT = {"retry_s": (0.1,), "pauses_s": (0.2,), "watch_s": 0.05, "look_s": 0.2, "idle_s": 0.5}
+PATIENT = {"retry_s": (0.1,), "pauses_s": (0.2,), "watch_s": 0.05, "look_s": 0.2, "idle_s": 0.5, "stop_s": 30.0}
 
 
 class Bench:

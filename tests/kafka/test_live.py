@@ -13,7 +13,8 @@ from headrace.streams.kafka import Cluster
 from tests.faults.harness import World, flight_records, seed
 
 FLIGHTS = 1_000
-SECONDS = 12.0
+KILLS = 5
+SECONDS = 16.0
 
 
 def publish(bootstrap: str, topics: dict[str, str], records: list[tuple[str, Outgoing]], seconds: float) -> None:
@@ -45,7 +46,7 @@ def test_audit_finds_no_difference_after_live_traffic_with_kills(make_world: Cal
     process.await_note("recovered")
     publisher.start()
     kills = 0
-    while publisher.is_alive():
+    while publisher.is_alive() and kills < KILLS:
         process.await_note("recovered")
         time.sleep(chance.uniform(0.3, 1.5))
         process.kill()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -33,9 +35,10 @@ def run(seed: int, world_class: type[World] = World) -> Result:
     world = world_class(seed)
     problem = None
     try:
-        _chaos(world)
-        _peace(world)
-        check.check(world)
+        with _quiet():
+            _chaos(world)
+            _peace(world)
+            check.check(world)
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
         if isinstance(error, (KeyError, TypeError, IndexError, AttributeError, ValueError)):
@@ -46,6 +49,18 @@ def run(seed: int, world_class: type[World] = World) -> Result:
     world.count["late_hits"] = world.broker.late_hits
     world.count["records"] = world.plan.records
     return Result(seed, problem, world.count, world.clock.now)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What goes wrong on purpose is not logged meanwhile."""
+    log = logging.getLogger("headrace")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _chaos(world: World) -> None:
@@ -68,7 +83,6 @@ def _peace(world: World) -> None:
 
 def _prepare() -> None:
     """What costs milliseconds and never changes is computed once: versions, generated code, schemas' fingerprints."""
-    logging.getLogger("headrace").setLevel(logging.CRITICAL)
     if not hasattr(Version, "computed"):
         compute, known = Version.of, {}
 
