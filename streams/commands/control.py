@@ -16,13 +16,14 @@ from headrace.streams.commands.options import (
     fixed_hash_seed,
     kafka_options,
     pipeline_name_argument,
+    service_options,
 )
 from headrace.streams.commands.output import say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
-from headrace.streams.logs import LEVELS, configure
+from headrace.streams.logs import configure
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["PORT", "control"]
@@ -76,17 +77,7 @@ _READ = ("alerts", "control", "dead-letter", "evaluations", "registry")
     metavar="MODEL=CRON",
     help="Have a fresh copy of MODEL learned by this schedule, cron's five fields in UTC: 'hat=0 3 * * 1'.",
 )
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65_535),
-    metavar="PORT",
-    help="Serve /metrics, /healthz and /readyz there as well, without the page.",
-)
-@click.option(
-    "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where --metrics-port listens."
-)
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="From which level on.")
-@click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")
+@service_options(metrics="Serve /metrics, /healthz and /readyz there as well, without the page.")
 @kafka_options
 @click.pass_context
 def control(

@@ -18,6 +18,7 @@ from headrace.processors.features import duration
 from headrace.streams.errors import UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
+from headrace.streams.logs import LEVELS
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection
 from headrace.streams.topics import topic_name
@@ -37,6 +38,7 @@ __all__ = [
     "names_of",
     "pipeline_argument",
     "pipeline_name_argument",
+    "service_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -203,6 +205,26 @@ def kafka_options(command: F) -> F:
         callback=_remember,
         help=f"The Kafka cluster; else {BOOTSTRAP_VARIABLE}, else the local broker.",
     )(command)
+
+
+def service_options(metrics: str) -> Callable[[F], F]:
+    """Options of what runs until it is told to stop: ``--metrics-port`` (whose help is `metrics`), and its log."""
+
+    def add(command: F) -> F:
+        command = click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")(command)
+        command = click.option(
+            "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="From which level on."
+        )(command)
+        command = click.option(
+            "--metrics-host",
+            default="127.0.0.1",
+            show_default=True,
+            metavar="HOST",
+            help="Where --metrics-port listens.",
+        )(command)
+        return click.option("--metrics-port", type=click.IntRange(0, 65_535), metavar="PORT", help=metrics)(command)
+
+    return add
 
 
 def names_of(pipeline: Pipeline) -> Callable[[str], str]:

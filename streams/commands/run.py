@@ -16,13 +16,14 @@ from headrace.streams.commands.options import (
     kafka_options,
     names_of,
     pipeline_name_argument,
+    service_options,
 )
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
 from headrace.streams.health import serve
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
-from headrace.streams.logs import LEVELS, configure
+from headrace.streams.logs import configure
 from headrace.streams.metrics import MetricsObserver
 from headrace.streams.observe import Observer
 from headrace.streams.runtime import Worker
@@ -74,17 +75,9 @@ _defaults = Settings()
     show_default=True,
     help="Time to stop in; then exit 1 with all stacks.",
 )
-@click.option(
-    "--metrics-port",
-    type=click.IntRange(0, 65_535),
-    metavar="PORT",
-    help="Serve /metrics, /healthz and /readyz there (9464 is usual, 0 is any free port); not at all by default.",
+@service_options(
+    metrics="Serve /metrics, /healthz and /readyz there (9464 is usual, 0 is any free port); not at all by default."
 )
-@click.option(
-    "--metrics-host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where --metrics-port listens."
-)
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="From which level on.")
-@click.option("--log-json", is_flag=True, help="Log as JSON, one object a line.")
 @kafka_options
 @click.pass_context
 def run(

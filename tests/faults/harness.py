@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import multiprocessing
 import os
 import random
@@ -25,8 +24,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from headrace.streams import data, memory
 from headrace.streams.audit import Audit, audit
@@ -293,7 +290,7 @@ class World:
     def left(self, group: Group, reader: Any = None) -> int:
         """How many committed records of its inputs a group of stages has not taken yet; -1: it never committed."""
         partitions = [(self.topic(role), shard) for role in group.inputs for shard in range(self.pipeline.partitions)]
-        committed = self._committed(group_name(self.pipeline, group), partitions)
+        committed = self.cluster.committed(group_name(self.pipeline, group))
         if not committed:
             return -1
         own = reader or self.cluster.reader()
@@ -302,18 +299,6 @@ class World:
         finally:
             if reader is None:
                 own.close()
-
-    def _committed(self, group: str, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """What the group has committed, asked by a consumer that never joins (the admin's way may crash the client)."""
-        config = {"group.id": group, "isolation.level": "read_uncommitted", "enable.auto.commit": False}
-        consumer = Consumer({**self.cluster.config, **config, "log_level": 0}, logger=logging.getLogger("harness"))
-        try:
-            found = consumer.committed([TopicPartition(topic, p) for topic, p in partitions], timeout=5)
-        except KafkaException:
-            return {}
-        finally:
-            consumer.close()
-        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
     def await_end(self, groups: Iterable[tuple[str, ...] | None] = LANE, timeout_s: float = 120.0) -> None:
         """Return when each of the groups, upstream first, has taken everything; fails when a worker dies meanwhile."""

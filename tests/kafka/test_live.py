@@ -33,7 +33,7 @@ def publish(bootstrap: str, topics: dict[str, str], records: list[tuple[str, Out
 
 def taken(world: World, topic: str, count: int) -> bool:
     """Whether the worker has committed so many records of an input."""
-    return world._committed(world.pipeline.name, [(topic, 0)]).get((topic, 0), 0) >= count
+    return world.cluster.committed(world.pipeline.name).get((topic, 0), 0) >= count
 
 
 def test_audit_finds_no_difference_after_live_traffic_with_kills(make_world: Callable[..., World]) -> None:
