@@ -2,7 +2,7 @@
 
     python -m benchmarks.chaos [--seeds 5000] [--kills 4] [--minutes 12] [--events 100000] [--seed 1]
 
-Parts, each a process of its own; the soak waits most of the time, while the others use both cores:
+Parts, each a process of its own; the soak comes last and alone, as its recoveries are timed:
 
 - simulation: so many seeds of the real worker on a simulated broker (`tests/simulation`), in two shares
 - canaries: bugs planted on purpose, each of which the simulation's checker has to catch
@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ class Part:
     def stop(self) -> None:
         """End it, should it still run."""
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(signal.SIGINT)  # brokers and workers are ended with it
             self._process.wait()
 
 
@@ -114,8 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
     }
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        _run([[parts["simulation"]], [parts["failpoints"], parts["canaries"], parts["more"]], [parts["soak"]]])
+        _run([[parts["simulation"]], [parts["failpoints"], parts["canaries"], parts["more"]]])
+        _run([[parts["soak"]]])
     finally:
         for part in parts.values():
             part.stop()

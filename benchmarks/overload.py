@@ -17,7 +17,7 @@ from benchmarks import declared
 from benchmarks.latency import _Offset
 from benchmarks.place import Place, place
 
-__all__ = ["run"]
+__all__ = ["run", "watch"]
 
 SEED = 4
 _SAMPLE_S = 0.25
@@ -63,7 +63,7 @@ def _overloaded(here: Place, rate: float, seconds: float) -> dict[str, Any]:
     reader.follow({(site.topic("predictions"), 0): 0})
     sender.say("go")
     began = sender.await_("began")["first_due"]
-    samples, last, sent = _watch(reader, count, worker, sender)
+    samples, last, sent = watch(reader, count, worker, sender)
     ended = worker.stop()
     reader.close()
     site.drop()
@@ -82,7 +82,7 @@ def _overloaded(here: Place, rate: float, seconds: float) -> dict[str, Any]:
     }
 
 
-def _watch(
+def watch(
     reader: Any, count: int, worker: Any, sender: Any
 ) -> tuple[list[tuple[float, float, int]], float, dict[str, Any]]:
     """Samples of (time, RSS, predictions), when the last prediction was there, and what the sender says at its end."""

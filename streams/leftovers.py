@@ -3,11 +3,16 @@
 A broker that comes up ends the transactions that timed out meanwhile, and those whose commit it had begun. Partitions
 whose leader it does not know yet it passes over, for deleted ones (Kafka 4.3, `TransactionMarkerChannelManager`; since
 KAFKA-5202). Nobody writes their markers after that: read_committed stops there for ever, and the next marker of the
-same producer, which may be a commit, would be taken for theirs. So a producer that follows another one ends what is
-left under its id before it commits anything: an abort marker in each partition where a transaction is open.
+same producer would be taken for theirs. Other partitions may have had theirs before the broker died.
 
-That transaction may also be somebody else's who is just writing. Then an aborted record is added to the partition, and
-no reader of committed records sees it.
+So whoever is to follow under an id ends what is left, before anything else can:
+
+1. Where the coordinator says that the last transaction was committed, the rest of it is committed, too
+   (`Cluster.commit_rest`). The next start under the id makes the coordinator forget that, so this comes first.
+2. The start itself aborts what was never decided.
+3. What is still open under the id was aborted: an abort marker in each partition where a transaction is open. That may
+   also be somebody else's who is just writing. Then an aborted record is added to the partition, and no reader of
+   committed records sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["end_leftovers", "follow", "open_places"]
+__all__ = ["complete", "end_leftovers", "follow", "open_places"]
 
 _KEY = b"headrace.leftover"  # a compacted topic takes no record without a key
 
@@ -27,8 +32,10 @@ def follow(
 ) -> tuple[Any, list[Place]]:
     """A producer under this id, after whoever had it: nothing is left open of them in these partitions.
 
-    Also returns where a transaction was found open.
+    Also returns where a transaction was found open that had not been committed.
     """
+    places = list(places)
+    complete(cluster, reader, name, places)
     producer = cluster.producer(name, timeout_ms=timeout_ms)
     found = open_places(reader, places)
     if found:
@@ -38,9 +45,16 @@ def follow(
     return producer, found
 
 
+def complete(cluster: Any, reader: Any, name: str, places: Iterable[Place]) -> None:
+    """Commit the rest of the id's last transaction, if it was committed; nobody may have followed under the id yet."""
+    found = open_places(reader, places)
+    if found:
+        cluster.commit_rest(name, found)
+
+
 def open_places(reader: Any, places: Iterable[Place]) -> list[Place]:
     """Those of the partitions in which a transaction is open now."""
-    return [(topic, p) for topic, p in places if reader.watermarks(topic, p)[1] > reader.stable(topic, p)]
+    return [place for place, (stable, high) in reader.ends(list(places)).items() if high > stable]
 
 
 def end_leftovers(producer: Any, places: Iterable[Place]) -> None:

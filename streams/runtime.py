@@ -145,9 +145,9 @@ class Worker:
     def open(self) -> None:
         """Fence this slot's predecessor, then join the group."""
         work, assignment = self._work, self._assignment
+        work.reader = self.cluster.reader()
         self._slot.open()
         failpoints.hit("open.fenced")
-        work.reader = self.cluster.reader()
         work.consumer = self.cluster.consumer(
             work.name, self.id, on_assign=assignment.assign, on_revoke=assignment.revoke
         )

@@ -1,7 +1,7 @@
 """The slot of a worker: a stable transactional id, and at any time one producer under it.
 
 A start under the same id fences whoever had it before, and ends what they left open. What a start alone does not end
-(`leftovers.py`: partitions that a restarting broker forgot; `forget`: offsets that came too late) is ended here.
+(`leftovers.py`: partitions that a restarting broker passed over; `forget`: offsets that came too late) is ended here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace.streams.errors import Aborted
-from headrace.streams.leftovers import Place, end_leftovers, open_places
+from headrace.streams.leftovers import Place, complete, end_leftovers, open_places
 from headrace.streams.work import Work
 
 __all__ = ["Slot"]
@@ -26,8 +26,10 @@ class Slot:
         self._followed = False
 
     def open(self) -> None:
-        """A new producer: whoever had the slot is fenced, and what they have open is aborted."""
-        self.producer, self._followed = self._work.cluster.producer(self.name), False
+        """A new producer: what was committed is so everywhere, whoever had the slot is fenced, the rest is aborted."""
+        work = self._work
+        complete(work.cluster, work.reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
+        self.producer, self._followed = work.cluster.producer(self.name), False
 
     def drop(self) -> None:
         """Forget the producer and what it has open."""
@@ -42,8 +44,8 @@ class Slot:
         """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""
         if not self.producer.suspicious:
             return
-        self._renew()
-        self._followed = False
+        self.drop()
+        self.open()
         mine = list(shards)
         found = [place for place in self.end_leftovers() if place[1] in mine]
         if mine:
@@ -56,9 +58,7 @@ class Slot:
         if self._followed:
             return []
         work = self._work
-        roles = (*work.group.outputs, "journal")
-        shards = range(work.pipeline.partitions)
-        found = open_places(work.reader, [(work.topics(role), shard) for role in roles for shard in shards])
+        found = open_places(work.reader, self._places())
         if found:
             end_leftovers(self.producer, found)
             self._renew()
@@ -77,6 +77,12 @@ class Slot:
         self.producer.begin()
         self.producer.offsets({(work.topics("journal"), shard): 0}, work.consumer.metadata())
         self._renew()
+
+    def _places(self) -> list[Place]:
+        """Every partition that this slot may have sent records to."""
+        work = self._work
+        roles = (*work.group.outputs, "journal")
+        return [(work.topics(role), shard) for role in roles for shard in range(work.pipeline.partitions)]
 
     def _renew(self) -> None:
         """Follow our own producer by a new one under the same id, whose start aborts what is open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,10 @@ class Log:
     def stable(self, topic: str, partition: int) -> int:
         """The end: nothing is ever open."""
         return self.watermarks(topic, partition)[1]
+
+    def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Both ends of each."""
+        return {place: (self.stable(*place), self.watermarks(*place)[1]) for place in places}
 
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Records from `start` to before `end`."""

@@ -26,9 +26,9 @@ from faust.types import TP
 from mode.threads import WorkerThread
 
 from headrace.streams.control.agents import Agent
-from headrace.streams.control.connect import Clients
+from headrace.streams.kafka.aio import Clients
 
-__all__ = ["Timing", "build"]
+__all__ = ["Timing", "build", "connection"]
 
 Timing = Mapping[str, Any]
 """Settings of Faust's that differ from `TIMING`, for tests."""
@@ -53,7 +53,7 @@ def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], t
     folder.mkdir(parents=True, exist_ok=True)
     app = _App(
         group,
-        **clients.faust(),
+        **connection(clients),
         **{**TIMING, **timing},
         autodiscover=False,
         consumer_auto_offset_reset="earliest",
@@ -75,6 +75,28 @@ def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], t
         )
         app.agent(topic, name=agent.name)(agent.run)
     return app
+
+
+def connection(clients: Clients) -> dict[str, Any]:
+    """The arguments of `faust.App` that say where Kafka is, and who we are."""
+    servers = [server.strip() for server in clients.bootstrap.split(",") if server.strip()]
+    return {
+        "broker": [f"aiokafka://{server}" for server in servers],
+        "broker_client_id": clients.client_id,
+        "broker_credentials": _credentials(clients.protection),
+    }
+
+
+def _credentials(told: Mapping[str, Any]) -> Any:
+    if "sasl_mechanism" in told:
+        return faust.SASLCredentials(
+            username=told["sasl_plain_username"],
+            password=told["sasl_plain_password"],
+            mechanism=told["sasl_mechanism"],
+            ssl_context=told.get("ssl_context"),
+        )
+    context = told.get("ssl_context")
+    return None if context is None else faust.SSLCredentials(context)
 
 
 class _Daemon(WorkerThread):

@@ -25,7 +25,6 @@ from headrace.streams.control.agents import Agent, Incoming
 from headrace.streams.control.alertmanager import Alertmanager, Standing
 from headrace.streams.control.app import Timing, build
 from headrace.streams.control.board import FOLLOWED, Board
-from headrace.streams.control.connect import clients
 from headrace.streams.control.follow import Follower
 from headrace.streams.control.health import Health
 from headrace.streams.control.looking import Looking
@@ -35,6 +34,7 @@ from headrace.streams.control.policies import Approvals, Registries, Retraining,
 from headrace.streams.control.routes import Line, Route, Routes, Webhook
 from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
+from headrace.streams.kafka.aio import clients
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import Connection
 from headrace.streams.topics import control_group, topic_name

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.streams.errors import Aborted, Fenced, TopicError
 
 __all__ = [
+    "AWAY",
+    "AWAY_S",
     "FENCED",
     "LARGEST_BYTES",
     "LEADERLESS",
@@ -18,6 +22,8 @@ __all__ = [
     "UNKNOWN",
     "UNKNOWN_S",
     "exists",
+    "latest",
+    "patiently",
     "translated",
     "watermark_offsets",
 ]
@@ -28,7 +34,16 @@ FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
-LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+LEADERLESS = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+}
+"""A partition is about to have another leader, or the client does not know it yet."""
+AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT}
+AWAY_S = 60.0
+"""For so long a worker waits for its broker before it gives up."""
 UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 UNKNOWN_S = 5.0
 """A broker that has just started knows none of its topics: only one that stays unknown for so long does not exist."""
@@ -41,17 +56,43 @@ TAKEN = "Another worker has taken this slot: give each worker a --slot of its ow
 
 def watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
     """Both ends; the leader of a partition that was made a moment ago may not know of it yet."""
+
+    def ask() -> tuple[int, int]:
+        return consumer.get_watermark_offsets(place, timeout=15, cached=False)
+
+    low, high = patiently(ask, lambda: consumer.list_topics(place.topic, timeout=10))
+    return low, high
+
+
+def latest(consumer: Consumer, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The end of each partition as this consumer's isolation level sees it, one request a leader (`ListOffsets`)."""
+
+    def ask() -> dict[tuple[str, int], int]:
+        found = consumer.offsets_for_times([TopicPartition(t, p, OFFSET_END) for t, p in places], timeout=15)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {(place.topic, place.partition): place.offset for place in found}
+
+    return patiently(ask, lambda: consumer.list_topics(timeout=10), AWAY_S) if places else {}
+
+
+def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None, away_s: float = 0.0) -> Any:
+    """The answer, asked for again while a broker that has just started does not know its partitions, or is away."""
     began = time.monotonic()
     while True:
         try:
-            return consumer.get_watermark_offsets(place, timeout=15, cached=False)
+            return ask()
         except KafkaException as error:
             code = error.args[0].code()
-            patience_s = 15.0 if code in LEADERLESS else UNKNOWN_S if code in UNKNOWN else 0.0
+            patience_s = (
+                15.0 if code in LEADERLESS else UNKNOWN_S if code in UNKNOWN else away_s if code in AWAY else 0.0
+            )
             if time.monotonic() - began >= patience_s:
                 raise
         time.sleep(0.05)
-        consumer.list_topics(place.topic, timeout=10)
+        with contextlib.suppress(KafkaException):
+            refresh()
 
 
 def exists(consumer: Consumer, topic: str) -> bool:

@@ -14,14 +14,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     ResourceType,
 )
 
-from headrace.streams.errors import TopicError, Unreachable, UsageError
-from headrace.streams.kafka.client import (
-    LARGEST_BYTES,
-    translated,
-)
+from headrace.streams.errors import Aborted, TopicError, Unreachable, UsageError
+from headrace.streams.kafka.client import AWAY, AWAY_S, LARGEST_BYTES, patiently, translated
 from headrace.streams.kafka.consumer import GroupConsumer
 from headrace.streams.kafka.producer import TransactionalProducer
 from headrace.streams.kafka.reader import Reader
+from headrace.streams.settings import Connection
 
 __all__ = ["Cluster"]
 
@@ -38,7 +36,7 @@ COMMON = {
 }
 
 
-_SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+OFFSETS = "__consumer_offsets"
 
 
 class Cluster:
@@ -100,6 +98,40 @@ class Cluster:
             "message.max.bytes": LARGEST_BYTES,
         }
         return Producer({**self.config, **settings, **config}, logger=log)
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+
+    def commit_rest(self, transactional_id: str, places: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Commit what the id's last transaction has open in these partitions, if it was decided to be committed.
+
+        To be called before anybody follows under the id (`decided.py`). Raises `Aborted` when nobody answers; a cluster
+        that refuses the question is told of in the log, and nothing is committed.
+        """
+        from headrace.streams.kafka.aio import clients
+        from headrace.streams.kafka.decided import Refused, commit_rest  # rarely needed, and takes a while to import
+
+        own = {name: str(value) for name, value in self.config.items() if name != "bootstrap.servers"}
+        try:
+            found = commit_rest(clients(Connection(self.bootstrap, own)).aiokafka(), transactional_id, places)
+        except TimeoutError as error:
+            raise Aborted(f"the coordinator of {transactional_id} does not say what became of it") from error
+        except (Refused, UsageError) as error:
+            log.warning(
+                "what is left of %s's last transaction is aborted, whatever it was: %s", transactional_id, error
+            )
+            return []
+        if found:
+            log.warning("committed what a broker had left open of %s in %s", transactional_id, _listed(found))
+        return found
+
+    def offsets_of(self, group: str) -> list[tuple[str, int]]:
+        """Where a group's offsets are; nowhere before the cluster's first group."""
+        try:
+            found = patiently(lambda: self.admin.list_topics(OFFSETS, timeout=10), away_s=AWAY_S)
+        except KafkaException as error:
+            raise translated(error) from error
+        known = found.topics[OFFSETS].partitions
+        return [(OFFSETS, _hash(group) % len(known))] if known else []
 
     # -- topics and groups ---------------------------------------------------------------------------------------
 
@@ -163,7 +195,7 @@ class Cluster:
             except TimeoutError as error:  # the client's own future: the broker went away meanwhile
                 raise Unreachable(f"No Kafka broker answers at {self.bootstrap} (asked for group {group}).") from error
             except KafkaException as error:
-                if error.args[0].code() in _SILENT:
+                if error.args[0].code() in AWAY:
                     self._admin = None  # one that lost a coordinator may not find it again
                     raise Unreachable(f"Nobody answers at {self.bootstrap} for group {group} yet.") from error
                 out[group] = []
@@ -210,3 +242,16 @@ def _members(found: Any) -> list[dict[str, Any]]:
         slot = member.group_instance_id or member.member_id
         out.append({"slot": slot, "host": member.host.lstrip("/"), "partitions": dict(sorted(held.items()))})
     return sorted(out, key=lambda member: str(member["slot"]))
+
+
+def _hash(text: str) -> int:
+    """Kafka's `Utils.abs` of Java's `String.hashCode`, which chooses the partition of a group's offsets."""
+    data = text.encode("utf-16-be")
+    number = 0
+    for i in range(0, len(data), 2):
+        number = (31 * number + int.from_bytes(data[i : i + 2], "big")) & 0xFFFFFFFF
+    return number if number < 1 << 31 else 0 if number == 1 << 31 else (1 << 32) - number
+
+
+def _listed(places: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{topic}/{number}" for topic, number in places)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -17,6 +18,7 @@ from confluent_kafka import (
 from headrace.streams.errors import Lost, Stalled, TopicError
 from headrace.streams.kafka.client import (
     UNKNOWN,
+    latest,
     translated,
     watermark_offsets,
 )
@@ -44,9 +46,13 @@ class Reader:
             "auto.offset.reset": "error",
         }
         self._stall_s = stall_s
+        self._config = config
         self._consumer = Consumer({**config, "isolation.level": "read_committed"}, logger=log)
-        self._uncommitted = Consumer({**config, "isolation.level": "read_uncommitted"}, logger=log)
-        self._known: set[str] = set()
+        self._known: set[tuple[int, str]] = set()
+
+    @cached_property
+    def _uncommitted(self) -> Consumer:
+        return Consumer({**self._config, "isolation.level": "read_uncommitted"}, logger=log)
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset still there, and the high watermark (open transactions included)."""
@@ -56,17 +62,28 @@ class Reader:
         """The last stable offset."""
         return self._watermarks(self._consumer, topic, partition)[1]
 
+    def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """The last stable offset and the high watermark of each, in two requests; the latter is asked for first."""
+        try:
+            high = latest(self._uncommitted, places)
+            return {place: (stable, high[place]) for place, stable in latest(self._consumer, places).items()}
+        except KafkaException as error:
+            if error.args[0].code() in UNKNOWN:
+                raise TopicError("A topic of the pipeline is missing: see `headrace topics`.") from error
+            raise translated(error) from error
+
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
 
         Raises `Lost` when `start` is gone, `Stalled` when the end is not reached within the deadline after the last
         record (a dead writer's transaction ends by its timeout, well within).
         """
-        low, high = self.watermarks(topic, partition)
-        start = low if start is None else start
-        end = high if end is None else end
-        if start < low:
-            raise Lost(f"{topic}/{partition}: offset {start} is gone, the first one left is {low}.")
+        if start is None or end is None:
+            low, high = self.watermarks(topic, partition)
+            start = low if start is None else start
+            end = high if end is None else end
+            if start < low:
+                raise Lost(f"{topic}/{partition}: offset {start} is gone, the first one left is {low}.")
         if start >= end:
             return
         self._consumer.assign([TopicPartition(topic, partition, start)])
@@ -79,7 +96,7 @@ class Reader:
                     if error.code() == KafkaError._PARTITION_EOF and m.offset() >= end:
                         return
                     if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-                        raise Lost(f"{topic}/{partition}: {error.str()}")
+                        raise Lost(f"{topic}/{partition}: offset {start} is gone ({error.str()}).")
                     continue
                 if m.offset() >= end:
                     return
@@ -107,16 +124,16 @@ class Reader:
         ]
 
     def close(self) -> None:
-        """Release both consumers."""
+        """Release its consumers."""
         self._consumer.close()
-        self._uncommitted.close()
+        if "_uncommitted" in self.__dict__:
+            self._uncommitted.close()
 
     def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
         try:
-            if topic not in self._known:
-                for client in (self._consumer, self._uncommitted):
-                    client.list_topics(topic, timeout=10)
-                self._known.add(topic)
+            if (id(consumer), topic) not in self._known:
+                consumer.list_topics(topic, timeout=10)
+                self._known.add((id(consumer), topic))
             low, high = watermark_offsets(consumer, TopicPartition(topic, partition))
         except KafkaException as error:
             if error.args[0].code() in UNKNOWN:

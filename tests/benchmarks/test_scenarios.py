@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import declared, latency, overhead, overload, peers, recovery, scale
+from benchmarks import declared, latency, memory, overhead, overload, peers, recovery, scale
 from benchmarks.latency import percentile
 from benchmarks.peers import environments
 from benchmarks.peers.flight_windows import NAMES, add_event, add_outcome, empty, entities, features
@@ -90,6 +90,14 @@ def test_overload_loses_nothing(on: Any, said: list[Any]) -> None:
     found = on(overload).run(said.append, seconds=1.0, probe=300, probes=1)
     assert found["predicted"] == found["events"] > 0
     assert found["rss_peak_mb"] >= found["rss_start_mb"] > 0
+
+
+def test_memory_is_sampled_while_nothing_is_lost(on: Any, said: list[Any]) -> None:
+    """All that was sent is predicted once, in order; the slope is that of the samples after the warm-up."""
+    found = on(memory).run(said.append, seconds=3.0, rate=100, warm_up_s=1.0)
+    assert found["predicted"] == 300
+    assert all(rss > 10 for rss in found["rss_mb"])
+    assert isinstance(found["slope_mb_per_hour"], float)
 
 
 def test_peers_compute_the_same_features() -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from headrace.streams.control import app as faust_app
 from headrace.streams.control.agents import Agent, Incoming
-from headrace.streams.control.connect import clients
 from headrace.streams.kafka import Cluster
+from headrace.streams.kafka.aio import clients
 from headrace.streams.settings import Connection
 
 FAST = {"broker_commit_interval": 0.2, "broker_session_timeout": 6.0, "consumer_metadata_max_age_ms": 500}

@@ -4,8 +4,8 @@ What is modelled: control markers (they take an offset), open and aborted transa
 the high watermark, transactional ids with epochs (a new start of the id fences the older and aborts what it left open),
 the coordinator's transaction timeout (aborts, and fences), offsets that are pending until their transaction ends,
 compaction below the last stable offset, late copies of EndTxn and of offsets that hit whatever transaction the same
-epoch has open by then, and transactions that end without their markers: their records, and offsets, wait for the next
-marker of the same id, whichever it is (`streams/leftovers.py`).
+epoch has open by then, and transactions that end without the markers of all or some of their partitions: what they
+wrote there, offsets too, waits for the next marker of the same id, whichever it is (`streams/leftovers.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import Any
 from headrace.streams.errors import Aborted, Fault, Fenced
 from tests.simulation.clock import Clock
 
-__all__ = ["Broker", "Partition", "Row", "Txn"]
+__all__ = ["OFFSETS", "Broker", "Partition", "PassesOver", "Row", "Txn"]
 
 TP = tuple[str, int]
+PassesOver = Callable[[TP], bool]
+"""Whether the marker of a partition is not written; of the offsets it is that of `OFFSETS`."""
+OFFSETS: TP = ("__consumer_offsets", 0)
 
 
 class Txn:
@@ -144,7 +147,7 @@ class Broker:
         self.late: list[tuple[float, str, int, tuple[Any, ...]]] = []
         self.late_hits = 0
         self.check: Callable[[Any], None] = lambda metadata: None
-        self.forgets: Callable[[], bool] = lambda: False
+        self.forgets: Callable[[], PassesOver | None] = lambda: None
 
     def partition(self, topic: str, number: int) -> Partition:
         """A partition; one that nobody made is an error in the simulation."""
@@ -186,14 +189,14 @@ class Broker:
             raise Aborted("INVALID_TXN_STATE: no transaction")
         entry.txn.offsets.setdefault(group, {}).update(offsets)
 
-    def end(self, name: str, epoch: int, *, commit: bool, forget: bool = False) -> None:
-        """EndTxn; a second one with the same result is answered as the first. `forget`: no marker is written."""
+    def end(self, name: str, epoch: int, *, commit: bool, passes: PassesOver | None = None) -> None:
+        """EndTxn; a second one with the same result is answered as the first."""
         entry = self._entry(name, epoch)
         if entry.txn is None:
             if entry.result != ("commit" if commit else "abort"):
                 raise Aborted("INVALID_TXN_STATE: no transaction to end")
             return
-        self._end(entry, commit=commit, forget=forget)
+        self._end(entry, commit=commit, passes=passes)
 
     def unstable(self, group: str, wanted: list[TP]) -> bool:
         """Whether an open transaction holds offsets of these partitions."""
@@ -211,7 +214,7 @@ class Broker:
                 self._late(name, epoch, *request)
         for entry in self.ids.values():
             if entry.txn is not None and now - entry.txn.began > entry.timeout_s:
-                self._end(entry, commit=False, forget=self.forgets())
+                self._end(entry, commit=False, passes=self.forgets())
                 entry.epoch += 1
 
     def next_deadline(self) -> float | None:
@@ -241,25 +244,50 @@ class Broker:
             raise Fenced(f"PRODUCER_FENCED: {name} has epoch {entry.epoch}, not {epoch}")
         return entry
 
-    def _end(self, entry: _Id, *, commit: bool, forget: bool = False) -> None:
+    def commit_rest(self, name: str, places: list[TP]) -> list[TP]:
+        """Commit what the id's last transaction has open in these partitions, if it was decided to be committed."""
+        entry = self.ids.get(name)
+        if entry is None or entry.txn is not None or entry.result != "commit":
+            return []
+        found = [tp for tp in places if tp in entry.left or (tp == OFFSETS and entry.pending)]
+        for tp in found:
+            self._mark(entry, tp, "committed")
+        if OFFSETS in found:
+            for group, offsets in entry.pending.items():
+                self.offsets.setdefault(group, {}).update(offsets)
+            entry.pending.clear()
+        return found
+
+    def ends(self, tp: TP) -> tuple[int, int]:
+        """The last stable offset, and the high watermark; of the offsets only whether any are pending is modelled."""
+        if tp == OFFSETS:
+            return 0, int(any(entry.pending or (entry.txn and entry.txn.offsets) for entry in self.ids.values()))
+        return self.partitions[tp].stable, self.partitions[tp].high
+
+    def _mark(self, entry: _Id, tp: TP, state: str) -> None:
+        for left in entry.left.pop(tp, ()):
+            left.state = state
+            self.partitions[tp].mark(left)
+
+    def _end(self, entry: _Id, *, commit: bool, passes: PassesOver | None = None) -> None:
         txn, entry.txn = entry.txn, None
         assert txn is not None
         entry.result = "commit" if commit else "abort"
-        if forget:
-            for tp, partition in txn.partitions.items():
+        state = "committed" if commit else "aborted"
+        for tp, partition in txn.partitions.items():
+            if passes is not None and passes(tp):
                 left = partition.leave(txn)
                 if left is not None:
                     entry.left.setdefault(tp, []).append(left)
-            for group, offsets in txn.offsets.items():
-                entry.pending.setdefault(group, {}).update(offsets)
-            return
-        txn.state = "committed" if commit else "aborted"
-        for tp, partition in txn.partitions.items():
-            for left in entry.left.pop(tp, ()):
-                left.state = txn.state
-                partition.mark(left)
-            partition.mark(txn)
+            else:
+                self._mark(entry, tp, state)
+                partition.mark(txn)
+        txn.state = state
+        pending = passes is not None and passes(OFFSETS)
         for group, offsets in txn.offsets.items():
+            if pending:
+                entry.pending.setdefault(group, {}).update(offsets)
+                continue
             taken = entry.pending.pop(group, {}) | offsets
             if commit:
                 self.offsets.setdefault(group, {}).update(taken)

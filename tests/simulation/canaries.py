@@ -26,7 +26,7 @@ from headrace.streams.runtime import Worker
 from headrace.streams.state import Stores, pack
 from headrace.streams.task import Task
 from tests.simulation.broker import Broker, Partition, Row
-from tests.simulation.fakelog import FakeConsumer, FakeProducer
+from tests.simulation.fakelog import FakeCluster, FakeConsumer, FakeProducer
 from tests.simulation.faults import Plan
 from tests.simulation.run import run
 from tests.simulation.world import Unhurried, World
@@ -49,6 +49,8 @@ def caught_by(canary: Canary, limit: int = LIMIT) -> tuple[int, str] | None:
     with _planted(canary) as world:
         for seed in range(canary.first, canary.first + limit):
             problem = run(seed, world).problem
+            if problem is not None and problem.startswith(("AttributeError", "NameError", "TypeError")):
+                raise AssertionError(f"not the checker caught {canary.name!r}, it does not run: {problem}")
             if problem is not None:
                 return seed, problem
     return None
@@ -117,7 +119,7 @@ def _no_digest(stack: ExitStack) -> type[World]:
         return lambda self, entry, inputs, compare=True: replay(self, entry, inputs, compare=False)
 
     _replace(stack, Task, "replay", careless)
-    _replace(stack, task, "ranks_of", lambda right: lambda runs, inputs: sorted(right(runs, inputs)))
+    _replace(stack, task, "ranks_of", lambda right: lambda *given: sorted(right(*given)))
     return World
 
 
@@ -172,6 +174,11 @@ def _trusting(stack: ExitStack) -> type[World]:
 def _leftovers_ignored(stack: ExitStack) -> type[World]:
     for module in (leftovers, slot, assignment):
         stack.enter_context(patch.object(module, "open_places", lambda reader, places: []))
+    return World
+
+
+def _rest_aborted(stack: ExitStack) -> type[World]:
+    stack.enter_context(patch.object(FakeCluster, "commit_rest", lambda self, name, places: []))
     return World
 
 
@@ -445,6 +452,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary("a stale generation is let pass", _any_generation, 290),
     Canary("no new producer after a doubtful commit", _trusting, 12),
     Canary("what a broker forgot to end stays open", _leftovers_ignored, 9),
+    Canary("what a broker left open of a committed transaction is aborted", _rest_aborted, 59),
     Canary("a new producer for every checkpoint, whoever owns the task by now", _side_renewed, 310),
     Canary("inputs are read uncommitted", _read_uncommitted),
     Canary("restore ends at the last stable offset", _restore_stable, 725),

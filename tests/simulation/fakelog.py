@@ -14,7 +14,7 @@ from typing import Any
 from headrace.streams.errors import Aborted, Fault, Fenced, Lost, Stalled
 from headrace.streams.kafka import SLOW_S
 from headrace.streams.log import END, Record
-from tests.simulation.broker import TP, Partition
+from tests.simulation.broker import OFFSETS, TP, Partition
 from tests.simulation.groups import Member, Metadata
 
 __all__ = ["FakeCluster", "FakeConsumer", "FakeProducer", "FakeReader"]
@@ -37,6 +37,17 @@ class FakeCluster:
     def reader(self) -> FakeReader:
         """A reader of ranges."""
         return FakeReader(self)
+
+    def offsets_of(self, group: str) -> list[TP]:
+        """Where a group's offsets are."""
+        return [OFFSETS]
+
+    def commit_rest(self, transactional_id: str, places: Sequence[TP]) -> list[TP]:
+        """Commit what the id's last transaction has open in these partitions, if it was decided to be committed."""
+        self.process.seam("rest")
+        if self.world.chance("timeout"):
+            raise Aborted("_TIMED_OUT: no answer of the coordinator")
+        return self.world.broker.commit_rest(transactional_id, list(places))
 
     def committed(self, group: str) -> dict[TP, int]:
         """What a group has committed."""
@@ -258,9 +269,9 @@ class FakeProducer:
                 if world.rng.random() < 0.3:
                     self._process.kill("commit under way")
                 raise Aborted("_TIMED_OUT: no answer to the commit")
-            forget = world.forgets()
-            world.broker.end(self._name, self._epoch, commit=True, forget=forget)
-            self.suspicious |= forget
+            passes = world.forgets()
+            world.broker.end(self._name, self._epoch, commit=True, passes=passes)
+            self.suspicious |= passes is not None
             world.ended()
             if world.chance("late"):
                 self._retried()
@@ -335,6 +346,14 @@ class FakeReader:
         """The last stable offset."""
         self._process.seam("stable")
         return int(self._world.broker.partitions[topic, partition].stable)
+
+    def ends(self, places: Sequence[TP]) -> dict[TP, tuple[int, int]]:
+        """The last stable offset and the high watermark of each; the latter is asked for first."""
+        ends = self._world.broker.ends
+        self._process.seam("watermarks")
+        high = {tp: ends(tp)[1] for tp in places}
+        self._process.seam("stable")
+        return {tp: (ends(tp)[0], end) for tp, end in high.items()}
 
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now)."""

@@ -21,6 +21,9 @@ FOUND = {
     214: "a worker without partitions kept offsets pending that the broker had forgotten",
     1599: "a request to adopt a model stayed open, and nobody had to ask again",
     599: "a checkpoint without its marker blocked another group, and its owner had nothing to do",
+    59: "features of a committed transaction were aborted, as the broker had forgotten their marker only",
+    159: "a broker forgot the journal's marker, but not that of the offsets, and the worker stopped for good",
+    209: "a broker forgot the marker of the journal's first record only",
     176: "a checkpoint of many small parts outlived its transaction's timeout",
 }
 
@@ -70,6 +73,7 @@ def test_the_faults_happen() -> None:
         "leaves",
         "rebalances",
         "forgotten",
+        "forgotten_in_part",
     )
     kinds += ("commands", "by others", "retrained")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}

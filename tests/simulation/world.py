@@ -23,7 +23,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
 from headrace.streams.topics import ROLES, topic_name, transactional_id
 from headrace.streams.topology import Group, group_of
-from tests.simulation.broker import Broker, Partition, Row, Txn
+from tests.simulation.broker import Broker, Partition, PassesOver, Row, Txn
 from tests.simulation.clock import Clock
 from tests.simulation.fakelog import FakeCluster
 from tests.simulation.faults import Killed, Plan, plan
@@ -289,12 +289,16 @@ class World:
         self.count[kind] += 1
         return True
 
-    def forgets(self) -> bool:
-        """Whether the broker ends a transaction without writing its markers."""
-        if not self.faulty or self._forgetful is None or self._forgetful.random() >= _FORGOTTEN:
-            return False
-        self.count["forgotten"] += 1
-        return True
+    def forgets(self) -> PassesOver | None:
+        """Which partitions the broker passes over as it ends a transaction, if it does: all, or some."""
+        chance = self._forgetful
+        if not self.faulty or chance is None or chance.random() >= _FORGOTTEN:
+            return None
+        if chance.random() < 0.5:
+            self.count["forgotten"] += 1
+            return lambda tp: True
+        self.count["forgotten_in_part"] += 1
+        return lambda tp: chance.random() < 0.5
 
     # -- time ----------------------------------------------------------------------------------------------------
 

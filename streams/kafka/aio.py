@@ -1,4 +1,4 @@
-"""How the control plane's clients reach Kafka: librdkafka's properties in the terms of aiokafka and Faust.
+"""How asynchronous clients reach Kafka: librdkafka's properties in the terms of aiokafka.
 
 One configuration serves every client of Headrace. What says who we are and how the connection is protected is
 translated, what only tunes librdkafka is passed over, and anything else is refused by name: a connection that is less
@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
-
-import faust
 
 from headrace.streams.errors import UsageError
 from headrace.streams.settings import Connection
@@ -65,7 +63,7 @@ _TUNING = (
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The arguments of every client of one cluster; `repr` shows none of them."""
+    """The arguments of every asynchronous client of one cluster; `repr` shows none of them."""
 
     bootstrap: str
     protection: Mapping[str, Any] = field(repr=False)
@@ -75,27 +73,6 @@ class Clients:
         """Arguments of `AIOKafkaConsumer` and `AIOKafkaProducer`."""
         return {"bootstrap_servers": self.bootstrap, "client_id": self.client_id, **self.protection}
 
-    def faust(self) -> dict[str, Any]:
-        """Arguments of `faust.App`."""
-        servers = [server.strip() for server in self.bootstrap.split(",") if server.strip()]
-        return {
-            "broker": [f"aiokafka://{server}" for server in servers],
-            "broker_client_id": self.client_id,
-            "broker_credentials": self._credentials(),
-        }
-
-    def _credentials(self) -> Any:
-        told = self.protection
-        if "sasl_mechanism" in told:
-            return faust.SASLCredentials(
-                username=told["sasl_plain_username"],
-                password=told["sasl_plain_password"],
-                mechanism=told["sasl_mechanism"],
-                ssl_context=told.get("ssl_context"),
-            )
-        context = told.get("ssl_context")
-        return None if context is None else faust.SSLCredentials(context)
-
 
 def clients(connection: Connection) -> Clients:
     """The arguments that this connection comes to; UsageError names what cannot be translated."""
@@ -103,12 +80,12 @@ def clients(connection: Connection) -> Clients:
     for name in sorted(config):
         if name not in _KNOWN and not name.startswith(_TUNING):
             raise UsageError(
-                f"The control plane cannot use the Kafka property {name}: leave it out of the configuration that "
+                f"Asynchronous clients cannot use the Kafka property {name}: leave it out of the configuration that "
                 "`headrace control` is given, or open an issue."
             )
     protocol = config.get("security.protocol", "PLAINTEXT").upper()
     if protocol not in _PROTOCOLS:
-        raise UsageError(f"security.protocol is {protocol!r}; the control plane knows {', '.join(_PROTOCOLS)}.")
+        raise UsageError(f"security.protocol is {protocol!r}; asynchronous clients know {', '.join(_PROTOCOLS)}.")
     protection: dict[str, Any] = {"security_protocol": protocol}
     if protocol.endswith("SSL"):
         protection["ssl_context"] = _tls(config)
@@ -120,7 +97,7 @@ def clients(connection: Connection) -> Clients:
 def _sasl(config: Mapping[str, str]) -> dict[str, Any]:
     mechanism = (config.get("sasl.mechanism") or config.get("sasl.mechanisms") or "GSSAPI").upper()
     if mechanism not in _MECHANISMS:
-        raise UsageError(f"sasl.mechanism is {mechanism}; the control plane knows {', '.join(_MECHANISMS)}.")
+        raise UsageError(f"sasl.mechanism is {mechanism}; asynchronous clients know {', '.join(_MECHANISMS)}.")
     missing = [name for name in ("sasl.username", "sasl.password") if not config.get(name)]
     if missing:
         raise UsageError(f"{mechanism} needs {' and '.join(missing)} in the Kafka configuration.")
@@ -152,7 +129,9 @@ def _tls(config: Mapping[str, str]) -> ssl.SSLContext:
         _certificate(context, config)
     except (OSError, ssl.SSLError, ValueError) as error:
         named = ", ".join(sorted(_TLS & config.keys())) or "its defaults"
-        raise UsageError(f"The control plane cannot use the TLS configuration ({named}): {_plain(error)}.") from error
+        raise UsageError(
+            f"Asynchronous clients cannot use the TLS configuration ({named}): {_plain(error)}."
+        ) from error
     return context
 
 

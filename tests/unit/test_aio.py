@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from headrace.streams.control.connect import clients
+from headrace.streams.control.app import connection
 from headrace.streams.errors import UsageError
+from headrace.streams.kafka.aio import clients
 from headrace.streams.settings import Connection
 
 PASSWORD = "dahlia-47-quarry"
@@ -46,8 +47,8 @@ def test_without_properties_it_is_plain():
         "client_id": "headrace-control",
         "security_protocol": "PLAINTEXT",
     }
-    assert found.faust()["broker"] == ["aiokafka://one:9092", "aiokafka://two:9093"]
-    assert found.faust()["broker_credentials"] is None
+    assert connection(found)["broker"] == ["aiokafka://one:9092", "aiokafka://two:9093"]
+    assert connection(found)["broker_credentials"] is None
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
@@ -58,7 +59,7 @@ def test_user_and_password_reach_both(mechanism: str):
     told = found.aiokafka()
     assert (told["security_protocol"], told["sasl_mechanism"]) == ("SASL_PLAINTEXT", mechanism)
     assert (told["sasl_plain_username"], told["sasl_plain_password"]) == ("ana", PASSWORD)
-    credentials = found.faust()["broker_credentials"]
+    credentials = connection(found)["broker_credentials"]
     assert (credentials.mechanism.value, credentials.username, credentials.password) == (mechanism, "ana", PASSWORD)
     assert credentials.protocol.value == "SASL_PLAINTEXT"
     assert PASSWORD not in repr(found)
