@@ -2,9 +2,9 @@
 
     python -m benchmarks.chaos [--seeds 5000] [--kills 4] [--minutes 12] [--events 100000] [--seed 1]
 
-Parts, each a process of its own; the soak comes last and alone, as its recoveries are timed:
+Parts, each a process of its own; failpoints take one core, the others the second, one after the other:
 
-- simulation: so many seeds of the real worker on a simulated broker (`tests/simulation`), in two shares
+- simulation: so many seeds of the real worker on a simulated broker (`tests/simulation`)
 - canaries: bugs planted on purpose, each of which the simulation's checker has to catch
 - failpoints: a worker dies by SIGKILL at every named site, so many times each, on a real broker (`tests/faults`)
 - soak: six lanes and several workers for so many minutes, under kills, pauses, rebalances and a faulty proxy
@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,6 @@ __all__ = ["main"]
 RESULT = Path(__file__).parent / "results" / "chaos.json"
 _LOOK_S = 0.5
 _SAY_S = 30.0
-_FIRST = 0.65
-"""The share of the seeds that is run beside failpoints and canaries; the rest follows them."""
 
 
 class Part:
@@ -101,10 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="headrace-chaos-"))
     seed = ("--seed", str(options.seed))
-    first = round(_FIRST * options.seeds)
     parts = {
-        "simulation": _simulated("simulation", folder, 0, first),
-        "more": _simulated("more seeds", folder, first, options.seeds - first),
+        "simulation": Part("simulation", folder, "tests.simulation", "--seeds", str(options.seeds), "--keep-going"),
         "canaries": Part("canaries", folder, "tests.simulation.canaries"),
         "failpoints": Part("failpoints", folder, "tests.faults.failpoints", "--times", str(options.kills), *seed),
         "soak": Part(
@@ -117,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        _run([[parts["simulation"]], [parts["failpoints"], parts["canaries"], parts["more"]]])
-        _run([[parts["soak"]]])
+        _run([[parts["simulation"], parts["canaries"], parts["soak"]], [parts["failpoints"]]])
     finally:
         for part in parts.values():
             part.stop()
@@ -133,10 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     return 1 if result["differences"] or result["canaries"]["caught"] < result["canaries"]["planted"] else 0
-
-
-def _simulated(name: str, folder: Path, start: int, seeds: int) -> Part:
-    return Part(name, folder, "tests.simulation", "--start", str(start), "--seeds", str(seeds), "--keep-going")
 
 
 def _run(queues: list[list[Part]]) -> None:
@@ -166,12 +156,11 @@ def _run(queues: list[list[Part]]) -> None:
             time.sleep(_LOOK_S)
 
 
-def _combined(simulation: Any, more: Any, canaries: Any, failpoints: Any, soak: Any) -> dict[str, Any]:
-    failing = [*simulation["failed"], *more["failed"]]
+def _combined(simulation: Any, canaries: Any, failpoints: Any, soak: Any) -> dict[str, Any]:
     waits = soak["first_commit_s"]
     recovery = sorted([*failpoints["recovery_s"], *soak["recovery_s"]])
     return {
-        "seeds": simulation["seeds"] + more["seeds"],
+        "seeds": simulation["seeds"],
         "failpoints": failpoints["failpoints"],
         "kills": failpoints["kills"] + soak["kills"],
         "kills_at_failpoints": failpoints["kills"],
@@ -186,10 +175,10 @@ def _combined(simulation: Any, more: Any, canaries: Any, failpoints: Any, soak: 
         "first_commit_in_soak_s": {"p50": _share(waits, 0.5), "p95": _share(waits, 0.95)},
         "events": soak["events"],
         "decisions": soak["decisions"],
-        "differences": len(failing) + failpoints["differences"] + soak["differences"],
+        "differences": len(simulation["failed"]) + failpoints["differences"] + soak["differences"],
         "canaries": {"planted": len(canaries), "caught": sum(seed is not None for seed in canaries.values())},
-        "simulated_faults": dict(Counter(simulation["counts"]) + Counter(more["counts"])),
-        "failing_seeds": failing,
+        "simulated_faults": simulation["counts"],
+        "failing_seeds": simulation["failed"],
     }
 
 
