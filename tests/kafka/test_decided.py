@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import TxnOffsetCommitRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from headrace.deploy import broker
@@ -164,6 +165,35 @@ def test_where_the_offsets_of_a_group_are(cluster: Cluster, name: str, reader: A
     producer.offsets({("a", 0): 1}, consumer.metadata())
     assert open_places(reader, [(topic, number) for number in range(count)]) == found
     producer.drop()
+    consumer.close()
+
+
+def test_offsets_that_were_left_pending_are_committed(cluster: Cluster, name: str, reader: Any) -> None:
+    """They become the group's, as if their marker had been written at once."""
+    group = f"pending.{name}"
+    consumer = cluster.consumer(group, "0", on_assign=lambda _: None, on_revoke=lambda _: None)
+    consumer.subscribe(["a"])
+    transaction(cluster, name, b"6").commit()
+
+    async def leave() -> None:
+        client = AIOKafkaClient(bootstrap_servers=cluster.bootstrap)
+        await client.bootstrap()
+        try:
+            decision = await _decision(client, name)
+            assert decision is not None
+            node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            offsets = [("a", [(0, 7, "")])]
+            request = TxnOffsetCommitRequest(name, group, decision.producer_id, decision.epoch, offsets)
+            answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
+            assert answer.errors[0][1][0][1] == 0
+        finally:
+            await client.close()
+
+    asyncio.run(leave())
+    with pytest.raises(Aborted):
+        consumer.committed([("a", 0)], timeout_s=1.0)
+    complete(cluster, reader, name, cluster.offsets_of(group))
+    assert consumer.committed([("a", 0)]) == {("a", 0): 7}
     consumer.close()
 
 
