@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ _NEAR = 2_000
 """Examples that a task may have to learn while it adopts a model."""
 _ROUNDS = 10
 _AGAIN_S = 5.0
+_END = "end"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,6 +48,7 @@ class Folding:
         self._clock, self._settle = clock, settle
         self.drafts: dict[tuple[int, str], Draft] = {}
         self._begun: dict[tuple[int, str], float] = {}
+        self._unsure: set[int] = set()
 
     def history(self, shard: int, chain: Any) -> Logged:
         """The training log of a shard as its task reads it, once all that it made is committed."""
@@ -53,14 +56,26 @@ class Folding:
         return Logged(self._cluster.reader, topic, shard, decode, self._settle, self.drafts)
 
     def due(self, task: Task) -> Iterator[Callable[[], None]]:
-        """Work for each model that catches up in this task, and that nobody works for here."""
-        known = task.chain.decisions.catching_up if task.chain.decisions is not None else {}
-        for command in adoptions(task):
-            place = (task.shard, command.id)
-            if self._clock() >= self._begun.get(place, float("-inf")):
-                self._begun[place] = float("inf")
-                decode, name = task.chain.examples_wire.decode, str(command.model)
-                yield lambda c=command, e=dict(known[name]), d=decode: self.work(c, e, d)  # type: ignore[misc]
+        """Work for each model that catches up in this task, and that nobody works for here.
+
+        A request that may have been left open, while nobody has to ask again, is ended: the registry would be read no
+        further.
+        """
+        decisions = task.chain.decisions
+        if decisions is not None and decisions.waiting:
+            known = decisions.catching_up
+            for command in adoptions(task):
+                if self._may_begin(task.shard, command.id):
+                    decode, name = task.chain.examples_wire.decode, str(command.model)
+                    yield lambda c=command, e=dict(known[name]), d=decode: self.work(c, e, d)  # type: ignore[misc]
+        elif task.shard in self._unsure and self._may_begin(task.shard, _END):
+            yield partial(self._end, task.shard)
+
+    def _may_begin(self, shard: int, work: str) -> bool:
+        if self._clock() < self._begun.get((shard, work), float("-inf")):
+            return False
+        self._begun[shard, work] = float("inf")
+        return True
 
     def work(self, command: Any, entry: Mapping[str, Any], decode: Callable[[bytes], Mapping[str, Any]]) -> None:
         """Fold the training log until little is left of it, then ask for the adoption.
@@ -71,12 +86,14 @@ class Folding:
         reader, place = self._cluster.reader(), (self._topics("registry"), command.shard)
         try:
             self.drafts[shard, name] = self._fold(shard, name, entry, decode)
-            producer, _ = follow(self._cluster, reader, f"{self._group}.retrain.{shard}", [place])
+            producer = self._follow(reader, shard)
+            self._unsure.add(shard)
             producer.begin()
             producer.send(*place, name.encode(), _encode(sign(self._pipeline, command)))
             producer.commit()
             if producer.suspicious and open_places(reader, [place]):
                 raise Aborted("the command to adopt it may never be read")
+            self._unsure.discard(shard)
             log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name][1])
         except HeadraceError as error:
             log.warning("%s/%s does not catch up: %s", name, shard, error)
@@ -85,6 +102,23 @@ class Folding:
             reader.close()
             if producer is not None:
                 producer.drop()
+
+    def _end(self, shard: int) -> None:
+        reader = self._cluster.reader()
+        try:
+            self._follow(reader, shard).drop()
+        except HeadraceError as error:
+            log.warning("a request in %s/%s may be open still: %s", self._topics("registry"), shard, error)
+        finally:
+            reader.close()
+            self._begun[shard, _END] = self._clock() + _AGAIN_S
+
+    def _follow(self, reader: Any, shard: int) -> Any:
+        """A producer of requests, after which nothing of its predecessors is open."""
+        place = (self._topics("registry"), shard)
+        producer, _ = follow(self._cluster, reader, f"{self._group}.retrain.{shard}", [place])
+        self._unsure.discard(shard)
+        return producer
 
     def _fold(self, shard: int, name: str, entry: Mapping[str, Any], decode: Any) -> Draft:
         training = Logged(self._cluster.reader, self._topics("examples"), shard, decode)

@@ -319,7 +319,5 @@ class Worker:
     def _retrain(self) -> None:
         """Let models catch up that are to be retrained."""
         for lane in self.lanes.values():
-            decisions = lane.task.chain.decisions
-            if decisions is not None and decisions.waiting:
-                for work in self._folding.due(lane.task):
-                    self._work.aside(work)
+            for work in self._folding.due(lane.task):
+                self._work.aside(work)

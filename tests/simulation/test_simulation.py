@@ -21,6 +21,7 @@ FOUND = {
     214: "a worker without partitions kept offsets pending that the broker had forgotten",
     1599: "a request to adopt a model stayed open, and nobody had to ask again",
     599: "a checkpoint without its marker blocked another group, and its owner had nothing to do",
+    2399: "a request to adopt a model was left open, and the one before it had been obeyed, so that nobody asked again",
     59: "features of a committed transaction were aborted, as the broker had forgotten their marker only",
     159: "a broker forgot the journal's marker, but not that of the offsets, and the worker stopped for good",
     209: "a broker forgot the marker of the journal's first record only",
