@@ -213,7 +213,8 @@ class Worker:
         """One cycle: fetch, process, commit; or a step of recovery."""
         self.ticks += 1
         try:
-            self._slot.end_leftovers()
+            if not self._committer.busy:
+                self._slot.end_leftovers()
             self._fetch()
             self._assignment.raise_lost()
             if self._assignment.pending:

@@ -39,6 +39,10 @@ class Slot:
         """Open a transaction, under a new epoch if a late copy of a request may end it or change it."""
         self.distrust(shards)
         self.producer.begin()
+        if (
+            self.producer.suspicious
+        ):  # the markers of the last one may be missing, and this one's abort would be taken for them
+            raise Aborted("the connection broke as a transaction began")
 
     def distrust(self, shards: Iterable[int]) -> None:
         """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""

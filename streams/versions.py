@@ -220,14 +220,16 @@ class Publisher:
             environment=self._environment,
             key=self._codec.key,
         )
-        producer = self._cluster.producer(f"{self._pipeline.name}.models.{shard}", timeout_ms=60_000)
+        reader, topic = self._cluster.reader(), self._topics("models")
+        producer, _ = follow(self._cluster, reader, f"{self._pipeline.name}.models.{shard}", [(topic, shard)])
         try:
             producer.begin()
             for i, piece in enumerate(chunk(sealed)):
                 key = f"{version_of(name, shard, n)}#{i}".encode()
-                producer.send(self._topics("models"), shard, key, piece)
+                producer.send(topic, shard, key, piece)
             producer.commit()
         finally:
+            reader.close()
             producer.drop()
 
     def alert(self, group: str, shard: int, alert: Alert) -> None:

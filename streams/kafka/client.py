@@ -78,17 +78,22 @@ def latest(consumer: Consumer, places: Sequence[tuple[str, int]]) -> dict[tuple[
 
 
 def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None, away_s: float = 0.0) -> Any:
-    """The answer, asked for again while a broker that has just started does not know its partitions, or is away."""
-    began = time.monotonic()
+    """The answer, asked for again while a broker that has just started does not know its partitions, or is away.
+
+    How long depends on the kind of error, and begins anew with another kind: first it is away, then it starts.
+    """
+    kinds = (LEADERLESS, 15.0), (UNKNOWN, max(UNKNOWN_S, away_s / 2)), (AWAY, away_s)
+    kind: set[int] | None = None
+    since = 0.0
     while True:
         try:
             return ask()
         except KafkaException as error:
             code = error.args[0].code()
-            patience_s = (
-                15.0 if code in LEADERLESS else UNKNOWN_S if code in UNKNOWN else away_s if code in AWAY else 0.0
-            )
-            if time.monotonic() - began >= patience_s:
+            now, seconds = next((each for each in kinds if code in each[0]), (None, 0.0))
+            if now is not kind:
+                kind, since = now, time.monotonic()
+            if now is None or time.monotonic() - since >= seconds:
                 raise
         time.sleep(0.05)
         with contextlib.suppress(KafkaException):

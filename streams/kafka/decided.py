@@ -40,8 +40,10 @@ Place = tuple[str, int]
 
 _TEXT, _TAGS = CompactString("utf-8"), ("tags", TaggedFields)
 _UNKNOWN_ID = 105
-_COMMITTED = ("PrepareCommit", "CompleteCommit")
+_KNOWN = ("Ongoing", "PrepareCommit", "CompleteCommit")
+"""States in which the last transaction that was decided under the epoch was committed."""
 _PAUSE_S = 0.1
+_REQUEST_MS = 5_000
 WITHIN_S = 30.0
 """How long a coordinator may take to say what it decided; one that is loading takes seconds."""
 _REFUSED = (
@@ -206,6 +208,7 @@ class _Decision(NamedTuple):
     producer_id: int
     epoch: int
     start_ms: int
+    part: frozenset[Place]
 
 
 class _Open(NamedTuple):
@@ -240,8 +243,9 @@ def commit_rest(arguments: Mapping[str, Any], transactional_id: str, places: Ite
 
 
 async def _commit_rest(arguments: Mapping[str, Any], name: str, places: list[Place]) -> list[Place]:
-    while True:
-        client = AIOKafkaClient(**arguments)
+    deadline = asyncio.get_running_loop().time() + WITHIN_S
+    while asyncio.get_running_loop().time() < deadline:
+        client = AIOKafkaClient(request_timeout_ms=_REQUEST_MS, **arguments)
         try:
             await client.bootstrap()
             found = await _rest(client, name, places)
@@ -255,6 +259,7 @@ async def _commit_rest(arguments: Mapping[str, Any], name: str, places: list[Pla
         finally:
             await client.close()
         await asyncio.sleep(_PAUSE_S)
+    raise TimeoutError
 
 
 class _Again(Exception):
@@ -264,23 +269,27 @@ class _Again(Exception):
 async def _rest(client: Any, name: str, places: list[Place]) -> list[_Open] | None:
     """What is open and to be committed; None while the coordinator is about it itself."""
     decision = await _decision(client, name)
-    if decision is None or decision.state not in _COMMITTED:
+    if decision is None or decision.state not in _KNOWN:
         return []
     if decision.state == "PrepareCommit":
         return None
-    found = [one for one in await _open(client, places) if (one.producer_id, one.epoch) == decision[1:3]]
-    # The same answer again: nothing newer had begun under this id when we looked, so what is open is that one.
+    # Only a commit is followed by another transaction of the same epoch: what is open, and no part of one under way, is
+    # the rest of the one before.
+    wanted = [place for place in places if place not in decision.part]
+    found = [one for one in await _open(client, wanted) if (one.producer_id, one.epoch) == decision[1:3]]
+    # The same answer again: nothing newer had begun in these partitions when we looked.
     return found if not found or await _decision(client, name) == decision else None
 
 
 async def _decision(client: Any, name: str) -> _Decision | None:
     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, name)
     answer = await client.send(node, _DescribeTransactionsRequest(name), group=ConnectionGroup.COORDINATION)
-    ((error, _, state, _, start_ms, producer_id, epoch, _, _),) = answer.states
+    ((error, _, state, _, start_ms, producer_id, epoch, topics, _),) = answer.states
     if error == _UNKNOWN_ID:
         return None
     _check(error)
-    return _Decision(state, producer_id, epoch, start_ms)
+    part = frozenset((topic, number) for topic, numbers, _ in topics for number in numbers)
+    return _Decision(state, producer_id, epoch, start_ms, part)
 
 
 async def _open(client: Any, places: list[Place]) -> list[_Open]:

@@ -30,6 +30,8 @@ log = logging.getLogger("headrace.kafka")
 
 SLOW_S = 1.0
 """A request that takes longer may have been sent again."""
+MARKED_S = 5.0
+"""A commit is answered before its markers are written; after so long they are."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
 
@@ -48,6 +50,7 @@ class TransactionalProducer:
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
         self._suspicious = False
         self._open = False
+        self._committed_at = 0.0
         self._producer = Producer(
             {
                 "linger.ms": 50,  # a commit does not wait for it
@@ -114,7 +117,8 @@ class TransactionalProducer:
         """Commit; on return the transaction is in the log."""
         began = time.monotonic()
         self._call(self._producer.commit_transaction)
-        if time.monotonic() - began > 0.05:
+        self._committed_at = time.monotonic()
+        if self._committed_at - began > 0.05:
             self._producer.poll(0.1)  # the client's word that a connection broke comes a little after its new answer
 
     def flush(self, within_s: float = 20.0) -> None:
@@ -123,9 +127,9 @@ class TransactionalProducer:
             raise Aborted(f"records of a transaction did not reach the log within {within_s:g} s")
 
     def poll(self) -> None:
-        """Serve callbacks while idle; what happens from here on is about no transaction."""
+        """Serve callbacks while idle; what happens later than `MARKED_S` after a commit is about no transaction."""
         self._producer.poll(0)
-        self._open = False
+        self._open &= time.monotonic() < self._committed_at + MARKED_S
 
     def drop(self) -> None:
         """Forget this producer and whatever it has open; its successor's start aborts that."""

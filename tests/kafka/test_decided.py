@@ -123,6 +123,22 @@ def test_an_open_transaction_is_left_alone(cluster: Cluster, name: str, reader: 
     producer.drop()
 
 
+def test_the_rest_of_the_one_before_is_committed(cluster: Cluster, name: str, reader: Any) -> None:
+    """A transaction is under way elsewhere, and under the same epoch: the one before it was committed."""
+    producer = transaction(cluster, name, b"7")
+    producer.commit()
+    left_open(cluster, name, b"rest of 7")
+    producer.begin()
+    producer.send("a", 0, b"k", b"under way")
+    producer.flush()
+    assert cluster.commit_rest(name, [("a", 0), ("b", 1)]) == [("b", 1)]
+    assert open_places(reader, [("a", 0), ("b", 1)]) == [("a", 0)]
+    assert values(reader, "b", 1)[-1] == b"rest of 7"
+    producer.drop()
+    follow(cluster, reader, name, [("a", 0)])[0].drop()
+    assert b"under way" not in values(reader, "a", 0)
+
+
 def test_what_was_not_committed_is_aborted(cluster: Cluster, name: str, reader: Any) -> None:
     """After a successor's start nothing says that it was committed, so that it is not."""
     transaction(cluster, name, b"3")

@@ -84,16 +84,24 @@ def test_a_death_while_publishing_leaves_all_of_a_version_or_nothing(make_world:
     """Twice between chunks, then with a zombie beside its successor: what is there is whole, and what the log makes."""
     world = make_world(SEVERAL, settings={"batch": 40, "checkpoint_s": 0.05})
     events, labels = flight_records(2_000)
-    world.publish(events[:1_000], labels[:800])
+    parts = iter(range(4))
+
+    def publish() -> None:
+        """Each of them finds something to learn."""
+        i = next(parts)
+        world.publish(events[500 * i : 500 * (i + 1)], labels[400 * i : 400 * (i + 1)])
+
     for failpoint in ("version.chunk:3", "version.sent"):
+        publish()
         process = world.spawn(failpoint=failpoint)
         process.join(30)
         assert process.exit_code == -signal.SIGKILL, process.tail()
         assert versions(world) == {}
+    publish()
     zombie = world.spawn()
     until(lambda: versions(world), "the first versions", poll_s=0.1)
     zombie.pause()
-    world.publish(events[1_000:], labels[800:])
+    publish()
     successor = world.spawn()
     successor.await_note("committed")
     zombie.resume()
@@ -101,7 +109,7 @@ def test_a_death_while_publishing_leaves_all_of_a_version_or_nothing(make_world:
     world.workers.remove(zombie)
     world.finish()
     there = list(versions(world).values())
-    assert len({one.n for one in there}) > 2
+    assert len({one.n for one in there}) >= 2
     assert {made.same for made in rebuilt(world, there, sample=20)} == {True}
     result, _ = world.audit()
     assert result.different == 0, result.first
