@@ -45,8 +45,14 @@ format: install ## let ruff repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: install ## run the tests (ARGS="-k journal" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+test: install ## run the tests, in two halves at once (ARGS="-k journal" to choose)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),@$(MAKE) --no-print-directory -j2 test-kafka test-others)
+
+# The half that waits for brokers, and the half that computes; sed passes on whole lines, so that they do not mix.
+.PHONY: test-kafka test-others
+test-kafka test-others: SHELL := bash
+test-kafka test-others:
+	@set -o pipefail; $(BIN)/python -m pytest $(if $(filter test-kafka,$@),tests/kafka,--ignore=tests/kafka) 2>&1 | sed -u ''
 
 demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace demo's)
 	$(BIN)/headrace demo $(ARGS)

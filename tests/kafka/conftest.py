@@ -45,13 +45,16 @@ def make_world(cluster: Cluster, request: pytest.FixtureRequest, tmp_path: Path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """aiokafka leaves a connection unclosed now and then when its broker goes away; nothing of ours holds it."""
+    """aiokafka leaves a connection unclosed now and then when its broker goes away; nothing of ours holds it.
+
+    It may be found in any later test here, however soon it is looked for.
+    """
     for item in items:
-        here = item.path.parent == Path(__file__).parent
-        if here and item.path.stem.startswith(("test_control", "test_monitoring")):
+        if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-            item.add_marker(pytest.mark.usefixtures("collected"))
+            if item.path.stem.startswith(("test_control", "test_monitoring")):
+                item.add_marker(pytest.mark.usefixtures("collected"))
 
 
 @pytest.fixture
