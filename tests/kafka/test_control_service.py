@@ -397,12 +397,12 @@ def test_kafka_may_be_away_for_a_while(tmp_path: Path):
             async with bench.serving() as service:
                 await eventually(lambda: bench.told() == ["a/opened"], "it begins")
                 os.kill(where.pid, signal.SIGKILL)
-                await eventually(lambda: service.kafka is not None, "it is missed", 30)
+                await eventually(lambda: service.kafka is not None, "it is missed", 90)
                 start = functools.partial(broker.start, instance=instance, progress=False, port=port)
                 await asyncio.to_thread(start, data_dir=tmp_path / "kafka")
                 await asyncio.to_thread(bench.append, "alerts", alert("b"))
-                await eventually(lambda: len(bench.got) == 2, "it goes on", 40)
-                await eventually(lambda: service.health.ready()["ok"], "it is ready again")
+                await eventually(lambda: len(bench.got) == 2, "it goes on", 120)
+                await eventually(lambda: service.health.ready()["ok"], "it is ready again", 60)
 
         asyncio.run(test())
         assert bench.told() == ["a/opened", "b/opened"]
