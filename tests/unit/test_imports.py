@@ -40,7 +40,7 @@ ONE_PLACE = {
     "faust": "streams/control/",
     "mode": "streams/control/",
     "aiohttp": "streams/control/",
-    "aiokafka": "streams/control/",
+    "aiokafka": ("streams/control/", "streams/kafka/decided.py"),
     "plotly": "streams/control/",
     "prometheus_client": "streams/metrics.py",
 }
