@@ -21,13 +21,15 @@ from rich.table import Table
 from benchmarks.place import Place, Site, place
 from benchmarks.sender import schedule
 
-__all__ = ["percentile", "run"]
+__all__ = ["Offset", "percentile", "run"]
 
 SEED = 1
 SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
-class _Offset(msgspec.Struct):
+class Offset(msgspec.Struct):
+    """Which event a prediction is for."""
+
     offset: int
 
 
@@ -71,16 +73,7 @@ def _measured(
     else:
         worker, output = _copy(here, site, settings)
     worker.await_("ready")
-    job = {
-        "kind": "synthetic",
-        "options": options,
-        "bootstrap": here.cluster.bootstrap,
-        "events": site.topic("events"),
-        "labels": site.topic("labels"),
-        "rate": 2 * rate,
-    }
-    sender = here.spawn([sys.executable, "-m", "benchmarks.sender", json.dumps(job)])
-    sender.await_("prepared")
+    sender = site.sender(options, 2 * rate)
     reader = here.cluster.reader()
     reader.follow({(output, 0): 0})
     sender.say("go")
@@ -119,7 +112,7 @@ def _copy(here: Place, site: Site, settings: dict[str, Any]) -> tuple[Any, str]:
 
 def _arrivals(reader: Any, count: int, decode: bool) -> array[float]:
     """When each of `count` events' outputs was read, by the event's place; all of them come, each once, in order."""
-    offset_of = msgspec.json.Decoder(_Offset).decode
+    offset_of = msgspec.json.Decoder(Offset).decode
     arrived = array("d")
     deadline = time.monotonic() + 120
     while len(arrived) < count:

@@ -7,16 +7,14 @@ on, would grow for ever: the slope over the rest of the run is what counts.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.overload import watch
+from benchmarks.overload import drive
 from benchmarks.place import Place, place
 
 __all__ = ["run"]
@@ -39,34 +37,16 @@ def run(
 def _resident(here: Place, rate: int, seconds: float, warm_up_s: float) -> dict[str, Any]:
     site = here.site("synthetic", drift=True)
     count = int(rate * seconds)
-    job = {
-        "kind": "synthetic",
-        "options": {"count_": count, "keys": 1_000, "seed": SEED},
-        "bootstrap": here.cluster.bootstrap,
-        "events": site.topic("events"),
-        "labels": site.topic("labels"),
-        "rate": 2 * rate,
-    }
-    sender = here.spawn([sys.executable, "-m", "benchmarks.sender", json.dumps(job)])
-    sender.await_("prepared")
-    worker = site.worker(end=False)
-    worker.await_("ready")
-    reader = here.cluster.reader()
-    reader.follow({(site.topic("predictions"), 0): 0})
-    sender.say("go")
-    sender.await_("began")
-    samples, _, _ = watch(reader, count, worker, sender)
-    ended = worker.stop()
-    reader.close()
+    ran = drive(site, count, 2 * rate, SEED)
     site.drop()
-    steady = [(at - samples[0][0], rss) for at, rss, _ in samples if at - samples[0][0] >= warm_up_s]
+    steady = [(at - ran.began, rss) for at, rss, _ in ran.samples if at - ran.began >= warm_up_s]
     return {
         "predicted": count,
-        "transactions": ended["transactions"],
-        "checkpoints": len(ended["checkpoints"]),
+        "transactions": ran.ended["transactions"],
+        "checkpoints": len(ran.ended["checkpoints"]),
         "rss_mb": [round(rss, 1) for rss in _tenths([rss for _, rss in steady])],
         "slope_mb_per_hour": statistics.linear_regression(*zip(*steady, strict=True)).slope * 3_600,
-        "cpu_us_per_event": ended["cpu_s"] / count * 1e6,
+        "cpu_us_per_event": ran.ended["cpu_s"] / count * 1e6,
     }
 
 

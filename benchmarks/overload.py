@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.table import Table
 
 from benchmarks import declared
-from benchmarks.latency import _Offset
-from benchmarks.place import Place, place
+from benchmarks.latency import Offset
+from benchmarks.place import Place, Process, Site, place
 
-__all__ = ["run", "watch"]
+__all__ = ["drive", "run"]
 
 SEED = 4
 _SAMPLE_S = 0.25
@@ -46,53 +44,63 @@ def _capacity(here: Place, events: int) -> float:
 def _overloaded(here: Place, rate: float, seconds: float) -> dict[str, Any]:
     site = here.site("synthetic")
     count = int(rate * seconds)
-    job = {
-        "kind": "synthetic",
-        "options": {"count_": count, "keys": 1_000, "seed": SEED},
-        "bootstrap": here.cluster.bootstrap,
-        "events": site.topic("events"),
-        "labels": site.topic("labels"),
-        "rate": 2 * rate,
-        "linger_ms": 20,
-    }
-    sender = here.spawn([sys.executable, "-m", "benchmarks.sender", json.dumps(job)])
-    sender.await_("prepared")
-    worker = site.worker(end=False)
-    worker.await_("ready")
-    reader = here.cluster.reader()
-    reader.follow({(site.topic("predictions"), 0): 0})
-    sender.say("go")
-    began = sender.await_("began")["first_due"]
-    samples, last, sent = watch(reader, count, worker, sender)
-    ended = worker.stop()
-    reader.close()
+    ran = drive(site, count, 2 * rate, SEED, linger_ms=20)
+    samples, sent_s = ran.samples, ran.sent["seconds"]
     site.drop()
     return {
         "events": count,
-        "sent_events_per_s": count / sent["seconds"],
+        "sent_events_per_s": count / sent_s,
         "predicted": count,
-        "lag_gone_after_s": last - began - sent["seconds"],
+        "lag_gone_after_s": samples[-1].at - ran.began - sent_s,
         "lag_most_events": max(
-            min(count, int((at - began) * count / sent["seconds"])) - seen for at, _, seen in samples if at > began
+            min(count, int((at - ran.began) * count / sent_s)) - seen for at, _, seen in samples if at > ran.began
         ),
-        "rss_start_mb": samples[0][1],
-        "rss_peak_mb": max(rss for _, rss, _ in samples),
-        "rss_mb": [round(samples[i * (len(samples) - 1) // 10][1]) for i in range(11)],
-        "cpu_us_per_event": ended["cpu_s"] / count * 1e6,
+        "rss_start_mb": samples[0].rss_mb,
+        "rss_peak_mb": max(each.rss_mb for each in samples),
+        "rss_mb": [round(samples[i * (len(samples) - 1) // 10].rss_mb) for i in range(11)],
+        "cpu_us_per_event": ran.ended["cpu_s"] / count * 1e6,
     }
 
 
-def watch(
-    reader: Any, count: int, worker: Any, sender: Any
-) -> tuple[list[tuple[float, float, int]], float, dict[str, Any]]:
-    """Samples of (time, RSS, predictions), when the last prediction was there, and what the sender says at its end."""
-    offset_of = msgspec.json.Decoder(_Offset).decode
-    samples: list[tuple[float, float, int]] = []
+class Sample(NamedTuple):
+    """A moment, the worker's resident memory, and how many predictions had been read."""
+
+    at: float
+    rss_mb: float
+    seen: int
+
+
+class Driven(NamedTuple):
+    """What an open loop found: the last sample is when all were predicted; `sent` and `ended` are last words."""
+
+    began: float
+    samples: list[Sample]
+    sent: dict[str, Any]
+    ended: dict[str, Any]
+
+
+def drive(site: Site, count: int, rate: float, seed: int, **more: Any) -> Driven:
+    """A worker, while `count` synthetic events and their labels come at `rate` records a second, until all are read."""
+    sender = site.sender({"count_": count, "keys": 1_000, "seed": seed}, rate, **more)
+    worker = site.worker(end=False)
+    worker.await_("ready")
+    reader = site.place.cluster.reader()
+    reader.follow({(site.topic("predictions"), 0): 0})
+    sender.say("go")
+    began = sender.await_("began")["first_due"]
+    samples = _watched(reader, count, worker)
+    reader.close()
+    return Driven(began, samples, sender.await_("finished"), worker.stop())
+
+
+def _watched(reader: Any, count: int, worker: Process) -> list[Sample]:
+    offset_of = msgspec.json.Decoder(Offset).decode
+    samples: list[Sample] = []
     seen, progressed = 0, time.monotonic()
     while seen < count:
         now = time.monotonic()
-        if not samples or now - samples[-1][0] > _SAMPLE_S:
-            samples.append((now, _rss_mb(worker.pid), seen))
+        if not samples or now - samples[-1].at > _SAMPLE_S:
+            samples.append(Sample(now, _rss_mb(worker.pid), seen))
         for record in reader.poll(10_000, 0.05):
             if offset_of(record.value).offset != seen:
                 raise ValueError(
@@ -101,9 +109,7 @@ def watch(
             seen, progressed = seen + 1, now
         if now - progressed > 120:
             raise RuntimeError(f"{seen} of {count} predictions came:\n{worker.tail()}")
-    last = time.monotonic()
-    samples.append((last, _rss_mb(worker.pid), seen))
-    return samples, last, sender.await_("finished")
+    return [*samples, Sample(time.monotonic(), _rss_mb(worker.pid), seen)]
 
 
 def _rss_mb(pid: int) -> float:

@@ -119,6 +119,24 @@ class Site:
         key = {"HEADRACE_SIGNING_KEY": str(self.place.folder / "signing.pem")}
         return self.place.spawn([sys.executable, "-m", "benchmarks.worker", json.dumps(job)], key)
 
+    def sender(self, records: Mapping[str, Any], rate: float, **more: Any) -> Process:
+        """A publisher in an open loop (`benchmarks.sender`), prepared: `rate` records a second once it is told to go.
+
+        `records` are the options of those that it publishes.
+        """
+        job = {
+            "kind": self.kind,
+            "options": records,
+            "bootstrap": self.place.cluster.bootstrap,
+            "events": self.topic("events"),
+            "labels": self.topic("labels"),
+            "rate": rate,
+            **more,
+        }
+        process = self.place.spawn([sys.executable, "-m", "benchmarks.sender", json.dumps(job)])
+        process.await_("prepared")
+        return process
+
     def read(self, role: str, shard: int = 0) -> list[Any]:
         """All committed records of an output."""
         reader = self.place.cluster.reader()

@@ -39,9 +39,8 @@ class Slot:
         """Open a transaction, under a new epoch if a late copy of a request may end it or change it."""
         self.distrust(shards)
         self.producer.begin()
-        if (
-            self.producer.suspicious
-        ):  # the markers of the last one may be missing, and this one's abort would be taken for them
+        # The markers of the last one may be missing, and this one's abort would be taken for them.
+        if self.producer.suspicious:
             raise Aborted("the connection broke as a transaction began")
 
     def distrust(self, shards: Iterable[int]) -> None:

@@ -220,9 +220,9 @@ class Publisher:
             environment=self._environment,
             key=self._codec.key,
         )
-        reader, topic = self._cluster.reader(), self._topics("models")
-        producer, _ = follow(self._cluster, reader, f"{self._pipeline.name}.models.{shard}", [(topic, shard)])
+        reader, producer, topic = self._cluster.reader(), None, self._topics("models")
         try:
+            producer, _ = follow(self._cluster, reader, f"{self._pipeline.name}.models.{shard}", [(topic, shard)])
             producer.begin()
             for i, piece in enumerate(chunk(sealed)):
                 key = f"{version_of(name, shard, n)}#{i}".encode()
@@ -230,7 +230,8 @@ class Publisher:
             producer.commit()
         finally:
             reader.close()
-            producer.drop()
+            if producer is not None:
+                producer.drop()
 
     def alert(self, group: str, shard: int, alert: Alert) -> None:
         """Publish an alert that no replay makes, once in this process."""

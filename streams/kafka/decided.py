@@ -57,26 +57,27 @@ _REFUSED = (
 """What a cluster says that does not let us do this, or cannot; anything else passes."""
 
 
+def _array(*fields: Any) -> CompactArray:
+    """An array of structures, each with room for tags."""
+    return CompactArray(*fields, _TAGS)
+
+
+_BY_TOPIC = _array(("topic", _TEXT), ("partitions", CompactArray(Int32)))
+
+
 class _DescribeTransactionsResponse(Response):
     API_KEY, API_VERSION = 65, 0
-    SCHEMA = Schema(
-        ("throttle_ms", Int32),
-        (
-            "states",
-            CompactArray(
-                ("error", Int16),
-                ("transactional_id", _TEXT),
-                ("state", _TEXT),
-                ("timeout_ms", Int32),
-                ("start_ms", Int64),
-                ("producer_id", Int64),
-                ("epoch", Int16),
-                ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
+    _STATE = (
+        ("error", Int16),
+        ("transactional_id", _TEXT),
+        ("state", _TEXT),
+        ("timeout_ms", Int32),
+        ("start_ms", Int64),
+        ("producer_id", Int64),
+        ("epoch", Int16),
+        ("topics", _BY_TOPIC),
     )
+    SCHEMA = Schema(("throttle_ms", Int32), ("states", _array(*_STATE)), _TAGS)
 
 
 class _DescribeTransactions(RequestStruct):
@@ -87,85 +88,42 @@ class _DescribeTransactions(RequestStruct):
 
 class _DescribeProducersResponse(Response):
     API_KEY, API_VERSION = 61, 0
-    SCHEMA = Schema(
-        ("throttle_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("name", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error", Int16),
-                        ("message", _TEXT),
-                        (
-                            "producers",
-                            CompactArray(
-                                ("producer_id", Int64),
-                                ("epoch", Int32),
-                                ("sequence", Int32),
-                                ("timestamp_ms", Int64),
-                                ("coordinator_epoch", Int32),
-                                ("open_from", Int64),
-                                _TAGS,
-                            ),
-                        ),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
+    _PRODUCER = (
+        ("producer_id", Int64),
+        ("epoch", Int32),
+        ("sequence", Int32),
+        ("timestamp_ms", Int64),
+        ("coordinator_epoch", Int32),
+        ("open_from", Int64),
     )
+    _PARTITION = (("partition", Int32), ("error", Int16), ("message", _TEXT), ("producers", _array(*_PRODUCER)))
+    _TOPIC = (("name", _TEXT), ("partitions", _array(*_PARTITION)))
+    SCHEMA = Schema(("throttle_ms", Int32), ("topics", _array(*_TOPIC)), _TAGS)
 
 
 class _DescribeProducers(RequestStruct):
     API_KEY, API_VERSION, FLEXIBLE_VERSION = 61, 0, True
     RESPONSE_TYPE = _DescribeProducersResponse
-    SCHEMA = Schema(("topics", CompactArray(("name", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)), _TAGS)
+    SCHEMA = Schema(("topics", _BY_TOPIC), _TAGS)
 
 
 class _WriteTxnMarkersResponse(Response):
     API_KEY, API_VERSION = 27, 1
-    SCHEMA = Schema(
-        (
-            "markers",
-            CompactArray(
-                ("producer_id", Int64),
-                (
-                    "topics",
-                    CompactArray(
-                        ("name", _TEXT),
-                        ("partitions", CompactArray(("partition", Int32), ("error", Int16), _TAGS)),
-                        _TAGS,
-                    ),
-                ),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
-    )
+    _TOPIC = (("name", _TEXT), ("partitions", _array(("partition", Int32), ("error", Int16))))
+    SCHEMA = Schema(("markers", _array(("producer_id", Int64), ("topics", _array(*_TOPIC)))), _TAGS)
 
 
 class _WriteTxnMarkers(RequestStruct):
     API_KEY, API_VERSION, FLEXIBLE_VERSION = 27, 1, True
     RESPONSE_TYPE = _WriteTxnMarkersResponse
-    SCHEMA = Schema(
-        (
-            "markers",
-            CompactArray(
-                ("producer_id", Int64),
-                ("epoch", Int16),
-                ("commits", Boolean),
-                ("topics", CompactArray(("name", _TEXT), ("partitions", CompactArray(Int32)), _TAGS)),
-                ("coordinator_epoch", Int32),
-                _TAGS,
-            ),
-        ),
-        _TAGS,
+    _MARKER = (
+        ("producer_id", Int64),
+        ("epoch", Int16),
+        ("commits", Boolean),
+        ("topics", _BY_TOPIC),
+        ("coordinator_epoch", Int32),
     )
+    SCHEMA = Schema(("markers", _array(*_MARKER)), _TAGS)
 
 
 class _DescribeTransactionsRequest(Request[_DescribeTransactions]):
@@ -232,19 +190,14 @@ def commit_rest(arguments: Mapping[str, Any], transactional_id: str, places: Ite
     those of aiokafka's clients. Returns where it was; raises `Refused`, and TimeoutError.
     """
 
-    async def bounded() -> list[Place]:
-        async with asyncio.timeout(WITHIN_S):
-            return await _commit_rest(arguments, transactional_id, list(places))
-
     try:
-        return asyncio.run(bounded())
+        return asyncio.run(asyncio.wait_for(_commit_rest(arguments, transactional_id, list(places)), WITHIN_S))
     except _REFUSED as error:
         raise Refused(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
 
 async def _commit_rest(arguments: Mapping[str, Any], name: str, places: list[Place]) -> list[Place]:
-    deadline = asyncio.get_running_loop().time() + WITHIN_S
-    while asyncio.get_running_loop().time() < deadline:
+    while True:
         client = AIOKafkaClient(request_timeout_ms=_REQUEST_MS, **arguments)
         try:
             await client.bootstrap()
@@ -259,7 +212,6 @@ async def _commit_rest(arguments: Mapping[str, Any], name: str, places: list[Pla
         finally:
             await client.close()
         await asyncio.sleep(_PAUSE_S)
-    raise TimeoutError
 
 
 class _Again(Exception):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -47,30 +47,23 @@ class Reader:
         }
         self._stall_s = stall_s
         self._config = config
-        self._consumer = Consumer({**config, "isolation.level": "read_committed"}, logger=log)
-        self._known: set[tuple[int, str]] = set()
-
-    @cached_property
-    def _uncommitted(self) -> Consumer:
-        return Consumer({**self._config, "isolation.level": "read_uncommitted"}, logger=log)
+        self._consumers: dict[str, Consumer] = {}
+        self._consumer = self._reading("committed")
+        self._known: set[tuple[str, str]] = set()
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset still there, and the high watermark (open transactions included)."""
-        return self._watermarks(self._uncommitted, topic, partition)
+        return self._watermarks("uncommitted", topic, partition)
 
     def stable(self, topic: str, partition: int) -> int:
         """The last stable offset."""
-        return self._watermarks(self._consumer, topic, partition)[1]
+        return self._watermarks("committed", topic, partition)[1]
 
     def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         """The last stable offset and the high watermark of each, in two requests; the latter is asked for first."""
-        try:
-            high = latest(self._uncommitted, places)
+        with _asking("A topic of the pipeline is missing"):
+            high = latest(self._reading("uncommitted"), places)
             return {place: (stable, high[place]) for place, stable in latest(self._consumer, places).items()}
-        except KafkaException as error:
-            if error.args[0].code() in UNKNOWN:
-                raise TopicError("A topic of the pipeline is missing: see `headrace topics`.") from error
-            raise translated(error) from error
 
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
@@ -125,18 +118,31 @@ class Reader:
 
     def close(self) -> None:
         """Release its consumers."""
-        self._consumer.close()
-        if "_uncommitted" in self.__dict__:
-            self._uncommitted.close()
+        for consumer in self._consumers.values():
+            consumer.close()
 
-    def _watermarks(self, consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-        try:
-            if (id(consumer), topic) not in self._known:
+    def _reading(self, isolation: str) -> Consumer:
+        """The consumer that sees what is committed, or all; made when it is first needed."""
+        if isolation not in self._consumers:
+            config = {**self._config, "isolation.level": f"read_{isolation}"}
+            self._consumers[isolation] = Consumer(config, logger=log)
+        return self._consumers[isolation]
+
+    def _watermarks(self, isolation: str, topic: str, partition: int) -> tuple[int, int]:
+        consumer = self._reading(isolation)
+        with _asking(f"Topic {topic} has no partition {partition}"):
+            if (isolation, topic) not in self._known:
                 consumer.list_topics(topic, timeout=10)
-                self._known.add((id(consumer), topic))
-            low, high = watermark_offsets(consumer, TopicPartition(topic, partition))
-        except KafkaException as error:
-            if error.args[0].code() in UNKNOWN:
-                raise TopicError(f"Topic {topic} has no partition {partition}: see `headrace topics`.") from error
-            raise translated(error) from error
-        return int(low), int(high)
+                self._known.add((isolation, topic))
+            return watermark_offsets(consumer, TopicPartition(topic, partition))
+
+
+@contextlib.contextmanager
+def _asking(missing: str) -> Iterator[None]:
+    """The client's errors as ours; `missing` is what an unknown topic means here."""
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() in UNKNOWN:
+            raise TopicError(f"{missing}: see `headrace topics`.") from error
+        raise translated(error) from error
