@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["GroupConsumer"]
 
 log = logging.getLogger("headrace.kafka")
+
+_EVERYTHING = 1_000_000
+"""The most records that the client hands over at once: all that it has fetched, and every callback among them."""
 
 
 class GroupConsumer:
@@ -130,7 +134,14 @@ class GroupConsumer:
         return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
-        """Stop; a static member keeps its place until the session times out."""
+        """Stop; a static member keeps its place until the session times out.
+
+        A rebalance that waits for our answer is answered first: the client's own close may wait for it for ever, with
+        every thread of the process (librdkafka issue 4884; four in a hundred that had just subscribed).
+        """
+        self._on_assign = self._on_revoke = lambda _: None
+        with contextlib.suppress(KafkaException):
+            self._consumer.consume(_EVERYTHING, 0.0)
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -36,7 +36,7 @@ def watermarks(*answers: Any) -> tuple[int, int]:
     """The ends of a partition that a broker which answers so has."""
     reader = Cluster("127.0.0.1:1").reader()
     reader.close()
-    reader._consumer = reader._uncommitted = _Asked(*answers)  # type: ignore[assignment]
+    reader._consumers["uncommitted"] = _Asked(*answers)  # type: ignore[assignment]
     return reader.watermarks("t", 0)
 
 
@@ -65,3 +65,39 @@ def test_a_topic_that_was_deleted_a_moment_ago_does_not_exist():
         describe_configs=lambda resources: {resource: answers[resource.name] for resource in resources},
     )
     assert cluster.describe(["there", "gone", "never"]) == {"there": (1, {"cleanup.policy": "delete"})}
+
+
+def test_a_rebalance_that_waits_is_answered_before_a_consumer_closes(monkeypatch: pytest.MonkeyPatch):
+    """Within its close the client may wait for ever for an answer; nobody is told of partitions any more."""
+    told: list[Any] = []
+    client = _Rebalanced()
+    monkeypatch.setattr("headrace.streams.kafka.consumer.Consumer", lambda *_, **__: client)
+    consumer = Cluster("127.0.0.1:1").consumer("g", "0", on_assign=told.append, on_revoke=told.append)
+    consumer.subscribe(["t"])
+    consumer.close()
+    assert (client.did, told) == (["assigned []", "closed"], [])
+
+
+class _Rebalanced:
+    """A consumer with an assignment that nobody has answered yet."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self._on_assign: Any = None
+
+    def list_topics(self, **_: Any) -> None:
+        """Fresh metadata."""
+
+    def subscribe(self, _: list[str], *, on_assign: Any, **__: Any) -> None:
+        self._on_assign = on_assign
+
+    def consume(self, _: int, timeout: float) -> list[Any]:
+        assert timeout == 0
+        self._on_assign(self, [TopicPartition("t", 0)])
+        return []
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self.did.append(f"assigned {partitions}")
+
+    def close(self) -> None:
+        self.did.append("closed")

@@ -128,7 +128,7 @@ def test_the_properties_reach_every_client(monkeypatch: pytest.MonkeyPatch):
     cluster.consumer("g", "0", on_assign=print, on_revoke=print)
     cluster.producer("t")
     cluster.plain_producer()
-    assert cluster.reader()._uncommitted
+    assert cluster.reader().ends([]) == {}
     assert cluster.admin
     cluster.check()
     assert len(made) == 7
