@@ -44,7 +44,7 @@ _SLOW = 4
 
 def run(
     report: Callable[[Any], None],
-    events: int = 60_000,
+    events: int = 100_000,
     rounds: int = 5,
     variants: Sequence[str] = tuple(VARIANTS),
     settings: dict[str, Any] | None = None,
