@@ -1,4 +1,4 @@
-"""Faust as far as we use it: one app of agents over raw, committed records, with two of its defects repaired.
+"""Faust as far as we use it: one app of agents over raw, committed records, with three of its defects repaired.
 
 - **Committed only.** Faust reads uncommitted records unless it writes its own transactions: here every consumer is
   `read_committed`, so that nothing is ever done about a record of an aborted transaction.
@@ -9,12 +9,17 @@
 - **Acknowledgements.** Faust acknowledges an event when its handler has raised, or was cancelled: our agents use
   streams without acknowledgement (`noack`), and a clean stop does not wait for events under way.
 
+- **Stopping.** After an outage aiokafka may wait for ever for a connection of before it to be closed, and with it
+  Faust, whose consumer runs in a thread: that wait, the last step of stopping, ends after `_CLOSE_S`.
+
 Its settings come from nowhere but here: without a prefix of its own, `BROKER_URL`, `WEB_BIND` or `PRODUCER_ACKS` in the
 environment would win over our arguments. Tables, its web server and its worker are not used.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,6 +46,8 @@ TIMING: Timing = {
     "consumer_metadata_max_age_ms": 5_000,
     "producer_request_timeout": 10.0,
 }
+
+_CLOSE_S = 3.0
 
 
 def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], timing: Timing = TIMING) -> Any:
@@ -109,6 +116,12 @@ class _Daemon(WorkerThread):
 
 class _Thread(driver.AIOKafkaConsumerThread):
     Worker = _Daemon
+
+    async def on_thread_stop(self) -> None:
+        """Stop the consumer; what its client does not close in time is left to the end of the thread's loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await super().on_thread_stop()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

@@ -212,15 +212,18 @@ class Service:
     async def _stop_app(self, app: Any, starting: asyncio.Future[None]) -> None:
         """Faust may never come back from a stop, and it swallows cancellation: the process ends then.
 
-        One that is still starting cannot be stopped: that is waited for first.
+        One that is still starting cannot be stopped: that is waited for first. When everything stops anyway, the end
+        of the process is near, and Faust is left behind.
         """
         for agent in self.agents:
             agent.retire()
-        deadline = time.monotonic() + self.options.stop_s
+        deadline = time.monotonic() + self.options.stop_s * 0.8
         await _ended(starting, time.monotonic() + self.options.stop_s / 2)
         stopping = asyncio.ensure_future(app.stop())
         await _ended(stopping, deadline)
-        if not stopping.done():
+        if not stopping.done() and self._stopped.is_set():
+            log.warning("Faust did not stop; it is left behind.")
+        elif not stopping.done():
             self._end("Faust did not stop; the control plane ends, to be started again.", STALLED)
         elif not stopping.cancelled() and stopping.exception() is not None:
             log.warning("stopping the agents: %r", stopping.exception())

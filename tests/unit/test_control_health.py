@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from headrace.streams.control import app
 from headrace.streams.control.health import listen
 from headrace.streams.control.outside import target
 from headrace.streams.control.policies import retraining
@@ -158,6 +160,48 @@ def test_a_stop_that_takes_too_long_ends_the_process(tmp_path: Path):
 
     asyncio.run(asyncio.wait_for(test(), 15))
     assert ENDED == [("The control plane did not stop within 0.1 s.", 1)]
+
+
+class _Stuck:
+    """An app that never comes back from a stop, nor from a cancellation."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def stop(self) -> None:
+        while not self.released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.released.wait()
+
+
+@pytest.mark.parametrize("for_good", [True, False])
+def test_faust_that_does_not_stop(tmp_path: Path, for_good: bool):
+    """It is left behind when everything stops, and ends the process when a new one would have to run beside it."""
+
+    async def test() -> None:
+        made, app = service(tmp_path, stop_s=0.1), _Stuck()
+        if for_good:
+            made._stopped.set()
+        started = asyncio.get_running_loop().create_future()
+        started.set_result(None)
+        await made._stop_app(app, started)
+        app.released.set()
+
+    asyncio.run(asyncio.wait_for(test(), 15))
+    ended = [("Faust did not stop; the control plane ends, to be started again.", 70)]
+    assert ended * (not for_good) == ENDED
+
+
+def test_a_consumer_that_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch):
+    """aiokafka waits for ever for connections of before an outage."""
+
+    async def never(_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(app.driver.AIOKafkaConsumerThread, "on_thread_stop", never)
+    monkeypatch.setattr(app, "_CLOSE_S", 0.05)
+    thread = object.__new__(app._Thread)
+    asyncio.run(asyncio.wait_for(thread.on_thread_stop(), 10))
 
 
 def test_a_port_that_is_taken_is_one_sentence():
