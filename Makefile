@@ -48,14 +48,11 @@ format: install ## let ruff repair what it can
 test: install ## run the tests, in two halves at once (ARGS="-k journal" to choose)
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),@$(MAKE) --no-print-directory -j2 test-kafka test-others)
 
-# The half that waits for brokers (in two processes with a broker each, a file in one of them), and the half that
-# computes; sed passes on whole lines, so that they do not mix.
+# The half that waits for brokers, and the half that computes; sed passes on whole lines, so that they do not mix.
 .PHONY: test-kafka test-others
-test-kafka: HALF := tests/kafka --numprocesses 2 --dist loadfile
-test-others: HALF := --ignore=tests/kafka
 test-kafka test-others: SHELL := bash
 test-kafka test-others:
-	@set -o pipefail; $(BIN)/python -m pytest $(HALF) 2>&1 | sed -u ''
+	@set -o pipefail; $(BIN)/python -m pytest $(if $(filter test-kafka,$@),tests/kafka,--ignore=tests/kafka) 2>&1 | sed -u ''
 
 demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace demo's)
 	$(BIN)/headrace demo $(ARGS)
