@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.scene import TOKEN, Scene
+
+expect.set_options(timeout=120_000)  # a machine may be slow; what is expected ends the wait
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -81,7 +83,7 @@ def visit(chromium: Browser) -> Iterator[Callable[..., Page]]:
         """`chart`: with the chart library, which takes a second to read, and which most tests do not need."""
         size = {"width": 390, "height": 844} if phone else {"width": 1360, "height": 900}
         context = chromium.new_context(viewport=size, reduced_motion="reduce", **more)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         if not chart:

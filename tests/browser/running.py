@@ -33,7 +33,7 @@ class Running:
 
     def call(self, *arguments: str) -> None:
         """Run one command of the command line to its end."""
-        done = subprocess.run(self._line(*arguments), env=self._env(), cwd=ROOT, capture_output=True, timeout=90)
+        done = subprocess.run(self._line(*arguments), env=self._env(), cwd=ROOT, capture_output=True, timeout=300)
         assert done.returncode == 0, done.stderr.decode()[-3_000:]
 
     def start(self, name: str, *arguments: str) -> None:
@@ -46,7 +46,7 @@ class Running:
     def control(self) -> None:
         """Start the control plane, and learn its address and token."""
         self.start("control", "control", self.reference, "--port", "0")
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 180
         while (found := _STARTED.search(self.log("control"))) is None:
             assert self.processes["control"].poll() is None, self.log("control")
             assert time.monotonic() < deadline, self.log("control")

@@ -41,12 +41,12 @@ def admin(status: Status) -> AdminClient:
 def create_topic(status: Status, name: str) -> None:
     """Create a topic and wait until it is there."""
     client = admin(status)
-    client.create_topics([NewTopic(name, 1, 1)], operation_timeout=10)[name].result(10)
+    client.create_topics([NewTopic(name, 1, 1)], operation_timeout=60)[name].result(60)
 
 
 def topics(status: Status) -> set[str]:
     """The topics that the broker has."""
-    return set(admin(status).list_topics(timeout=10).topics)
+    return set(admin(status).list_topics(timeout=60).topics)
 
 
 def refuses(port: int) -> bool:
@@ -78,7 +78,7 @@ def test_concurrent_starts_make_one_broker_that_outlives_them(instance: str):
     """Three processes that start the same instance at once get the same broker, which is there when they have ended."""
     command = [sys.executable, "-c", START, instance]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    pids = {int(starter.communicate(timeout=120)[0]) for starter in starters}
+    pids = {int(starter.communicate(timeout=300)[0]) for starter in starters}
     found = broker.status(instance=instance)
     assert (found.running, {found.pid}) == (True, pids)
     assert broker.start(instance=instance) == found
@@ -117,7 +117,7 @@ def test_settings_of_the_caller_win(instance: str):
     )
     resource = ConfigResource(ResourceType.BROKER, "1")
     client = admin(running)
-    found = client.describe_configs([resource])[resource].result(10)
+    found = client.describe_configs([resource])[resource].result(60)
     values = {name: found[name].value for name in ("log.segment.bytes", "num.network.threads", "log.retention.ms")}
     assert values == {"log.segment.bytes": "1048576", "num.network.threads": "1", "log.retention.ms": "-1"}
 

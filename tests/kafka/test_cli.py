@@ -61,7 +61,7 @@ class Shell:
         """What a command prints; its exit code is checked. Only workers get a process, as starting one takes long."""
         if args[0] == "run":
             done = subprocess.run(
-                self._command(args), env=self.environ | variables, capture_output=True, text=True, timeout=120
+                self._command(args), env=self.environ | variables, capture_output=True, text=True, timeout=300
             )
             found = (done.returncode, done.stdout, done.stderr)
         else:
@@ -95,7 +95,7 @@ def shell(cluster: Cluster, tmp_path: Path) -> Iterator[Shell]:
     for process in shell.running:
         process.kill()
         process.communicate()
-    cluster.delete([name for name in cluster.admin.list_topics(timeout=10).topics if name.startswith(shell.name)])
+    cluster.delete([name for name in cluster.admin.list_topics(timeout=60).topics if name.startswith(shell.name)])
 
 
 @pytest.fixture

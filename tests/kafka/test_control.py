@@ -67,10 +67,10 @@ async def running(cluster: Cluster, group: str, folder: Path, *agents: Agent, **
     finally:
         for agent in agents:
             agent.retire()
-        await asyncio.wait_for(app.stop(), 10)
+        await asyncio.wait_for(app.stop(), 60)
 
 
-async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
+async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 180.0) -> Any:
     """What the condition says once it is true."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 from tests.alerting import alert
-from tests.kafka.test_cli import COUNT, Shell, published, shell  # noqa: F401 - fixtures
+from tests.kafka.test_cli import COUNT, Shell, published, shell, wait_for  # noqa: F401 - fixtures
 from tests.kafka.test_control import Writer, eventually
 from tests.unit.test_outside import receiver
 
@@ -76,10 +76,10 @@ def test_killed_between_delivery_and_acknowledgement_it_delivers_again(topics: S
         async with receiver(take) as base:
             options = ("--webhook", f"{base}/hook", "--allow-private")
             planes.append(Plane(one, *options))
-            await eventually(lambda: keys, "it delivers", 30)
+            await eventually(lambda: keys, "it delivers")
             await asyncio.to_thread(planes[0].process.wait)
             planes.append(Plane(one, *options))
-            await eventually(lambda: len(keys) == 3, "the next one delivers", 30)
+            await eventually(lambda: len(keys) == 3, "the next one delivers")
             group = f"{one.name}.control"
             await eventually(
                 lambda: one.cluster.committed(group).get((f"{one.name}.alerts", 0)) == 2, "and commits", 20
@@ -108,7 +108,7 @@ def test_a_worker_needs_no_topic_of_the_control_plane(published: Shell):  # noqa
     """Without `P.control`, as in a cluster from before it, workers run; the control plane says what to do."""
     one = published
     one.cluster.delete([f"{one.name}.control"])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while one.cluster.describe([f"{one.name}.control"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -139,13 +139,14 @@ def test_the_page_is_served_and_changes_need_the_token(topics: Shell):
                     found: dict[str, Any] = await answer.json()
                     return found
 
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 180
             while "bare" not in json.dumps((await board()).get("models")):
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.1)
             wanted = {"kind": "promote", "model": "bare", "by": "ana", "why": "a test", "saw": 2, "shard": 0}
             assert (await post("/api/decide", wanted, Authorization="Bearer " + "x" * 40))[0] == 401
             worker = one.start("run", "P")
+            await asyncio.to_thread(wait_for, worker, "recovered")  # a decision waits for 15 s
             status, answer = await post("/api/decide", wanted)
             assert (status, answer["shards"][0]["fact"]["kind"]) == (200, "promoted"), answer
             status, answer = await post("/api/decide", wanted | {"model": "logreg"})  # a stale one
@@ -158,7 +159,7 @@ def test_the_page_is_served_and_changes_need_the_token(topics: Shell):
             status, answer = await post("/api/explain", {"event_id": event_id})
             assert (status, answer["event_id"], answer["different"]) == (200, event_id, 0)
             async with session.get("/api/events") as stream:  # to watch is what makes an overview
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + 180
                 while (await board())["glance"] is None:
                     assert time.monotonic() < deadline
                     await asyncio.sleep(0.2)

@@ -35,7 +35,7 @@ from tests.kafka.test_control import FAST, eventually
 from tests.small import small
 from tests.unit.test_outside import receiver
 
-PATIENT = {"retry_s": (0.1,), "pauses_s": (0.2,), "watch_s": 0.05, "look_s": 0.2, "idle_s": 0.5, "stop_s": 30.0}
+PATIENT = {"retry_s": (0.1,), "pauses_s": (0.2,), "watch_s": 0.05, "look_s": 0.2, "idle_s": 0.5, "stop_s": 120.0}
 
 
 class Bench:
@@ -169,7 +169,7 @@ def test_a_dead_agent_is_noticed_restarted_and_visible(bench: Bench):
                                 said.append(report["reason"])
                         await asyncio.sleep(0.01)
 
-                await asyncio.wait_for(seen_dead(), 20)
+                await asyncio.wait_for(seen_dead(), 180)
                 assert "agent alerts is dead: RuntimeError" in said[0]
                 assert "not today" in said[0]
                 healed = True
@@ -240,7 +240,7 @@ def test_a_flood_of_alerts_is_delivered(bench: Bench):
                 await asyncio.sleep(0.01)
                 slowest = max(slowest, time.monotonic() - began)
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), 180))
     assert bench.told() == [f"a{n}/opened" for n in range(1_000)]
     assert slowest < 5
 
@@ -397,12 +397,12 @@ def test_kafka_may_be_away_for_a_while(tmp_path: Path):
             async with bench.serving() as service:
                 await eventually(lambda: bench.told() == ["a/opened"], "it begins")
                 os.kill(where.pid, signal.SIGKILL)
-                await eventually(lambda: service.kafka is not None, "it is missed", 90)
+                await eventually(lambda: service.kafka is not None, "it is missed")
                 start = functools.partial(broker.start, instance=instance, progress=False, port=port)
                 await asyncio.to_thread(start, data_dir=tmp_path / "kafka")
                 await asyncio.to_thread(bench.append, "alerts", alert("b"))
-                await eventually(lambda: len(bench.got) == 2, "it goes on", 120)
-                await eventually(lambda: service.health.ready()["ok"], "it is ready again", 60)
+                await eventually(lambda: len(bench.got) == 2, "it goes on")
+                await eventually(lambda: service.health.ready()["ok"], "it is ready again")
 
         asyncio.run(test())
         assert bench.told() == ["a/opened", "b/opened"]

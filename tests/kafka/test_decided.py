@@ -172,11 +172,11 @@ def test_where_the_offsets_of_a_group_are(cluster: Cluster, name: str, reader: A
     group = f"flights.lane.{name}"
     consumer = cluster.consumer(group, "0", on_assign=lambda _: None, on_revoke=lambda _: None)
     consumer.subscribe(["a"])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while not (found := cluster.offsets_of(group)) and time.monotonic() < deadline:
         consumer.fetch(1, 0.1)
     topic = "__consumer_offsets"
-    count = len(cluster.admin.list_topics(topic, timeout=10).topics[topic].partitions)
+    count = len(cluster.admin.list_topics(topic, timeout=60).topics[topic].partitions)
     producer = transaction(cluster, name, b"5")
     producer.offsets({("a", 0): 1}, consumer.metadata())
     assert open_places(reader, [(topic, number) for number in range(count)]) == found

@@ -60,7 +60,7 @@ def test_audit_finds_no_difference_after_live_traffic_with_kills(make_world: Cal
         process.kill()
         kills += 1
         process = world.spawn()
-    publisher.join(60)
+    publisher.join(180)
     assert publisher.exitcode == 0
     for i in range(len(sent) - ALONE, len(sent)):
         publish(world.bootstrap, topics, [sent[i]], 0.0)

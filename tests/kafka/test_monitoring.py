@@ -71,7 +71,7 @@ def free_port() -> int:
 def asked(url: str) -> Any:
     """The JSON at an address, or None while nobody answers there."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.loads(answer.read())
     except (OSError, urllib.error.HTTPError, ValueError):
         return None
@@ -152,14 +152,14 @@ def test_an_alert_arrives_in_alertmanager_and_resolves(bench: Bench, tmp_path: P
             manager.start()
             async with bench.serving(**options(manager)):
                 bench.write("alerts", alert("one"), alert("two"))
-                await eventually(lambda: manager.active() == ["one", "two"], "both are active", 30)
+                await eventually(lambda: manager.active() == ["one", "two"], "both are active")
                 entry = next(e for e in asked(f"{manager.url}/api/v2/alerts") if e["labels"]["alert_id"] == "one")
                 assert entry["labels"]["alertname"] == "HeadraceErrorDrift"
                 assert entry["labels"]["pipeline"] == bench.pipeline.name
                 assert entry["annotations"]["summary"] == "error: one opened"
                 bench.write("alerts", alert("one", "updated", 2), alert("two", "resolved", 2))
-                await eventually(lambda: manager.active() == ["one"], "one is resolved", 30)
-                await eventually(lambda: len(manager.notified) >= 3, "people are told", 30)
+                await eventually(lambda: manager.active() == ["one"], "one is resolved")
+                await eventually(lambda: len(manager.notified) >= 3, "people are told")
                 await asyncio.sleep(1.5)  # three repetitions, and a group interval
 
     asyncio.run(test())
@@ -175,18 +175,18 @@ def test_alertmanager_may_be_down_for_a_while(bench: Bench, tmp_path: Path):
             manager.start()
             async with bench.serving(**options(manager)) as service:
                 bench.write("alerts", alert("before"))
-                await eventually(lambda: manager.notified == ["before/firing"], "the first is told", 30)
+                await eventually(lambda: manager.notified == ["before/firing"], "the first is told")
                 manager.stop()
                 bench.write("alerts", alert("meanwhile"))
                 line, agent = service.routes.lines[0], service.agents[0]
                 await eventually(lambda: line.why and agent.handled == 2, "it cannot be delivered")
                 manager.start()
-                await eventually(lambda: "meanwhile/firing" in manager.notified, "it is told afterwards", 30)
-                await eventually(lambda: manager.active() == ["before", "meanwhile"], "both are active", 30)
+                await eventually(lambda: "meanwhile/firing" in manager.notified, "it is told afterwards")
+                await eventually(lambda: manager.active() == ["before", "meanwhile"], "both are active")
             # A restart of the control plane tells nobody anything either.
             async with bench.serving(**options(manager)):
                 bench.write("alerts", alert("last"))
-                await eventually(lambda: "last/firing" in manager.notified, "the last is told", 30)
+                await eventually(lambda: "last/firing" in manager.notified, "the last is told")
                 await asyncio.sleep(1.5)  # three repetitions, and a group interval
 
     asyncio.run(test())
@@ -222,7 +222,7 @@ def test_prometheus_scrapes_worker_and_control_plane(published: Shell, tmp_path:
             "headrace_ready": {"worker": 1.0},
             f"headrace_control_kafka_up%7Bpipeline=%22{one.name}%22%7D": {"control": 1.0},
         }
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 180
         while (found := {query: values(query) for query in wanted}) != wanted:
             assert time.monotonic() < deadline, found
             time.sleep(0.2)

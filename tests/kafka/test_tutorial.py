@@ -41,7 +41,7 @@ def shell(command: str) -> str:
         assert result.exit_code == 0, (command, result.output)
         return result.stdout
     start = [sys.executable, *(["-m", "headrace"] if words[0] == "headrace" else [])]
-    done = subprocess.run([*start, *words[1:]], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*start, *words[1:]], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout
 

@@ -160,7 +160,7 @@ def test_no_broker_at_the_address_is_one_sentence(monkeypatch: pytest.MonkeyPatc
 def test_a_reader_that_goes_away_is_no_traceback():
     """`headrace check P | head -1` ends without a word on stderr."""
     command = f"{sys.executable} -m headrace check {PIPELINE} --json | head -c 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=300)
     assert (done.stdout, done.stderr) == ("{", "")
 
 
@@ -267,7 +267,7 @@ def test_a_broker_that_does_not_run_is_exit_1():
 
 def test_python_m_headrace_is_the_command():
     """`python -m headrace` calls itself headrace."""
-    done = subprocess.run([sys.executable, "-m", "headrace", "--version"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "headrace", "--version"], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout.split()[0]) == (0, "headrace")
 
 
@@ -275,7 +275,7 @@ def test_a_run_under_another_hash_seed_starts_itself_anew():
     """A backtest started under a random hash seed goes on under 0, with the same arguments."""
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONHASHSEED"}
     command = [sys.executable, "-W", "error", "-m", "headrace", "backtest", PIPELINE, "--limit", "60", "--json"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr, json.loads(done.stdout)["events"]) == (0, "", 60)
 
 
@@ -284,7 +284,7 @@ def test_a_python_that_ignores_the_hash_seed_is_told_so():
     code = "from headrace.streams.cli import main; main()"
     command = [sys.executable, "-I", "-c", code, "backtest", PIPELINE]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONHASHSEED": "0"}
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONHASHSEED": "0"}
     )
     assert done.returncode == 2
     assert "Python was told to ignore PYTHONHASHSEED" in done.stderr

@@ -299,7 +299,7 @@ def server(worker: Worker) -> Iterator[Server]:
 
 def ask(server: Server, path: str, method: str = "GET", accept: str = "") -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body."""
-    client = http.client.HTTPConnection(server.host, server.port, timeout=5)
+    client = http.client.HTTPConnection(server.host, server.port, timeout=60)
     client.request(method, path, headers={"Accept": accept})
     response = client.getresponse()
     out = response.status, dict(response.headers), response.read()

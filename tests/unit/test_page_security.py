@@ -52,7 +52,7 @@ class Said:
 
 def ask(page: Scene, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> Said:
     """One request with exactly these headers."""
-    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=60)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in headers:
@@ -272,7 +272,7 @@ def test_a_body_that_never_ends_is_given_up(page: Scene, monkeypatch: pytest.Mon
         f"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
-    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=60) as connection:
         connection.sendall(head.encode())
         assert b" 504 " in connection.recv(200).splitlines()[0]
 
@@ -376,7 +376,7 @@ def test_no_path_leads_out(page: Scene, path: str):
 @pytest.mark.parametrize("raw", [b"GET / HTTP/9.9\r\n\r\n", b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n"])
 def test_nonsense_is_refused_and_the_page_stays_up(page: Scene, raw: bytes):
     """Requests that are none end their connection, with a client's error."""
-    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=60) as connection:
         connection.sendall(raw)
         assert connection.recv(200).split(b" ")[1][:1] == b"4"
     assert get(page).status == 200

@@ -279,5 +279,5 @@ def test_open_alerts_are_repeated_until_they_are_resolved():
             await asyncio.gather(repeating, return_exceptions=True)
         await outside.close()
 
-    asyncio.run(asyncio.wait_for(test(), 10))
+    asyncio.run(asyncio.wait_for(test(), 120))
     assert posts[0] == posts[1] == ["a0", "a1", "a2"]
