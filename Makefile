@@ -48,11 +48,15 @@ format: install ## let ruff repair what it can
 test: install ## run the tests, in two halves at once (ARGS="-k journal" to choose)
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),@$(MAKE) --no-print-directory -j2 test-kafka test-others)
 
-# The half that waits for brokers, and the half that computes; sed passes on whole lines, so that they do not mix.
+# The half that shares a broker, and the half that computes, or starts brokers for one test; they take about as long.
+# sed passes on whole lines, so that they do not mix.
+ALONE := $(patsubst %,tests/kafka/test_%.py,broker decided forgotten_markers soak)
 .PHONY: test-kafka test-others
+test-kafka: IGNORED := $(ALONE)
+test-others: IGNORED := $(filter-out $(ALONE),$(wildcard tests/kafka/test_*.py))
 test-kafka test-others: SHELL := bash
 test-kafka test-others:
-	@set -o pipefail; $(BIN)/python -m pytest $(if $(filter test-kafka,$@),tests/kafka,--ignore=tests/kafka) 2>&1 | sed -u ''
+	@set -o pipefail; $(BIN)/python -m pytest $(if $(filter test-kafka,$@),tests/kafka) $(IGNORED:%=--ignore=%) 2>&1 | sed -u ''
 
 demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace demo's)
 	$(BIN)/headrace demo $(ARGS)
