@@ -213,7 +213,7 @@ class Service:
         """Faust may never come back from a stop, and it swallows cancellation: the process ends then.
 
         One that is still starting cannot be stopped: that is waited for first. When everything stops anyway, the end
-        of the process is near, and Faust is left behind.
+        of the process is near, and Faust is left behind, in time for the rest to be closed within `stop_s` as well.
         """
         for agent in self.agents:
             agent.retire()

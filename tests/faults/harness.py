@@ -58,7 +58,7 @@ def seed() -> int:
     return chosen
 
 
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 240.0, poll_s: float = 0.005) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0, poll_s: float = 0.005) -> Any:
     """What `condition` returns once it is true; AssertionError when it is not in time."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
@@ -160,7 +160,7 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGKILL)
             raise AssertionError(f"worker did not end within {timeout_s:g} s; the end of its log:\n{tail}")
 
-    def await_note(self, what: str, timeout_s: float = 240.0) -> dict[str, Any]:
+    def await_note(self, what: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The first note of this kind; AssertionError when the process dies or takes too long."""
 
         def there() -> Any:
@@ -300,7 +300,7 @@ class World:
             if reader is None:
                 own.close()
 
-    def await_end(self, groups: Iterable[tuple[str, ...] | None] = LANE, timeout_s: float = 300.0) -> None:
+    def await_end(self, groups: Iterable[tuple[str, ...] | None] = LANE, timeout_s: float = 120.0) -> None:
         """Return when each of the groups, upstream first, has taken everything; fails when a worker dies meanwhile."""
         reader = self.cluster.reader()
         try:
@@ -318,7 +318,7 @@ class World:
         finally:
             reader.close()
 
-    def finish(self, groups: Iterable[tuple[str, ...] | None] = LANE, timeout_s: float = 300.0) -> None:
+    def finish(self, groups: Iterable[tuple[str, ...] | None] = LANE, timeout_s: float = 120.0) -> None:
         """Let everything run to its end, then stop the workers."""
         self.await_end(groups, timeout_s)
         living = [process for process in self.workers if process.alive]

@@ -165,7 +165,7 @@ class Soak:
         if not succeeded:
             return
         try:
-            process.join(120)
+            process.join(30)
         except AssertionError:
             self.unplanned.append(f"zombie {process.pid} of slot {slot} was not fenced; {process.stack()}")
             return
@@ -187,7 +187,7 @@ class Soak:
             self.rest(self.chance.uniform(0.1, 0.5))
         for guest in guests:
             try:
-                guest.join(120)
+                guest.join(30)
             except AssertionError as error:
                 self.unplanned.append(f"guest: {error}")
             if guest.exit_code not in (0, -signal.SIGKILL):
@@ -293,7 +293,7 @@ def _run(run: Soak, sent: Traffic, minutes: float, targets: Targets) -> dict[str
     for process in run.workers.values():
         process.terminate()
     for process in run.workers.values():
-        process.join(180)
+        process.join(60)
         if process.exit_code:
             run._unplanned(process)
     run.note("judging")

@@ -67,7 +67,7 @@ async def running(cluster: Cluster, group: str, folder: Path, *agents: Agent, **
     finally:
         for agent in agents:
             agent.retire()
-        await asyncio.wait_for(app.stop(), 60)
+        await asyncio.wait_for(app.stop(), 10)
 
 
 async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 180.0) -> Any:

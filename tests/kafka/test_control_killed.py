@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from tests.alerting import alert
+from tests.faults.harness import until
 from tests.kafka.test_cli import COUNT, Shell, published, shell, wait_for  # noqa: F401 - fixtures
 from tests.kafka.test_control import Writer, eventually
 from tests.unit.test_outside import receiver
@@ -108,10 +109,7 @@ def test_a_worker_needs_no_topic_of_the_control_plane(published: Shell):  # noqa
     """Without `P.control`, as in a cluster from before it, workers run; the control plane says what to do."""
     one = published
     one.cluster.delete([f"{one.name}.control"])
-    deadline = time.monotonic() + 180
-    while one.cluster.describe([f"{one.name}.control"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not one.cluster.describe([f"{one.name}.control"]), "its deletion")
     one("run", "P", "--until-caught-up")
     said = one("control", "P", "--port", "0", code=2)
     assert f"Missing topics: {one.name}.control; create them with `headrace topics PIPELINE --apply`" in said

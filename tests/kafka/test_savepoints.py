@@ -25,7 +25,7 @@ def _savepoints(world: World) -> list[dict[str, object]]:
 def _cut(world: World, role: str, before: int) -> None:
     where = TopicPartition(world.topic(role), 0, before)
     for future in world.cluster.admin.delete_records([where]).values():
-        future.result(timeout=60)
+        future.result(timeout=15)
 
 
 def test_audit_starts_at_a_savepoint_when_the_first_inputs_are_gone(make_world: Callable[..., World]) -> None:
@@ -73,7 +73,7 @@ def test_a_worker_says_what_is_lost_when_its_next_input_is_gone(make_world: Call
     world.publish(events[1000:], labels[500:])
     _cut(world, "events", 1500)
     process = world.spawn()
-    process.join(180)
+    process.join(60)
     assert process.exit_code == 2, process.tail()
     assert "gone" in process.tail()
 

@@ -179,13 +179,13 @@ def test_faust_that_does_not_stop(tmp_path: Path, for_good: bool):
     """It is left behind when everything stops, and ends the process when a new one would have to run beside it."""
 
     async def test() -> None:
-        made, app = service(tmp_path, stop_s=0.1), _Stuck()
+        made, stuck = service(tmp_path, stop_s=0.1), _Stuck()
         if for_good:
             made._stopped.set()
         started = asyncio.get_running_loop().create_future()
         started.set_result(None)
-        await made._stop_app(app, started)
-        app.released.set()
+        await made._stop_app(stuck, started)
+        stuck.released.set()
 
     asyncio.run(asyncio.wait_for(test(), 120))
     ended = [("Faust did not stop; the control plane ends, to be started again.", 70)]

@@ -272,7 +272,7 @@ def test_a_body_that_never_ends_is_given_up(page: Scene, monkeypatch: pytest.Mon
         f"POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
-    with socket.create_connection(("127.0.0.1", page.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=10) as connection:
         connection.sendall(head.encode())
         assert b" 504 " in connection.recv(200).splitlines()[0]
 
