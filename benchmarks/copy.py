@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from typing import Any
 
 from benchmarks.worker import cpu_s, say
 from headrace.streams.kafka import Cluster
 from headrace.streams.log import END
-from headrace.streams.tuning import Settings
+from headrace.streams.tuning import Rhythm, Settings
 
 __all__ = ["main"]
 
@@ -35,8 +36,10 @@ def main(job: dict[str, Any]) -> None:
     consumer.seek(positions)
     say("ready")
     began_s, transactions = cpu_s(), 0
+    rhythm = Rhythm(settings.gather_s, time.monotonic)
     while not stopping:
-        records = [r for r in consumer.fetch(settings.batch, settings.gather_s) if r.value is not END]
+        records = [r for r in consumer.fetch(settings.batch, rhythm.next_s()) if r.value is not END]
+        rhythm.gathered()
         if not records:
             producer.poll()
             continue

@@ -13,15 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace.streams import failpoints
 from headrace.streams.state import pack, part_of, unpack
 from headrace.streams.task import Task, Version
 
-__all__ = ["MARKER", "Checkpoint", "fold"]
+__all__ = ["MARKER", "Checkpoint", "LastSavepoint", "fold"]
 
 MARKER = "marker"
+
+
+class LastSavepoint(NamedTuple):
+    """When the last savepoint was made: the journal's epoch, and milliseconds of wall clock.
+
+    Checkpoints carry it, so that a restart makes no savepoint before the next one is due.
+    """
+
+    epoch: int
+    at_ms: int
 
 
 class _Producer(Protocol):
@@ -45,6 +55,7 @@ class Checkpoint:
         producer: _Producer,
         outputs: dict[str, int] | None = None,
         *,
+        savepoint: LastSavepoint | None = None,
         models: bool = False,
     ) -> None:
         self._group, self._shard = task.group.name, task.shard
@@ -55,6 +66,7 @@ class Checkpoint:
             "spec_hash": version.hash,
             "spec": version.spec,
             "environment": version.environment,
+            "savepoint": savepoint,
         }
         if outputs is not None:
             self._marker["outputs"] = outputs

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from headrace.streams import failpoints
-from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.checkpoint import Checkpoint, LastSavepoint
 from headrace.streams.errors import Aborted, HeadraceError
 from headrace.streams.lane import Lane
 from headrace.streams.leftovers import follow
@@ -80,7 +80,7 @@ class Checkpointing:
         _distrust(lane)
         lane.checkpoint_began = work.clock()
         lane.checkpointed_seq = lane.task.seq
-        lane.savepoint_follows = work.clock() >= lane.savepoint_due_at
+        lane.savepoint_follows = self._savepoint_due(lane)
         due = work.versions is not None and work.versions.due(lane.task)
         lane.models = work.versions.frozen(lane.task) if work.versions is not None and due else []
         lane.checkpoint = Checkpoint(
@@ -90,6 +90,7 @@ class Checkpointing:
             work.topics("state"),
             lane.side,
             outputs=self._output_ends(shard) if lane.savepoint_follows else None,
+            savepoint=lane.savepoint,
             models=due,
         )
 
@@ -100,9 +101,9 @@ class Checkpointing:
         if done is not None:
             seconds = lane.checkpointed_at - lane.checkpoint_began
             work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
-        if lane.savepoint_follows:
-            lane.savepoint_due_at = lane.checkpointed_at + work.settings.savepoint_s
-            work.aside(partial(self._savepoint, lane.task.shard))
+        if lane.savepoint_follows and not self.finishing:  # it would end in the middle
+            lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
+            work.aside(partial(self._savepoint, lane, lane.savepoint_tried))
         if done is not None and lane.models and work.versions is not None:
             models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
             publish = partial(work.versions.publish, work.name, lane.task.shard, models)
@@ -113,14 +114,27 @@ class Checkpointing:
         work = self._work
         return {role: work.reader.watermarks(work.topics(role), shard)[1] for role in work.group.outputs}
 
-    def _savepoint(self, shard: int) -> None:
+    def _savepoint_due(self, lane: Lane) -> bool:
+        """Whether the last one is old, or of another epoch, which whoever audits this one cannot make again.
+
+        Before the first one the journal's beginning does for it, as long as no epoch has followed.
+        """
+        now_ms = self._work.wall_ms()
+        if lane.savepoint is None:
+            lane.savepoint = LastSavepoint(0, now_ms)
+        last = lane.savepoint_tried or lane.savepoint
+        old = abs(now_ms - last.at_ms) >= 1_000 * self._work.settings.savepoint_s
+        return old or last.epoch != lane.task.epoch
+
+    def _savepoint(self, lane: Lane, this: LastSavepoint) -> None:
         """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported."""
-        work = self._work
+        work, shard = self._work, lane.task.shard
         reader, producer = work.cluster.reader(), None
         try:
             name = f"{work.name}.savepoint.{shard}"
             producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
-            copy_checkpoint(work.group.name, shard, work.topics, reader, producer)
+            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer) is not None:
+                lane.savepoint = this
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
         finally:

@@ -28,7 +28,7 @@ class Lane:
         self.checkpoint_began = 0.0
         self.checkpointed_at = 0.0
         self.checkpointed_seq = found.checkpoint_seq or 0
-        self.savepoint_due_at = float("-inf")
+        self.savepoint = self.savepoint_tried = found.savepoint
         self.savepoint_follows = False
         self.models: list[Frozen] = []
         self.epoch_due = found.epoch_due

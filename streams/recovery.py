@@ -22,7 +22,7 @@ from typing import Any
 from headrace.schemas.records import Input
 from headrace.streams import failpoints
 from headrace.streams.carrying import carry, still
-from headrace.streams.checkpoint import fold
+from headrace.streams.checkpoint import LastSavepoint, fold
 from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
 from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
@@ -43,6 +43,8 @@ _Saved = dict[tuple[str, str, Any], bytes]
 class Recovered:
     """What a recovery found: the checkpoint's journal number, and what had to be replayed since.
 
+    `savepoint` is the last one that the checkpoint knew of.
+
     `refused` says why a snapshot in the checkpoint was not used, so that all was rebuilt from the journal's beginning.
     """
 
@@ -53,6 +55,7 @@ class Recovered:
     seconds: float = 0.0
     epoch_due: bool = False
     refused: str | None = None
+    savepoint: LastSavepoint | None = None
 
 
 def recover(
@@ -83,6 +86,7 @@ def recover(
         marker = None
     if marker is not None:
         found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
+        found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
     failpoints.hit("recover.state")
     yield found
     last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])

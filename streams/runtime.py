@@ -41,7 +41,7 @@ from headrace.streams.state import ObjectCodec
 from headrace.streams.task import Processed, Version
 from headrace.streams.topics import transactional_id
 from headrace.streams.topology import Group
-from headrace.streams.tuning import Settings
+from headrace.streams.tuning import Rhythm, Settings
 from headrace.streams.upstream import Upstream
 from headrace.streams.versions import Publisher
 from headrace.streams.work import Work
@@ -121,6 +121,7 @@ class Worker:
             aside,
         )
         self._committer: Committer = Beside() if committer is None else committer
+        self._rhythm = Rhythm(self.settings.gather_s, clock)
         self._slot = Slot(work, self.id)
         self._upstream = Upstream(work)
         self._checkpointing = Checkpointing(work, self._settle)
@@ -238,10 +239,11 @@ class Worker:
             self._rebuild(str(error))
 
     def _fetch(self) -> None:
-        """Gather what arrives within `gather_s` into the buffers, up to a batch."""
+        """Gather what arrives into the buffers, up to a batch."""
         settings, consumer = self.settings, self._work.consumer
         waiting = any(len(lane.task.merge) and not lane.task.merge.waiting_for() for lane in self.lanes.values())
-        fetched = consumer.fetch(settings.batch, 0.0 if waiting else settings.gather_s)
+        fetched = consumer.fetch(settings.batch, 0.0 if waiting else self._rhythm.next_s())
+        self._rhythm.gathered()
         lanes, ranks = self.lanes, self._ranks  # a fetch may have changed what is ours
         for record in fetched:
             topic, shard, offset, key, value, at_ms, _ = record

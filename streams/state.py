@@ -9,7 +9,7 @@ What a checkpoint holds is (store, key) → bytes; None deletes. Restoring is `l
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ _MISSING: Any = object()
 _CHUNK_BYTES = 400_000
 _CHUNK_KEYS = 20_000
 _REWRITE_ABOVE = 10_000
+_NESTED = (list, dict)
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder()
 
@@ -42,7 +43,7 @@ def part_of(data: bytes) -> bytes:
 
 def _tuples(value: Any) -> Any:
     if type(value) is list:
-        return tuple(_tuples(item) for item in value)
+        return tuple([_tuples(item) if type(item) in _NESTED else item for item in value])
     if type(value) is dict:
         return {key: _tuples(item) for key, item in value.items()}
     return value
@@ -394,10 +395,19 @@ class Stores:
 
     def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
         """Fill empty stores from the entries of a checkpoint."""
-        for (processor, name, key), data in sorted(entries.items(), key=_chunk_order):
-            store = self._stores.get((processor, name))
-            if store is not None:
-                store.load(key, data)
+        found: defaultdict[tuple[str, str], list[tuple[Any, bytes]]] = defaultdict(list)
+        for (processor, name, key), data in entries.items():
+            found[processor, name].append((key, data))
+        texts: dict[str, str] = {}
+        for place, store in self._stores.items():
+            mine = found[place]
+            if isinstance(store, KeyedStore):
+                for key, data in mine:
+                    # One text for a key of many stores, as live: whoever has looked it up in one has it at hand.
+                    store.load(texts.setdefault(key, key) if key.__class__ is str else key, data)
+            else:
+                for key, data in sorted(mine):
+                    store.load(key, data)
         self.loaded()
 
     def loaded(self) -> None:
@@ -415,8 +425,3 @@ class Stores:
             f"{processor}.{name}": store.value if isinstance(store, CellStore) else store.content()
             for (processor, name), store in self._stores.items()
         }
-
-
-def _chunk_order(entry: tuple[tuple[str, str, Any], bytes]) -> tuple[str, str, int]:
-    processor, name, key = entry[0]
-    return processor, name, key if type(key) is int else 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Settings"]
+__all__ = ["Rhythm", "Settings"]
+
+_LEAST = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Settings:
     beside
         Records in a batch from which on it is committed beside the next one; smaller ones are committed at once.
     gather_s
-        How long to gather records for a transaction: latency against throughput.
+        Time from one transaction's gathering to the next one's: latency against throughput.
     buffer
         Most records waiting in a task's buffers for one input; beyond, the partition that runs ahead is paused.
     checkpoint_s
@@ -42,3 +45,23 @@ class Settings:
     savepoint_s: float = 3_600.0
     stall_s: float = 120.0
     upstream_wait_s: float = 30.0
+
+
+class Rhythm:
+    """How long to gather records for the next transaction, so that one begins every `gather_s`.
+
+    What processing and committing took is not waited for once more, but at least a fifth is: a transaction that begins
+    right after another finds its markers unwritten, and waits for them longer (docs/performance.md).
+    """
+
+    def __init__(self, gather_s: float, clock: Callable[[], float]) -> None:
+        self._gather_s, self._clock = gather_s, clock
+        self._gathered_at = float("-inf")
+
+    def next_s(self) -> float:
+        """How long to gather now."""
+        return max(_LEAST * self._gather_s, self._gather_s - (self._clock() - self._gathered_at))
+
+    def gathered(self) -> None:
+        """What there was is taken."""
+        self._gathered_at = self._clock()

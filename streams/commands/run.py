@@ -65,7 +65,7 @@ _defaults = Settings()
     default=round(_defaults.gather_s * 1000),
     show_default=True,
     metavar="MS",
-    help="How long to gather records for a transaction.",
+    help="Time from one transaction to the next while traffic is live.",
 )
 @click.option("--until-caught-up", is_flag=True, help="End when the inputs are read to their ends.")
 @click.option(

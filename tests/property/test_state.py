@@ -311,3 +311,17 @@ def test_a_store_may_come_and_go() -> None:
     stores.drop("models", "b")
     assert dict(stores.freeze())["models", "b", 0] is None
     assert "b" not in stores.states["models"]
+
+
+def test_stores_share_the_texts_of_their_keys_after_a_restore() -> None:
+    """As live, where one event brings its key to all of them: what one look-up has fetched serves the next."""
+    wanted = {"p": (StoreSpec("one", "keyed"), StoreSpec("other", "keyed"))}
+    stores = Stores(wanted)
+    for name in ("one", "other"):
+        for key in ("JFK", 1, 1.5, ("JFK", 1)):
+            stores.states["p"][name].put(key, 0)
+    restored = Stores(wanted)
+    restored.load({(*name, key): data for (*name, key), data in stores.freeze() if data is not None})
+    one, other = (restored.states["p"][name].data for name in ("one", "other"))
+    assert one == other == stores.states["p"]["one"].data
+    assert next(key for key in one if key == "JFK") is next(key for key in other if key == "JFK")

@@ -12,7 +12,7 @@ from headrace import Gate, Proxies, count, watch_error, watch_label
 from headrace.schemas.records import Command
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
-from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.checkpoint import Checkpoint, LastSavepoint
 from headrace.streams.errors import Diverged, SpecChanged, UsageError
 from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
@@ -278,6 +278,16 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert first.by_topic["features"]["compared"] == 3 * 40
     assert second.by_topic["features"]["compared"] == 40
     assert 0 < first.compared < published
+
+
+def test_a_checkpoint_tells_when_the_last_savepoint_was_made():
+    """So that a restart does not begin with another."""
+    log, last = Log(), LastSavepoint(0, 1_700_000_000_000)
+    _day(log, 0)
+    life = Life(log, _changed(1.0), key=KEY)
+    life.work()
+    Checkpoint(life.task, life.version, 0, "state", log, savepoint=last).write(None)
+    assert Life(log, _changed(1.0), key=KEY).found.savepoint == last
 
 
 def test_new_epoch_is_compared():

@@ -1,0 +1,73 @@
+"""When savepoints are due, and at what rhythm transactions follow one another."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace.streams.checkpoint import LastSavepoint
+from headrace.streams.checkpointing import Checkpointing
+from headrace.streams.lane import Lane
+from headrace.streams.recovery import Recovered
+from headrace.streams.tuning import Rhythm, Settings
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_700_000_000_000
+
+
+def _lane(savepoint: LastSavepoint | None, epoch: int = 0) -> Lane:
+    task: Any = SimpleNamespace(epoch=epoch)
+    return Lane(task, Recovered(savepoint=savepoint), None)
+
+
+def _due(lane: Lane, now_ms: int = NOW_MS) -> bool:
+    work: Any = SimpleNamespace(wall_ms=lambda: now_ms, settings=Settings())
+    return Checkpointing(work, lambda: None)._savepoint_due(lane)
+
+
+def test_a_restart_makes_no_savepoint_before_the_next_one_is_due() -> None:
+    """The interval goes on where the last process left it."""
+    assert not _due(_lane(LastSavepoint(0, NOW_MS - HOUR_MS + 1)))
+    assert _due(_lane(LastSavepoint(0, NOW_MS - HOUR_MS)))
+
+
+def test_the_first_savepoint_is_due_an_interval_after_the_first_checkpoint() -> None:
+    """Until then the journal's beginning does for it, however often the worker starts anew."""
+    lane = _lane(None)
+    assert not _due(lane)
+    assert lane.savepoint == LastSavepoint(0, NOW_MS)
+    assert not _due(lane, NOW_MS + HOUR_MS - 1)
+    assert _due(lane, NOW_MS + HOUR_MS)
+
+
+@pytest.mark.parametrize("last", [None, LastSavepoint(1, NOW_MS)])
+def test_a_new_epoch_has_a_savepoint_at_once(last: LastSavepoint | None) -> None:
+    """Whoever audits it cannot make again what another version made before."""
+    assert _due(_lane(last, epoch=2))
+
+
+def test_a_savepoint_that_failed_is_not_tried_at_every_checkpoint() -> None:
+    """What counts within a process is the last attempt."""
+    lane = _lane(LastSavepoint(0, 0))
+    assert _due(lane)
+    lane.savepoint_tried = LastSavepoint(0, NOW_MS)
+    assert not _due(lane, NOW_MS + HOUR_MS - 1)
+    assert _due(lane, NOW_MS + HOUR_MS)
+
+
+def test_a_clock_that_was_set_back_does_not_put_savepoints_off() -> None:
+    """A day in the future is as far away as a day ago."""
+    assert _due(_lane(LastSavepoint(0, NOW_MS + 24 * HOUR_MS)))
+
+
+@pytest.mark.parametrize(("took_s", "expected_s"), [(0.0, 0.02), (0.005, 0.015), (0.018, 0.004), (1.0, 0.004)])
+def test_what_a_transaction_took_is_not_gathered_for_again(took_s: float, expected_s: float) -> None:
+    """One begins every `gather_s`, but a fifth of it passes in any case."""
+    now = 100.0
+    rhythm = Rhythm(0.02, lambda: now)
+    assert rhythm.next_s() == pytest.approx(0.004)  # nothing was gathered yet
+    rhythm.gathered()
+    now += took_s
+    assert rhythm.next_s() == pytest.approx(expected_s)
