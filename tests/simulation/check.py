@@ -32,8 +32,8 @@ class Broken(AssertionError):
 
 
 def settled(world: Any) -> bool:
-    """Whether all inputs are processed and committed, and each task has exactly one owner."""
-    if world.unsent or world.unasked or world.broker.late:
+    """Whether all inputs are processed and committed, nothing is open, and each task has exactly one owner."""
+    if world.unsent or world.unasked or world.broker.late or world.unended():
         return False
     if any(process.alive and process.worker and process.worker._committer.busy for process in world.processes):
         return False

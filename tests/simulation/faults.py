@@ -60,6 +60,7 @@ def plan(rng: Random) -> Plan:
         buffer=rng.choice((3, 10, 40)),
         checkpoint_s=rng.choice((0.2, 1.0, 4.0)),
         checkpoint_entries=rng.choice((1, 3, 10, 40)),
+        savepoint_s=5.0,
         upstream_wait_s=rng.choice((2.0, 30.0)),
     )
     never = float("inf")

@@ -429,11 +429,18 @@ class World:
 
     def _recall(self) -> None:
         """Slots that left something open under their ids are wanted again: nobody else can end it."""
+        for name, slot in self.unended():
+            self.wanted.setdefault((name, slot), 0.0)
+
+    def unended(self) -> list[tuple[str, str]]:
+        """Groups and slots under whose ids something is open that the coordinator has forgotten."""
+        found = []
         for group in self.groups:
             for slot in map(str, range(4)):
                 known = self.broker.ids.get(transactional_id(self.pipeline, group, slot))
                 if known is not None and (known.pending or any(known.left.values())):
-                    self.wanted.setdefault((group.name, slot), 0.0)
+                    found.append((group.name, slot))
+        return found
 
     def _restless(self, ready: list[Process]) -> None:
         """Somebody joins, or leaves."""
