@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from headrace.streams.tuning import Settings
@@ -64,7 +64,7 @@ def plan(rng: Random) -> Plan:
         upstream_wait_s=rng.choice((2.0, 30.0)),
     )
     never = float("inf")
-    return Plan(
+    drawn = Plan(
         variant=Variant(partitions, rng.choice(("drop", "drop", False)), rng.random() < 0.3, rng.random() < 0.5),
         cut=cut,
         records=rng.choice((30, 50, 80, 120)) * (2 if partitions > 2 else 1) // (2 if partitions > 2 else 1),
@@ -80,3 +80,5 @@ def plan(rng: Random) -> Plan:
         restless=on * rng.choice((0.0, 0.01, 0.03)),
         compact=rng.choice((0.0, 0.02, 0.1)),
     )
+    # Here a worker makes its savepoints itself, and may wait for another's checkpoint until its own has timed out.
+    return replace(drawn, settings=replace(settings, savepoint_s=never)) if drawn.calm else drawn
