@@ -30,10 +30,6 @@ log = logging.getLogger("headrace.kafka")
 
 SLOW_S = 1.0
 """A request that takes longer may have been sent again."""
-HASTY_S = 0.05
-"""A commit that takes no longer saw no connection break."""
-HEARD_S = 0.1
-"""The client's word that a connection broke comes a little after the answer that it got on a new one."""
 MARKED_S = 5.0
 """A commit is answered before its markers are written; after so long they are."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
@@ -54,7 +50,7 @@ class TransactionalProducer:
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
         self._suspicious = False
         self._open = False
-        self._committed_at = self._heard_at = 0.0
+        self._committed_at = 0.0
         self._producer = Producer(
             {
                 "linger.ms": 50,  # a commit does not wait for it
@@ -82,9 +78,9 @@ class TransactionalProducer:
     def suspicious(self) -> bool:
         """Whether a late copy of a request may reach the next transaction; what the client noticed is served first.
 
-        After a commit that was not hasty this waits until `HEARD_S` have passed, by when there is mostly a batch more.
+        It notes that a connection broke before it sends the request again, so before any answer: nothing is waited for.
         """
-        self._producer.poll(max(0.0, self._heard_at - time.monotonic()))
+        self._producer.poll(0)
         return self._suspicious
 
     def begin(self) -> None:
@@ -122,10 +118,8 @@ class TransactionalProducer:
 
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""
-        began = time.monotonic()
         self._call(self._producer.commit_transaction)
         self._committed_at = time.monotonic()
-        self._heard_at = self._committed_at + (HEARD_S if self._committed_at - began > HASTY_S else 0.0)
 
     def flush(self, within_s: float = 20.0) -> None:
         """Return when every record of the transaction has reached the log; `Aborted` when one does not in time."""
