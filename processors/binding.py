@@ -12,7 +12,7 @@ from typing import Any
 from headrace.processors.base import Rejected
 from headrace.processors.features import TYPES, Field, Function, Label, Type, Window, coerce, failed, returns
 from headrace.processors.slots import Part, parts_of
-from headrace.processors.windows import Group
+from headrace.processors.windows import Group, Table
 
 __all__ = ["Asked", "Bound", "Fed", "Plan", "Reader", "key_of", "outcome"]
 
@@ -111,6 +111,7 @@ class Plan:
     bound: list[Bound] = field(default_factory=list)
     readers: list[Reader] = field(default_factory=list)
     groups: list[Fed] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
     def bind(self, features: Mapping[str, Any]) -> Plan:
         """Resolve `features`."""
@@ -123,6 +124,8 @@ class Plan:
         for draft in order:
             draft.group = draft.make(ones=draft.outcomes and self.task != "regression")
             self.groups.append(Fed(draft.group, draft.outcomes, tuple(draft.feeds)))
+        for by in dict.fromkeys(draft.by for draft in order):
+            self.tables.append(Table(by, tuple(draft.group for draft in order if draft.by == by)))
         for name, feature in features.items():
             if isinstance(feature, Window):
                 draft, needs, kind = asked[name]
@@ -134,6 +137,10 @@ class Plan:
             else:
                 self.bound.append(self._plain(name, feature))
         return self
+
+    def table_of(self, group: Group) -> Table:
+        """Answer the table that a group has its place in."""
+        return next(table for table in self.tables if table.by == group.by)
 
     def _plain(self, name: str, feature: Any) -> Bound:
         if isinstance(feature, Field):
@@ -233,7 +240,7 @@ class _Draft:
         spans, parts = tuple(sorted(self.spans)), parts_of(self.parts)
         layout = repr((spans, [(p.kind, p.value, p.missing) for p in parts], list(self.feeds.values())))
         kind = "outcomes" if self.outcomes else "events"
-        name = f"{kind}-{'+'.join(self.by or ('all',))}-{self.tile_ms // 1000}s-{zlib.crc32(layout.encode()):08x}"
+        name = f"{kind}-{self.tile_ms // 1000}s-{zlib.crc32(layout.encode()):08x}"
         return Group(name, self.by, self.tile_ms, spans, parts, len(self.feeds), ones)
 
 

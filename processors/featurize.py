@@ -2,7 +2,7 @@
 
 Windows are asked before the event itself is added to them. Events and outcomes later than the grace change no window.
 An update is atomic: every feature and every value is computed and checked first. Afterwards each store holds exactly
-the keys that some window can still see, at any moment, so what it holds is a function of the input alone.
+what some window can still see of each key, at any moment, so what it holds is a function of the input alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 from headrace.processors import unrolled
 from headrace.processors.base import State, StoreSpec
 from headrace.processors.binding import Bound, Fed, Plan, Reader, key_of, outcome
-from headrace.processors.windows import Idle
 
 __all__ = ["Featurize"]
 
@@ -77,8 +76,8 @@ class Featurize:
         return self._bys
 
     def stores(self) -> tuple[StoreSpec, ...]:
-        """A keyed store for each group of windows with the same source, key and tile."""
-        return tuple(StoreSpec(fed.group.name, "keyed", index=Idle) for fed in self._plan.groups)
+        """A keyed store for the windows by the same columns."""
+        return tuple(StoreSpec(table.name, "keyed", index=table.idle) for table in self._plan.tables)
 
     def fields(self) -> list[dict[str, Any]]:
         """The features as Avro fields, in the order of their declaration."""
@@ -132,7 +131,9 @@ class Featurize:
         asked = bound.source
         group = self._plan.groups[asked.group].group
         key = keys[asked.group]
-        held = None if key is None else state[group.name].get(key)
+        table = self._plan.table_of(group)
+        row = None if key is None else state[table.name].get(key)
+        held = None if row is None else row[table.place(group)]
         slots = group.ask(held, asked.span, time_ms // group.tile_ms, self._floor(group.tile_ms, stream_time_ms))
         return bound.checked(asked.answer(slots, time_ms))
 
@@ -145,9 +146,12 @@ class Featurize:
         if key is not None:
             group = fed.group
             tile, floor = time_ms // group.tile_ms, self._floor(group.tile_ms, stream_time_ms)
-            group.change(state[group.name], state[group.name + ".index"], key, tile, time_ms, floor, values)
+            table = self._plan.table_of(group)
+            stores = state[table.name], state[table.name + ".index"]
+            table.change(*stores, table.place(group), key, tile, time_ms, floor, values)
 
     def _sweep(self, stream_time_ms: int, state: State) -> None:
-        for fed in self._plan.groups:
-            group = fed.group
-            group.sweep(state[group.name], state[group.name + ".index"], self._floor(group.tile_ms, stream_time_ms))
+        for table in self._plan.tables:
+            stores = state[table.name], state[table.name + ".index"]
+            for place, group in enumerate(table.groups):
+                table.sweep(*stores, place, self._floor(group.tile_ms, stream_time_ms))

@@ -7,6 +7,7 @@ What is common is written out: a key that stays in its newest tile is asked and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from keyword import iskeyword
 from typing import Any
 
@@ -14,7 +15,7 @@ from headrace.processors.base import State
 from headrace.processors.binding import Asked, Bound, Plan, Reader, outcome
 from headrace.processors.features import coerce, failed
 from headrace.processors.slots import FOLDING, define, indent
-from headrace.processors.windows import Group
+from headrace.processors.windows import Group, Table
 
 __all__ = ["keys", "process", "update"]
 
@@ -25,10 +26,11 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
     """Answer ``process(event, time_ms, stream_time_ms)`` for `plan` on `state`."""
     names = _names(plan, grace_ms, state)
     lines = [f"floor_ms = stream - {grace_ms}", *_tiles(plan)]
+    for number, table in enumerate(plan.tables):
+        lines += _key(number, table, plan) + _row(number, table, plan)
     for i, fed in enumerate(plan.groups):
         spans = sorted({b.source.span for b in plan.bound if isinstance(b.source, Asked) and b.source.group == i})
-        lines += _key(i, fed.group, plan, names)
-        lines += _query(i, fed.group, spans, _nullable(fed.group, plan))
+        lines += _query(i, fed.group, spans)
     for i, bound in enumerate(plan.bound):
         names[f"default{i}"] = bound.source.default
         if isinstance(bound.source, Reader):
@@ -37,14 +39,18 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
             lines += _answer(i, bound, plan)
     for i, reader in enumerate(plan.readers):
         lines += _read(f"value{i}", f"of{i}", reader, names)
-    events = [(i, fed) for i, fed in enumerate(plan.groups) if not fed.outcomes]
-    lines += [*SWEEP, *(f"    w{i} = None if key{i} is None else get{i}(key{i})" for i, _ in events)]
-    if events:
+    fed_by = _fed(plan, outcomes=False)
+    lines += SWEEP
+    for number in fed_by:
+        lines.append(indent("\n".join(_row(number, plan.tables[number], plan))))
+    if fed_by:
         lines.append("if t >= floor_ms:")
-        for i, fed in events:
-            values = [f"value{feed}" for feed in fed.feeds]
-            source = _change(i, fed.group, values, known=True)
-            lines += _unless_null(_nullable(fed.group, plan), i, source, 1)
+    for number, groups in fed_by.items():
+        source = []
+        for i in groups:
+            values = [f"value{feed}" for feed in plan.groups[i].feeds]
+            source += _change(i, number, plan.groups[i].group, values, known=True)
+        lines += _unless_null(number, plan, [*source, _put(number, plan)], 1)
     lines += _record(plan)
     made: Callable[[Any, int, int], dict[str, Any]] = _make("process", "event, t, stream", lines, names)
     return made
@@ -55,20 +61,23 @@ def update(
 ) -> Callable[[tuple[Any, ...], Any, int, int], None]:
     """Answer ``update(keys, y, time_ms, stream_time_ms)`` for `plan` on `state`."""
     names = _names(plan, grace_ms, state) | {"outcome": outcome, "task": plan.task}
-    outcomes = [(i, fed) for i, fed in enumerate(plan.groups) if fed.outcomes]
-    classes = list(dict.fromkeys(of for _, fed in outcomes for of in fed.feeds))
+    fed_by = _fed(plan, outcomes=True)
+    classes = list(dict.fromkeys(of for groups in fed_by.values() for i in groups for of in plan.groups[i].feeds))
     lines = [f"floor_ms = stream - {grace_ms}"]
-    for number, of in enumerate(classes):
+    for i, of in enumerate(classes):
         binary = plan.task == "binary"
-        lines.append(f"label{number} = 1.0 if y else 0.0" if binary else f"label{number} = outcome({of!r}, task, y)")
+        lines.append(f"label{i} = 1.0 if y else 0.0" if binary else f"label{i} = outcome({of!r}, task, y)")
     lines += [*SWEEP, "if t < floor_ms:", "    return", *_tiles(plan)]
     if bys:
         lines.append(f"{', '.join(f'by{i}' for i in range(len(bys)))}, = keys")
-    for i, fed in outcomes:
-        values = [f"label{classes.index(of)}" for of in fed.feeds]
-        lines.append(f"key{i} = by{bys.index(fed.group.by)}")
-        source = [f"w{i} = get{i}(key{i})", *_change(i, fed.group, values, known=False)]
-        lines += _unless_null(_nullable(fed.group, plan), i, source, 0)
+    for number, groups in fed_by.items():
+        table = plan.tables[number]
+        lines.append(f"key{number} = by{bys.index(table.by)}")
+        source = _row(number, table, plan, known=True)
+        for i in groups:
+            values = [f"label{classes.index(of)}" for of in plan.groups[i].feeds]
+            source += _change(i, number, plan.groups[i].group, values, known=False)
+        lines += _unless_null(number, plan, [*source, _put(number, plan)], 0)
     made: Callable[..., None] = _make("update", "keys, y, t, stream", lines, names)
     return made
 
@@ -87,10 +96,10 @@ def keys(plan: Plan, bys: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 PUT = """
-if frozen{i} and key{i} in frozen{i}:
-    save{i}(key{i})
-data{i}[key{i}] = ({held})
-dirty{i}(key{i})""".strip()
+if frozen{number} and key{number} in frozen{number}:
+    save{number}(key{number})
+data{number}[key{number}] = ({row})
+dirty{number}(key{number})""".strip()
 """`put` of a keyed store, without the call: see `base.Keyed`."""
 
 SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
@@ -98,30 +107,30 @@ SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 
 def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     """Answer what the source may refer to."""
-    groups = [fed.group for fed in plan.groups]
     names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "checked": plan.bound}
-    for i, group in enumerate(groups):
-        store, idle = state[group.name], state[group.name + ".index"]
-        names |= {f"store{i}": store, f"idle{i}": idle, f"get{i}": store.get}
+    dues: list[list[Any]] = []
+    for number, table in enumerate(plan.tables):
+        store, idle = state[table.name], state[table.name + ".index"]
         names |= {
-            f"data{i}": store.data,
-            f"frozen{i}": store.frozen,
-            f"save{i}": store.save,
-            f"dirty{i}": store.dirty.add,
+            f"get{number}": store.get,
+            f"data{number}": store.data,
+            f"frozen{number}": store.frozen,
+            f"save{number}": store.save,
+            f"dirty{number}": store.dirty.add,
         }
-        names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"keep{i}": group.keep}
-        names |= {f"begun{i}": idle.tiles}
-
-    dues = [[float("-inf"), g.tile_ms, g.sweep, state[g.name], state[g.name + ".index"]] for g in groups]
+        for i, group in _members(plan, table):
+            place = table.place(group)
+            names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"begun{i}": idle[place].tiles}
+            dues.append([float("-inf"), group.tile_ms, partial(table.sweep, store, idle, place)])
 
     def sweep(stream_time_ms: int) -> float:
         """Evict, and answer the stream time from which there may be more to evict."""
         floor_ms = stream_time_ms - grace_ms
         for due in dues:
-            due_ms, tile_ms, evict, store, idle = due
+            due_ms, tile_ms, evict = due
             if stream_time_ms >= due_ms:
-                due[0] = evict(store, idle, floor_ms // tile_ms) * tile_ms + grace_ms
-        return min([due[0] for due in dues], default=float("inf"))
+                due[0] = evict(floor_ms // tile_ms) * tile_ms + grace_ms
+        return float(min([due[0] for due in dues], default=float("inf")))
 
     return names | {"sweep": sweep, "due": float("-inf")}
 
@@ -134,22 +143,53 @@ def _tiles(plan: Plan) -> list[str]:
     return lines
 
 
-def _nullable(group: Group, plan: Plan) -> bool:
-    return any(column in plan.nullable for column in group.by or ())
+def _members(plan: Plan, table: Table) -> list[tuple[int, Group]]:
+    """The table's groups in the order of their places, with their numbers in the plan."""
+    return [(i, fed.group) for i, fed in enumerate(plan.groups) if fed.group.by == table.by]
 
 
-def _key(i: int, group: Group, plan: Plan, names: dict[str, Any]) -> list[str]:
-    """key = the event's key in this group; shared with an earlier group by the same columns."""
-    for j, fed in enumerate(plan.groups[:i]):
-        if fed.group.by == group.by:
-            return [f"key{i} = key{j}"]
-    if group.by is None:
-        return [f'key{i} = ""']
-    read = ", ".join(_column(column) for column in group.by)
-    if len(group.by) == 1:
-        return [f"key{i} = {read}"]
-    lines = [f"key{i} = ({read})"]
-    return [*lines, f"if None in key{i}:", f"    key{i} = None"] if _nullable(group, plan) else lines
+def _fed(plan: Plan, *, outcomes: bool) -> dict[int, list[int]]:
+    """The tables that events, or outcomes, are added to: number of the table to the numbers of those groups."""
+    found: dict[int, list[int]] = {}
+    for number, table in enumerate(plan.tables):
+        groups = [i for i, _ in _members(plan, table) if plan.groups[i].outcomes == outcomes]
+        if groups:
+            found[number] = groups
+    return found
+
+
+def _nullable(table: Table, plan: Plan) -> bool:
+    return any(column in plan.nullable for column in table.by or ())
+
+
+def _key(number: int, table: Table, plan: Plan) -> list[str]:
+    """key = the event's key in this table."""
+    if table.by is None:
+        return [f'key{number} = ""']
+    read = ", ".join(_column(column) for column in table.by)
+    if len(table.by) == 1:
+        return [f"key{number} = {read}"]
+    lines = [f"key{number} = ({read})"]
+    return [*lines, f"if None in key{number}:", f"    key{number} = None"] if _nullable(table, plan) else lines
+
+
+def _row(number: int, table: Table, plan: Plan, *, known: bool = False) -> list[str]:
+    """w = what each group of the table holds of the key, which is `known` not to be null."""
+    get = f"get{number}(key{number})"
+    held = [f"w{i}" for i, _ in _members(plan, table)]
+    return [
+        f"row = None if key{number} is None else {get}" if _nullable(table, plan) and not known else f"row = {get}",
+        "if row is None:",
+        f"    {' = '.join(held)} = None",
+        "else:",
+        f"    {', '.join(held)}, = row",
+    ]
+
+
+def _put(number: int, plan: Plan) -> str:
+    """Store the row of the key as it is now."""
+    row = "".join(f"w{i}, " for i, _ in _members(plan, plan.tables[number])).rstrip()
+    return PUT.format(number=number, row=row)
 
 
 def _column(column: str) -> str:
@@ -166,12 +206,11 @@ def _held(i: int, group: Group) -> list[str]:
     return [f"head{i}", *_slots(i, group, "a"), *closed, f"tiles{i}"]
 
 
-def _query(i: int, group: Group, spans: list[int], nullable: bool) -> list[str]:
+def _query(i: int, group: Group, spans: list[int]) -> list[str]:
     """q<span> = the merged slots of each span that is asked."""
     tile, floor = f"tile_{group.tile_ms}", f"floor_{group.tile_ms}"
     asked = [(span, _slots(i, group, f"q{span}_")) for span in spans]
-    get = f"get{i}(key{i})"
-    lines = [f"w{i} = None if key{i} is None else {get}" if nullable else f"w{i} = {get}", f"if w{i} is None:"]
+    lines = [f"if w{i} is None:"]
     lines += [f"    {group.clear(f'q{span}_{i}_')}" for span, _ in asked]
     lines += [f"elif w{i}[0] == {tile} >= {floor}:", f"    {', '.join(_held(i, group))} = w{i}"]
     for span, slots in asked:
@@ -250,27 +289,29 @@ def _answer(i: int, bound: Bound, plan: Plan) -> list[str]:
     return lines
 
 
-def _change(i: int, group: Group, values: list[str], *, known: bool) -> list[str]:
-    """Add one row to what the key holds; `known`: the query has taken it apart already."""
+def _change(i: int, number: int, group: Group, values: list[str], *, known: bool) -> list[str]:
+    """w = what the group holds after one more row; `known`: the query has taken it apart already."""
     tile, floor, held = f"tile_{group.tile_ms}", f"floor_{group.tile_ms}", ", ".join(_held(i, group))
     adds = "\n".join(part.add(f"a{i}_", f"v{i}_") for part in group.parts)
     lines = [f"v{i}_{j} = {value}" for j, value in enumerate(values) if f"v{i}_{j}" in adds]
     lines.append(f"if w{i} is not None and w{i}[0] == {tile}:")
     if not known:
         lines.append(f"    {held} = w{i}")
-    lines += [indent(adds), indent(PUT.format(i=i, held=held))]
+    lines += [indent(adds), f"    w{i} = ({held})"]
     if known or group.loopless:
-        lines += [f"elif w{i} is None or w{i}[0] < {tile}:", indent("\n".join(_advance(i, group, adds, known=known)))]
+        lines += [f"elif w{i} is None or w{i}[0] < {tile}:"]
+        lines += [indent("\n".join(_advance(i, number, group, adds, known=known)))]
     arguments = ", ".join([f"w{i}", tile, "t", f"{floor} - {group.span - 1}", *values])
-    return [*lines, "else:", f"    keep{i}(store{i}, idle{i}, key{i}, w{i}, add{i}({arguments}))"]
+    lines += ["else:", f"    new = add{i}({arguments})"]
+    return [*lines, f"    if w{i} is None:", f"        begun{i}[new[0]].append(key{number})", f"    w{i} = new"]
 
 
-def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
+def _advance(i: int, number: int, group: Group, adds: str, *, known: bool) -> list[str]:
     """Begin a newer tile. What the windows that end in it saw before is its closed slots: `known` from the query."""
     tile, keep, step = f"tile_{group.tile_ms}", f"floor_{group.tile_ms} - {group.span - 1}", group.width + 1
     closed = [name for span in group.spans for name in _slots(i, group, f"q{span}_")]
     held = ", ".join([tile, *_slots(i, group, "a"), *closed, f"tiles{i}"])
-    lines = [f"if w{i} is None:", f"    tiles{i} = ()", f"    begun{i}[{tile}].append(key{i})"]
+    lines = [f"if w{i} is None:", f"    tiles{i} = ()", f"    begun{i}[{tile}].append(key{number})"]
     if not known:
         lines += [f"    {group.clear(f'q{span}_{i}_')}" for span in group.spans]
     lines.append("else:")
@@ -290,13 +331,14 @@ def _advance(i: int, group: Group, adds: str, *, known: bool) -> list[str]:
         f"        tiles{i} = tiles{i}[at:]",
         group.clear(f"a{i}_"),
         adds,
-        PUT.format(i=i, held=held),
+        f"w{i} = ({held})",
     ]
 
 
-def _unless_null(nullable: bool, i: int, lines: list[str], level: int) -> list[str]:
+def _unless_null(number: int, plan: Plan, lines: list[str], level: int) -> list[str]:
+    nullable = _nullable(plan.tables[number], plan)
     source = indent("\n".join(lines), level + nullable)
-    return [indent(f"if key{i} is not None:", level), source] if nullable else [source]
+    return [indent(f"if key{number} is not None:", level), source] if nullable else [source]
 
 
 def _record(plan: Plan) -> list[str]:

@@ -1,12 +1,14 @@
-"""Sliding aggregates over event time, held as tiles in one immutable tuple per key.
+"""Sliding aggregates over event time, held as tiles in immutable tuples.
 
 A tile is ``floor(t / tile)``. The window of length ``over`` at time t covers the last ``over / tile`` tiles up to
-and including the tile of t, so it reaches back between ``over - tile`` and ``over``. What a key holds is
+and including the tile of t, so it reaches back between ``over - tile`` and ``over``. What a group holds of a key is
 
     (head, *slots of head, *closed slots per window length, (tile, *slots, tile, *slots, ...))
 
 `head` is its newest tile and the inner tuple has the older ones, oldest first. `closed` is the fold of the older
 tiles that a window ending in `head` covers: while a key stays in one tile, asking and adding are O(1).
+
+Groups by the same columns are a `Table`, and share a store: one row a key, with what each group holds of it, or None.
 
 Which tiles are visible depends on times alone, never on what has been dropped or evicted: a window of k tiles that
 ends in `tile` sees ``max(tile, floor) - k < i <= tile``, where ``floor = (stream_time - grace) // tile``. Dropping
@@ -27,7 +29,7 @@ from typing import Any
 from headrace.processors.base import Keyed
 from headrace.processors.slots import KINDS, Part, define, indent, listed
 
-__all__ = ["Group", "Idle", "check_tile", "default_tile", "duration", "since", "spell"]
+__all__ = ["Group", "Idle", "Table", "check_tile", "default_tile", "duration", "since", "spell"]
 
 MAX_TILES = 1_500
 UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
@@ -35,7 +37,7 @@ UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 
 @dataclass(frozen=True)
 class Group:
-    """All aggregates over one source, key and tile: the functions that fold and change what one key holds.
+    """All aggregates over one source, key and tile: the functions that fold and change what is held of a key.
 
     `spans` are the window lengths in tiles, `parts` the slots, `values` how many values a row brings, `ones` whether
     they are all 0.0 or 1.0.
@@ -162,35 +164,67 @@ def add(held, tile, t, keep{values}):
         tiles = () if held is None else held[-1] + held[: self.width + 1]
         return self.fold(tiles, max(tile, floor) - span + 1, tile)
 
-    def change(
-        self, store: Keyed, idle: Idle, key: Any, tile: int, t: int, floor: int, values: tuple[Any, ...]
-    ) -> None:
-        """Add one row to what `key` holds."""
-        held = store.get(key)
-        self.keep(store, idle, key, held, self.add(held, tile, t, floor - self.span + 1, *values))
-
-    def keep(self, store: Keyed, idle: Idle, key: Any, old: tuple[Any, ...] | None, new: tuple[Any, ...]) -> None:
-        """Store what `key` holds now, and note its newest tile."""
-        store.put(key, new)
-        if old is None:
-            idle.tiles[new[0]].append(key)
-
     @cached_property
     def stride(self) -> int:
         """Answer how many tiles the floor moves on from one sweep to the next."""
         return max(1, self.span // 2)
 
-    def sweep(self, store: Keyed, idle: Idle, floor: int) -> int:
-        """Evict every key that no window could see at the last multiple of `stride`, all at once.
+
+@dataclass(frozen=True)
+class Table:
+    """The groups by the same columns: a store with one row a key, in which each group has its place."""
+
+    by: tuple[str, ...] | None
+    groups: tuple[Group, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """Answer what its store is called: the columns, then the groups in the order of their places."""
+        return "/".join(["+".join(self.by or ()), *(group.name for group in self.groups)])
+
+    def place(self, group: Group) -> int:
+        """Answer where in a row a group is."""
+        return self.groups.index(group)
+
+    def places_in(self, name: str) -> list[int | None] | None:
+        """Answer where in the rows of a store with this `name` each group is; None if its rows are by other columns."""
+        columns, *groups = name.split("/")
+        if columns != "+".join(self.by or ()):
+            return None
+        return [groups.index(group.name) if group.name in groups else None for group in self.groups]
+
+    def idle(self, store: Any) -> list[Idle]:
+        """Answer the keys that may have been idle for long, of each group; see `Idle`."""
+        return [Idle(store, place) for place in range(len(self.groups))]
+
+    def change(
+        self, store: Keyed, idle: list[Idle], place: int, key: Any, tile: int, t: int, floor: int, values: Any
+    ) -> None:
+        """Add one row of values to what a group holds of `key`."""
+        row = store.get(key) or (None,) * len(self.groups)
+        group, held = self.groups[place], row[place]
+        new = group.add(held, tile, t, floor - group.span + 1, *values)
+        store.put(key, (*row[:place], new, *row[place + 1 :]))
+        if held is None:
+            idle[place].tiles[new[0]].append(key)
+
+    def sweep(self, store: Keyed, idle: list[Idle], place: int, floor: int) -> int:
+        """Evict from a group, all at once, the keys that no window of it could see at the last multiple of `stride`.
 
         What remains depends on `floor` alone. Answers the floor from which there may be more to evict.
         """
-        swept = floor - floor % self.stride
-        if idle.swept is None or swept > idle.swept:
-            idle.swept = swept
-            for key in idle.before(swept - self.span + 1, store):
-                store.pop(key)
-        return swept + self.stride
+        group, its = self.groups[place], idle[place]
+        swept = floor - floor % group.stride
+        if its.swept is None or swept > its.swept:
+            its.swept = swept
+            for key in its.before(swept - group.span + 1, store):
+                row = store.get(key)
+                rest = (*row[:place], None, *row[place + 1 :])
+                if any(rest):
+                    store.put(key, rest)
+                else:
+                    store.pop(key)
+        return swept + group.stride
 
 
 class Idle:
@@ -198,26 +232,28 @@ class Idle:
 
     A key stays under the tile that was its newest when it was noted. When that one's turn comes and the store says that
     the key has moved on, it is noted again. All keys before a tile are evicted together, so no order among them can
-    matter.
+    matter. It is about the group at one place of the store's rows.
     """
 
-    __slots__ = ("swept", "tiles")
+    __slots__ = ("_place", "swept", "tiles")
 
-    def __init__(self, store: Any = None) -> None:
+    def __init__(self, store: Any, place: int) -> None:
+        self._place = place
         self.swept: int | None = None
         self.tiles: defaultdict[int, list[Any]] = defaultdict(list)
-        for key, held in () if store is None else store.items():
-            self.tiles[held[0]].append(key)
+        for key, row in store.items():
+            if row[place] is not None:
+                self.tiles[row[place][0]].append(key)
 
     def before(self, tile: int, store: Keyed) -> list[Any]:
         """Take out the keys whose newest tile is before `tile`."""
-        tiles = self.tiles
+        tiles, place = self.tiles, self._place
         if not tiles or min(tiles) >= tile:
             return []
         out: list[Any] = []
         for old in [i for i in tiles if i < tile]:
             for key in tiles.pop(old):
-                newest = store.get(key)[0]
+                newest = store.get(key)[place][0]
                 if newest < tile:
                     out.append(key)
                 else:

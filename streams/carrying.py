@@ -1,7 +1,7 @@
 """Carrying over: what a checkpoint's state still means under a declaration that has changed since.
 
 `run --accept-change` keeps the state. What is kept by the name of a store stays where it is; here is the rest: what is
-kept by the place of a model or of a watch, and what waits for a label in a shape that was declared before.
+kept by the place of a window, a model or a watch, and what waits for a label in a shape that was declared before.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def changed(before: Spec, after: Spec) -> set[str]:
     return {name for name, model in after["models"].items() if before["models"].get(name) != model}
 
 
-def carry(chain: Chain, before: Spec, after: Spec) -> None:
-    """Bring a restored chain into the shape of its declaration."""
+def carry(chain: Chain, entries: Saved, before: Spec, after: Spec) -> None:
+    """Bring a chain that was restored from these entries into the shape of its declaration."""
+    if chain.group.front:
+        _rows(chain, entries)
     if not chain.group.back:
         return
     models = changed(before, after)
@@ -50,6 +52,23 @@ def carry(chain: Chain, before: Spec, after: Spec) -> None:
     segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
     if segments or features:
         _refit(chain, segments=segments, features=features)
+
+
+def _rows(chain: Chain, entries: Saved) -> None:
+    """Windows that are declared as before keep what they hold, whatever else is by the same columns now."""
+    state, tables = chain.stores.states["featurize"], chain.pipeline.featurize.plan.tables
+    for (processor, name, key), data in entries.items():
+        if processor != "featurize" or name in state:
+            continue
+        for table in tables:
+            places = table.places_in(name)
+            if places is not None:
+                old = unpack(data)
+                row = tuple([None if place is None else old[place] for place in places])
+                if any(row):
+                    state[table.name].put(key, row)
+    for table in tables:
+        state[f"{table.name}.index"] = table.idle(state[table.name])
 
 
 def _refit(chain: Chain, *, segments: bool, features: bool) -> None:

@@ -149,7 +149,7 @@ def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version
         return
     before, after = marker["spec"], version.spec
     task.restore(still(entries, before, after), marker)
-    carry(task.chain, before, after)
+    carry(task.chain, entries, before, after)
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:

@@ -394,10 +394,13 @@ class Stores:
             yield key, None
 
     def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
-        """Fill empty stores from the entries of a checkpoint."""
+        """Fill empty stores from the entries of a checkpoint; those of stores that are no more are to be deleted."""
         found: defaultdict[tuple[str, str], list[tuple[Any, bytes]]] = defaultdict(list)
         for (processor, name, key), data in entries.items():
-            found[processor, name].append((key, data))
+            if (processor, name) in self._stores:
+                found[processor, name].append((key, data))
+            else:
+                self._outdated.add((processor, name, key))
         texts: dict[str, str] = {}
         for place, store in self._stores.items():
             mine = found[place]

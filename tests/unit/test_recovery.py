@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from river import drift, linear_model
 
-from headrace import Gate, Proxies, count, watch_error, watch_label
+from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.schemas.records import Command
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
@@ -423,6 +423,70 @@ def test_scores_stay_with_their_models():
     assert {name: found[name] for name in known} == known
     assert list(found) == ["flat", *known]
     assert found["flat"]["Accuracy"] is None
+
+
+SPENT = small().features["spent"]
+VISITS = count(by="shop", over="3h")
+HOURLY, RATE = count(by="shop", over="1h", tile="5m"), mean(label(), by="shop", over="3h")
+
+
+def _windowed(**features):
+    """A pipeline with these windows."""
+    return small(features={"spent": SPENT} | features)
+
+
+def _rows(life):
+    """What its windows by shop hold: the names of the groups, and shop to row."""
+    states = life.task.chain.stores.states["featurize"]
+    (name,) = [table.name for table in life.task.chain.pipeline.featurize.plan.tables]
+    return name.split("/")[1:], dict(states[name].items())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"visits": VISITS}, {"rate": RATE, "visits": VISITS}),
+        ({"visits": VISITS, "rate": RATE}, {"rate": RATE}),
+        ({"visits": VISITS, "rate": RATE}, {"hourly": HOURLY, "rate": RATE, "visits": VISITS}),
+    ],
+    ids=["one more", "one less", "in another order"],
+)
+def test_windows_stay_with_their_declaration(before, after):
+    """Whatever else is declared by the same columns: the others hold what they held, and new ones nothing."""
+    log = Log()
+    life = Life(log, _windowed(**before), key=KEY)
+    for day in (0, 1):
+        _day(log, day)
+        life.work()
+    life.checkpoint()
+    was, held = _rows(life)
+    life = Life(log, _windowed(**after), key=KEY, accept_change=True)
+    names, rows = _rows(life)
+    stayed = set(was) & set(names)
+    assert stayed
+    assert rows
+    for shop, row in rows.items():
+        found, expected = dict(zip(names, row, strict=True)), dict(zip(was, held[shop], strict=True))
+        assert {name: found[name] for name in stayed} == {name: expected[name] for name in stayed}
+        assert not any(found[name] for name in set(names) - stayed)
+    assert any(dict(zip(names, row, strict=True))[name] for row in rows.values() for name in stayed)
+    _day(log, 2)
+    life.work()
+    life.checkpoint()
+    assert Life(log, _windowed(**after), key=KEY).state == life.state
+
+
+def test_windows_that_were_given_up_begin_anew():
+    """What an older checkpoint holds of a store that is no more is deleted, not found again by a later declaration."""
+    log = Log()
+    life = Life(log, _windowed(visits=VISITS), key=KEY)
+    _day(log, 0)
+    life.work()
+    life.checkpoint()
+    life = Life(log, _windowed(), key=KEY, accept_change=True)
+    life.checkpoint()
+    life = Life(log, _windowed(visits=VISITS), key=KEY, accept_change=True)
+    assert _rows(life)[1] == {}
 
 
 def test_events_that_lack_a_feature_are_not_learned():
