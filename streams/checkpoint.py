@@ -12,7 +12,6 @@ transactions would not do: a crash before the marker would leave half of each ge
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from headrace.streams import failpoints
@@ -22,6 +21,8 @@ from headrace.streams.task import Task, Version
 __all__ = ["MARKER", "Checkpoint", "LastSavepoint", "fold"]
 
 MARKER = "marker"
+_ENTRY_BYTES = 200
+"""What counts as one entry of a part."""
 
 
 class LastSavepoint(NamedTuple):
@@ -79,16 +80,22 @@ class Checkpoint:
         failpoints.hit("checkpoint.begun")
 
     def write(self, limit: int | None) -> bool:
-        """Write up to `limit` entries (None: all); True when the marker is written and the transaction committed."""
-        count = 0
-        for key, value in islice(self._entries, limit):
+        """Write up to `limit` entries (None: all); True when the marker is written and the transaction committed.
+
+        A large entry, such as a part of a log, counts as several.
+        """
+        count, began, full = 0, self.bytes, False
+        for key, value in self._entries:
             self._send(pack((self._group, *key)), value)
             if self._models and key[0] == "models" and value is not None:
                 self.sealed[key[1]] = self.sealed.get(key[1], b"") + part_of(value)
             count += 1
+            full = limit is not None and max(count, (self.bytes - began) // _ENTRY_BYTES) >= limit
+            if full:
+                break
         self.written += count
         failpoints.hit("checkpoint.entries")
-        if limit is not None and count == limit:
+        if full:
             return False
         self._send(pack((self._group, MARKER)), pack(self._marker))
         failpoints.hit("checkpoint.marked")

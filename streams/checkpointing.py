@@ -22,6 +22,8 @@ __all__ = ["Checkpointing"]
 
 log = logging.getLogger("headrace.checkpointing")
 
+_GENTLER, _GENTLE_S = 10, 5.0
+"""Live traffic waits for each part of a checkpoint: so much smaller they are, unless it goes on for so long."""
 _LONGEST_S = 20.0
 """A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
 
@@ -40,8 +42,8 @@ class Checkpointing:
         self.settle = settle
         self._work = work
 
-    def step(self, lanes: Iterable[Lane]) -> None:
-        """Begin a checkpoint where one is due, and write the next part of those under way."""
+    def step(self, lanes: Iterable[Lane], *, live: bool = False) -> None:
+        """Begin a checkpoint where one is due, and write the next part of those under way: `live`, a small one."""
         clock, settings = self._work.clock, self._work.settings
         now = clock()
         for lane in lanes:
@@ -51,8 +53,9 @@ class Checkpointing:
                 if due and lane.task.seq != lane.checkpointed_seq:
                     self._begin(lane)
             else:
-                late = now - lane.checkpoint_began > _LONGEST_S
-                if lane.checkpoint.write(None if late else settings.checkpoint_entries):
+                since_s = now - lane.checkpoint_began
+                part = settings.checkpoint_entries // (_GENTLER if live and since_s < _GENTLE_S else 1)
+                if lane.checkpoint.write(None if since_s > _LONGEST_S else max(1, part)):
                     self._end(lane)
 
     def now(self, lane: Lane) -> None:

@@ -225,15 +225,16 @@ class Worker:
             self._upstream.end_inputs(self.lanes)
             done = self._process()
             self._committer.settle()
+            live = bool(done) and not self._catching_up(done)
             if done:
                 failpoints.hit("cycle.processed")
                 work = partial(self._commit, done, self._work.consumer.metadata())
-                (self._committer if self._catching_up(done) else _AT_ONCE).submit(work)
+                (_AT_ONCE if live else self._committer).submit(work)
             else:
                 self.observer.idle()
                 self._slot.distrust(self.lanes)
                 self._slot.producer.poll()
-            self._checkpointing.step(self.lanes.values())
+            self._checkpointing.step(self.lanes.values(), live=live)
             self._retrain()
         except Aborted as error:
             self._rebuild(str(error))

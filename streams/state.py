@@ -21,7 +21,8 @@ __all__ = ["CellStore", "KeyedStore", "LogStore", "ObjectCodec", "Stores", "pack
 
 _MISSING: Any = object()
 _CHUNK_BYTES = 400_000
-_CHUNK_KEYS = 20_000
+_LOG_BYTES = 40_000
+_LOG_KEYS = 4_000
 _REWRITE_ABOVE = 10_000
 _NESTED = (list, dict)
 _encoder = msgspec.msgpack.Encoder()
@@ -221,8 +222,8 @@ class LogStore:
     def _write(self, dead: list[int], removed: list[Any], added: list[tuple[Any, Any]]) -> Iterator[Entry]:
         for number in dead:
             yield number, None
-        for start in range(0, len(removed), _CHUNK_KEYS):
-            yield self._chunk(removed[start : start + _CHUNK_KEYS], [], deque())
+        for start in range(0, len(removed), _LOG_KEYS):
+            yield self._chunk(removed[start : start + _LOG_KEYS], [], deque())
         entries: list[Any] = []
         keys: deque[Any] = deque()
         size = 0
@@ -231,7 +232,7 @@ class LogStore:
             entries.append(msgspec.Raw(entry))
             keys.append(key)
             size += len(entry)
-            if size > _CHUNK_BYTES:
+            if size > _LOG_BYTES:
                 yield self._chunk([], entries, keys)
                 entries, keys, size = [], deque(), 0
         if entries:

@@ -32,6 +32,7 @@ COMMON = {
     "reconnect.backoff.ms": 50,
     "reconnect.backoff.max.ms": 1_000,
     "retry.backoff.ms": 2,
+    "retry.backoff.max.ms": 10,  # the client doubles it: what the broker refuses for 65 ms would wait for 126
     "log_level": 3,
 }
 

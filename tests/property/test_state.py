@@ -190,7 +190,8 @@ class Cell(Checkpoints):
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk is full after 30 bytes or three keys."""
     monkeypatch.setattr(state, "_CHUNK_BYTES", 30)
-    monkeypatch.setattr(state, "_CHUNK_KEYS", 3)
+    monkeypatch.setattr(state, "_LOG_BYTES", 30)
+    monkeypatch.setattr(state, "_LOG_KEYS", 3)
 
 
 TestKeyed = Keyed.TestCase
