@@ -125,7 +125,8 @@ class Plan:
             draft.group = draft.make(ones=draft.outcomes and self.task != "regression")
             self.groups.append(Fed(draft.group, draft.outcomes, tuple(draft.feeds)))
         for by in dict.fromkeys(draft.by for draft in order):
-            self.tables.append(Table(by, tuple(draft.group for draft in order if draft.by == by)))
+            mine = [draft.group for draft in order if draft.by == by]
+            self.tables.append(Table(by, tuple(sorted(mine, key=attrgetter("name")))))
         for name, feature in features.items():
             if isinstance(feature, Window):
                 draft, needs, kind = asked[name]

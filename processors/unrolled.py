@@ -50,7 +50,10 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
         for i in groups:
             values = [f"value{feed}" for feed in plan.groups[i].feeds]
             source += _change(i, number, plan.groups[i].group, values, known=True)
-        lines += _unless_null(number, plan, [*source, _put(number, plan)], 1)
+        source.append(_put(number, plan))
+        if _nullable(plan.tables[number], plan):
+            source = [f"if key{number} is not None:", indent("\n".join(source))]
+        lines.append(indent("\n".join(source)))
     lines += _record(plan)
     made: Callable[[Any, int, int], dict[str, Any]] = _make("process", "event, t, stream", lines, names)
     return made
@@ -77,7 +80,7 @@ def update(
         for i in groups:
             values = [f"label{classes.index(of)}" for of in plan.groups[i].feeds]
             source += _change(i, number, plan.groups[i].group, values, known=False)
-        lines += _unless_null(number, plan, [*source, _put(number, plan)], 0)
+        lines += [f"if key{number} is not None:", indent("\n".join([*source, _put(number, plan)]))]
     made: Callable[..., None] = _make("update", "keys, y, t, stream", lines, names)
     return made
 
@@ -123,14 +126,14 @@ def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
             names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"begun{i}": idle[place].tiles}
             dues.append([float("-inf"), group.tile_ms, partial(table.sweep, store, idle, place)])
 
-    def sweep(stream_time_ms: int) -> float:
+    def sweep(stream_time_ms: int) -> Any:
         """Evict, and answer the stream time from which there may be more to evict."""
         floor_ms = stream_time_ms - grace_ms
         for due in dues:
             due_ms, tile_ms, evict = due
             if stream_time_ms >= due_ms:
                 due[0] = evict(floor_ms // tile_ms) * tile_ms + grace_ms
-        return float(min([due[0] for due in dues], default=float("inf")))
+        return min([due[0] for due in dues], default=float("inf"))
 
     return names | {"sweep": sweep, "due": float("-inf")}
 
@@ -145,7 +148,8 @@ def _tiles(plan: Plan) -> list[str]:
 
 def _members(plan: Plan, table: Table) -> list[tuple[int, Group]]:
     """The table's groups in the order of their places, with their numbers in the plan."""
-    return [(i, fed.group) for i, fed in enumerate(plan.groups) if fed.group.by == table.by]
+    found = [(i, fed.group) for i, fed in enumerate(plan.groups) if fed.group.by == table.by]
+    return sorted(found, key=lambda member: table.place(member[1]))
 
 
 def _fed(plan: Plan, *, outcomes: bool) -> dict[int, list[int]]:
@@ -333,12 +337,6 @@ def _advance(i: int, number: int, group: Group, adds: str, *, known: bool) -> li
         adds,
         f"w{i} = ({held})",
     ]
-
-
-def _unless_null(number: int, plan: Plan, lines: list[str], level: int) -> list[str]:
-    nullable = _nullable(plan.tables[number], plan)
-    source = indent("\n".join(lines), level + nullable)
-    return [indent(f"if key{number} is not None:", level), source] if nullable else [source]
 
 
 def _record(plan: Plan) -> list[str]:

@@ -179,7 +179,7 @@ class Table:
 
     @cached_property
     def name(self) -> str:
-        """Answer what its store is called: the columns, then the groups in the order of their places."""
+        """Answer what its store is called: the columns, then the groups, whatever order they are declared in."""
         return "/".join(["+".join(self.by or ()), *(group.name for group in self.groups)])
 
     def place(self, group: Group) -> int:
@@ -198,7 +198,15 @@ class Table:
         return [Idle(store, place) for place in range(len(self.groups))]
 
     def change(
-        self, store: Keyed, idle: list[Idle], place: int, key: Any, tile: int, t: int, floor: int, values: Any
+        self,
+        store: Keyed,
+        idle: list[Idle],
+        place: int,
+        key: Any,
+        tile: int,
+        t: int,
+        floor: int,
+        values: tuple[Any, ...],
     ) -> None:
         """Add one row of values to what a group holds of `key`."""
         row = store.get(key) or (None,) * len(self.groups)
@@ -213,11 +221,11 @@ class Table:
 
         What remains depends on `floor` alone. Answers the floor from which there may be more to evict.
         """
-        group, its = self.groups[place], idle[place]
+        group, noted = self.groups[place], idle[place]
         swept = floor - floor % group.stride
-        if its.swept is None or swept > its.swept:
-            its.swept = swept
-            for key in its.before(swept - group.span + 1, store):
+        if noted.swept is None or swept > noted.swept:
+            noted.swept = swept
+            for key in noted.before(swept - group.span + 1, store):
                 row = store.get(key)
                 rest = (*row[:place], None, *row[place + 1 :])
                 if any(rest):

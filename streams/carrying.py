@@ -38,37 +38,54 @@ def changed(before: Spec, after: Spec) -> set[str]:
 
 def carry(chain: Chain, entries: Saved, before: Spec, after: Spec) -> None:
     """Bring a chain that was restored from these entries into the shape of its declaration."""
+    was = before.get("order", {"models": list(before["models"]), "outcomes": []})  # an older version's has none
     if chain.group.front:
         _rows(chain, entries)
-    if not chain.group.back:
-        return
-    models = changed(before, after)
-    if models:
-        chain.anew(models)
-    old, new = list(before["models"]), list(after["models"])
-    if old != new:
-        old += list(chain.pipeline.models)[len(new) :]
-        chain.rank([old.index(name) if name in old else None for name in chain.pipeline.models])
-    segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
-    if segments or features:
-        _refit(chain, segments=segments, features=features)
+        _outcomes(chain, was["outcomes"], after["order"]["outcomes"])
+    if chain.group.back:
+        models = changed(before, after)
+        if models:
+            chain.anew(models)
+        old, new = list(was["models"]), list(after["order"]["models"])
+        if old != new:
+            old += list(chain.pipeline.models)[len(new) :]
+            chain.rank([old.index(name) if name in old else None for name in chain.pipeline.models])
+        segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
+        if segments or features:
+            _refit(chain, segments=segments, features=features)
+    chain.stores.derive()
+    chain.bind()
 
 
 def _rows(chain: Chain, entries: Saved) -> None:
     """Windows that are declared as before keep what they hold, whatever else is by the same columns now."""
     state, tables = chain.stores.states["featurize"], chain.pipeline.featurize.plan.tables
+    moved: dict[str, list[tuple[Any, list[int | None]]]] = {}
     for (processor, name, key), data in entries.items():
         if processor != "featurize" or name in state:
             continue
-        for table in tables:
-            places = table.places_in(name)
-            if places is not None:
-                old = unpack(data)
-                row = tuple([None if place is None else old[place] for place in places])
-                if any(row):
-                    state[table.name].put(key, row)
-    for table in tables:
-        state[f"{table.name}.index"] = table.idle(state[table.name])
+        if name not in moved:
+            places = [(state[table.name], table.places_in(name)) for table in tables]
+            moved[name] = [(store, found) for store, found in places if found is not None]
+        for store, found in moved[name]:
+            old = unpack(data)
+            row = tuple([None if place is None else old[place] for place in found])
+            if any(row):
+                store.put(key, row)
+
+
+def _outcomes(chain: Chain, before: Any, after: Any) -> None:
+    """What waits for its outcome has its keys in the order in which outcomes are grouped; new groupings do without."""
+    old, new = unpack(pack(before)), unpack(pack(after))
+    if old == new or "join" not in chain.stores.states:
+        return
+    places = [old.index(by) if by in old else None for by in new]
+
+    def keyed(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+        keys = tuple([None if place is None or not entry[4] else entry[4][place] for place in places])
+        return (*entry[:4], keys, *entry[5:])
+
+    chain.stores.states["join"]["pending"].change(keyed)
 
 
 def _refit(chain: Chain, *, segments: bool, features: bool) -> None:

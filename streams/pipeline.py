@@ -238,6 +238,11 @@ class Pipeline:
             "models": {
                 name: {"declared": shown(model), "hash": self.model_hashes[name]} for name, model in self.models.items()
             },
+            "order": {
+                "features": list(self.features),
+                "models": list(self.models),
+                "outcomes": [by and list(by) for by in self.featurize.outcome_bys],
+            },
             "champion": self.champion,
             "gate": None if self.gate is None else plain(self.gate),
             "drift": [watched(watch) for watch in self.drift],

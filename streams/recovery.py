@@ -159,6 +159,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> b
     if last.hash == now.hash:
         return False
     what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
+    what = [path for path in what if not path.startswith("order.")] or what  # a new feature is news, its place is not
     renamed = [path for path in what if path in ("topics.events", "topics.labels")]
     if renamed:
         raise SpecChanged(

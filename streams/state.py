@@ -380,19 +380,12 @@ class Stores:
         """Everything that changed since the last freeze, as ((processor, store, key), bytes or None)."""
         frozen = [(name, store.freeze()) for name, store in self._stores.items()]
         entries = (((processor, store, key), data) for (processor, store), found in frozen for key, data in found)
-        return self._over_outdated(entries) if self._outdated else entries
+        outdated, self._outdated = self._outdated, set()
+        return _over(outdated, entries) if outdated else entries
 
     def outdated(self, keys: Iterable[tuple[str, str, Any]]) -> None:
         """A checkpoint holds these entries, and none of them is ours: the next freeze replaces or deletes them all."""
         self._outdated.update(keys)
-
-    def _over_outdated(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        outdated, self._outdated = self._outdated, set()
-        for key, data in entries:
-            outdated.discard(key)
-            yield key, data
-        for key in outdated:
-            yield key, None
 
     def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
         """Fill empty stores from the entries of a checkpoint; those of stores that are no more are to be deleted."""
@@ -416,9 +409,14 @@ class Stores:
 
     def loaded(self) -> None:
         """Finish a restore: join chunks, derive indexes."""
-        for (processor, name), store in self._stores.items():
+        for store in self._stores.values():
             if hasattr(store, "loaded"):
                 store.loaded()
+        self.derive()
+
+    def derive(self) -> None:
+        """Derive the indexes anew, after stores were filled; whoever holds one has to be bound again."""
+        for (processor, name), store in self._stores.items():
             index = self._specs[processor, name].index
             if index is not None:
                 self.states[processor][f"{name}.index"] = index(store)
@@ -429,3 +427,12 @@ class Stores:
             f"{processor}.{name}": store.value if isinstance(store, CellStore) else store.content()
             for (processor, name), store in self._stores.items()
         }
+
+
+def _over(outdated: set[tuple[str, str, Any]], entries: Iterator[Entry]) -> Iterator[Entry]:
+    """The entries, and those that are outdated and not among them as deleted."""
+    for key, data in entries:
+        outdated.discard(key)
+        yield key, data
+    for key in outdated:
+        yield key, None

@@ -50,6 +50,7 @@ def doubled(event: Event) -> float | None:
 
 FEATURES = {
     "v": field("v"),
+    "coarse": count(by="key", over="60s", tile="20s"),
     "n": count(by="key", over="60s", tile="10s"),
     "n30": count(by="key", over="30s", tile="10s", default=-1),
     "filled": count("m", by="key", over="60s", tile="10s"),
@@ -152,12 +153,14 @@ def added(tiles: list[list[float]]) -> float:
 
 def naive(event: Event, t: int, stream: int, seen: History, outcomes: History) -> dict[str, Any]:
     """The features of `event`, by the definitions alone."""
-    x: dict[str, Any] = {"v": event.v, "n": 0, "n30": -1, "filled": 0, "whole": 0.0, "total": 0.0, "most": 0.0}
+    x: dict[str, Any] = {"v": event.v}
+    x |= {"coarse": 0, "n": 0, "n30": -1, "filled": 0, "whole": 0.0, "total": 0.0, "most": 0.0}
     null = event.key is None
     by_key = [] if null else seen.tiles(("key", event.key), 60, 10, t, stream)
     short = [] if null else seen.tiles(("key", event.key), 30, 10, t, stream)
     by_side = [] if null else seen.tiles(("side", event.side, event.key), 60, 5, t, stream)
     rows = [row for tile in by_key for row in tile]
+    x["coarse"] = 0 if null else sum(map(len, seen.tiles(("key", event.key), 60, 20, t, stream)))
     x["n"] = len(rows)
     x["n30"] = sum(map(len, short)) or -1
     x["filled"] = sum(e.m is not None for _, e in rows)

@@ -448,8 +448,9 @@ def _rows(life):
         ({"visits": VISITS}, {"rate": RATE, "visits": VISITS}),
         ({"visits": VISITS, "rate": RATE}, {"rate": RATE}),
         ({"visits": VISITS, "rate": RATE}, {"hourly": HOURLY, "rate": RATE, "visits": VISITS}),
+        ({"visits": VISITS, "hourly": HOURLY}, {"hourly": HOURLY, "visits": VISITS}),
     ],
-    ids=["one more", "one less", "in another order"],
+    ids=["one more", "one less", "another place", "another order"],
 )
 def test_windows_stay_with_their_declaration(before, after):
     """Whatever else is declared by the same columns: the others hold what they held, and new ones nothing."""
@@ -459,6 +460,7 @@ def test_windows_stay_with_their_declaration(before, after):
         _day(log, day)
         life.work()
     life.checkpoint()
+    assert Version.of(_windowed(**before)).hash != Version.of(_windowed(**after)).hash
     was, held = _rows(life)
     life = Life(log, _windowed(**after), key=KEY, accept_change=True)
     names, rows = _rows(life)
@@ -472,6 +474,63 @@ def test_windows_stay_with_their_declaration(before, after):
     assert any(dict(zip(names, row, strict=True))[name] for row in rows.values() for name in stayed)
     _day(log, 2)
     life.work()
+    life.checkpoint()
+    assert Life(log, _windowed(**after), key=KEY).state == life.state
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (_windowed(visits=VISITS), _windowed(visits=VISITS, hourly=HOURLY)),
+        (_windowed(visits=VISITS), small(features={"spent": SPENT, "visits": VISITS}, evaluate_every=7)),
+    ],
+    ids=["other windows", "the same"],
+)
+def test_what_is_replayed_after_a_change_is_evicted(before, after):
+    """Carried windows, and what the journal adds to them, are forgotten in time; a restart finds the same."""
+    log = Log()
+    life = Life(log, before, key=KEY)
+    _day(log, 0)
+    life.work()
+    life.checkpoint()
+    _day(log, 1)
+    life.work()
+    life = Life(log, after, key=KEY, accept_change=True)
+    for day in (2, 3):
+        _day(log, day)
+        life.work()
+        assert {shop[0] for shop in _rows(life)[1]} == {f"{day}"}
+        assert Life(log, after, key=KEY).state == life.state
+
+
+OTHER = mean(label(), by="id", over="3h")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shops"),
+    [
+        ({"rate": RATE}, {"other": OTHER, "rate": RATE}, 7),
+        ({"rate": RATE, "other": OTHER}, {"other": OTHER, "rate": RATE}, 7),
+        ({"rate": RATE, "other": OTHER}, {"rate": RATE}, 7),
+        ({"other": OTHER}, {"rate": RATE}, 0),
+        ({}, {"rate": RATE}, 0),
+        ({"rate": RATE}, {}, None),
+    ],
+    ids=["one more", "another order", "one less", "another", "the first", "none"],
+)
+def test_outcomes_find_their_windows(before, after, shops):
+    """Events that wait for their label while windows over outcomes change: their outcome goes where it belonged."""
+    log = Log()
+    life = Life(log, _windowed(**before), key=KEY)
+    _day(log, 0)
+    life.work()
+    life.checkpoint()
+    life = Life(log, _windowed(**after), key=KEY, accept_change=True)
+    _day(log, 1)
+    life.work()
+    states = life.task.chain.stores.states["featurize"]
+    found = [set(states[name].data) for name in states if name.startswith("shop/") and not name.endswith(".index")]
+    assert [len(keys & {f"0{i}" for i in range(7)}) for keys in found] == ([] if shops is None else [shops])
     life.checkpoint()
     assert Life(log, _windowed(**after), key=KEY).state == life.state
 

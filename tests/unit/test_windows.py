@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from headrace.processors.slots import parts_of
-from headrace.processors.windows import Group, Idle, check_tile, default_tile, duration, spell
+from headrace.processors.windows import Group, Table, check_tile, default_tile, duration, spell
 
 
 class Store(dict):  # type: ignore[type-arg]
@@ -102,38 +103,58 @@ def test_a_window_asked_in_the_past_sees_no_later_tile() -> None:
     assert g.ask(held, 3, 5, 0) == (1, 1.0)
 
 
+def table(*spans: int) -> tuple[Table, Store, list[Any]]:
+    """A table of two groups with these spans, its store and the index of that."""
+    groups = (group(*spans), replace(group(*spans), name="h"))
+    made = Table(("key",), groups)
+    store = Store()
+    return made, store, made.idle(store)
+
+
 def test_idle_keys_are_evicted_when_no_window_can_see_them() -> None:
-    """A key lives exactly as long as its newest tile is visible from the floor."""
-    g, store, idle = group(3), Store(), Idle()
-    for key, tile in [("a", 1), ("b", 2), ("a", 3)]:
-        g.change(store, idle, key, tile, 0, 0, (1.0,))
-    g.sweep(store, idle, 4)
+    """A key lives exactly as long as its newest tile is visible from the floor, in each group by itself."""
+    made, store, idle = table(3)
+    for place, key, tile in [(0, "a", 1), (0, "b", 2), (0, "a", 3), (1, "a", 1)]:
+        made.change(store, idle, place, key, tile, 0, 0, (1.0,))
+    made.sweep(store, idle, 0, 4)
     assert sorted(store) == ["a", "b"]
-    g.sweep(store, idle, 5)
+    made.sweep(store, idle, 0, 5)
     assert sorted(store) == ["a"]
-    g.sweep(store, idle, 6)
+    made.sweep(store, idle, 0, 6)
+    assert [held is None for held in store["a"]] == [True, False]
+    made.sweep(store, idle, 1, 6)
     assert not store
-    assert not idle.tiles
+    assert not idle[0].tiles
+    assert not idle[1].tiles
 
 
 def test_a_sweep_waits_until_half_a_window_has_passed() -> None:
     """What is held is a function of the floor, whatever floors were swept before."""
-    g = group(8)
     for floors in ([7, 8, 9, 10, 11, 12], [12], [9, 12]):
-        store, idle = Store(), Idle()
+        made, store, idle = table(8)
         for key, tile in [("a", 1), ("b", 4), ("c", 5)]:
-            g.change(store, idle, key, tile, 0, 0, (1.0,))
-        assert [g.sweep(store, idle, floor) for floor in floors][-1] == 16
+            made.change(store, idle, 1, key, tile, 0, 0, (1.0,))
+        assert [made.sweep(store, idle, 1, floor) for floor in floors][-1] == 16
         assert sorted(store) == ["c"]
-    assert g.stride == 4
+        assert made.groups[1].stride == 4
 
 
 def test_the_index_of_idle_keys_is_derived_from_the_store() -> None:
     """Rebuilt from a store it is what it was."""
-    g, store, idle = group(3), Store(), Idle()
+    made, store, idle = table(3)
     for key, tile in [("a", 1), ("b", 2), ("a", 3)]:
-        g.change(store, idle, key, tile, 0, 0, (1.0,))
-    assert Idle(store).tiles == {2: ["b"], 3: ["a"]}
-    assert idle.tiles == {1: ["a"], 2: ["b"]}
-    assert Idle(store).before(3, store) == idle.before(3, store) == ["b"]
-    assert idle.tiles == {3: ["a"]}
+        made.change(store, idle, 0, key, tile, 0, 0, (1.0,))
+    again = made.idle(store)
+    assert [noted.tiles for noted in again] == [{2: ["b"], 3: ["a"]}, {}]
+    assert [noted.tiles for noted in idle] == [{1: ["a"], 2: ["b"]}, {}]
+    assert again[0].before(3, store) == idle[0].before(3, store) == ["b"]
+    assert idle[0].tiles == {3: ["a"]}
+
+
+def test_a_row_is_found_under_the_name_of_another_table() -> None:
+    """By the names of the groups, if it is by the same columns."""
+    made, _, _ = table(3)
+    assert made.name == "key/g/h"
+    assert made.places_in("key/h/x/g") == [2, 0]
+    assert made.places_in("key/x") == [None, None]
+    assert made.places_in("side/g/h") is None
