@@ -29,7 +29,7 @@ class Settings:
     savepoint_s
         Seconds between savepoints: how far audit must go back at most, once the inputs before are gone.
     checkpoint_entries
-        State entries written per cycle while a checkpoint is under way.
+        State entries written per cycle while a checkpoint is under way; live, at first, a tenth.
     stall_s
         Without progress for this long, the worker says so and ends.
     upstream_wait_s
