@@ -32,7 +32,8 @@ __all__ = ["INPUTS", "Deaths", "main"]
 INPUTS = 1_500
 _BATCH = 30
 _KAFKA = {"session.timeout.ms": "6000"}
-_OFTEN = {"checkpoint_s": 0.0, "checkpoint_entries": 200}
+_OFTEN = {"checkpoint_s": 0.0, "checkpoint_entries": 2_000}
+"""A checkpoint right after the other, in parts of 200 live: in smaller ones a world has no four of them."""
 _NEVER = {"checkpoint_s": 10_000.0}
 _ASIDE = ("checkpoint", "savepoint", "version")
 _PATIENCE_S = 90.0  # a broker whose disk is busy may take half of it to open a producer
@@ -123,7 +124,7 @@ class Deaths:
         print(f"death {self.counts.total()}: {site}:{nth}", flush=True)
 
     def _choose(self, world: World) -> None:
-        settings = self._chance.choice([_OFTEN, _NEVER, {"checkpoint_s": 0.05, "checkpoint_entries": 500}])
+        settings = self._chance.choice([_OFTEN, _NEVER, {"checkpoint_s": 0.05, "checkpoint_entries": 5_000}])
         beside = self._chance.choice([1, 10 * _BATCH])
         world.settings = {"batch": _BATCH, "beside": beside, **settings}
 

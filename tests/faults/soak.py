@@ -43,7 +43,7 @@ __all__ = ["Soak", "Targets", "main", "run"]
 _decide = msgspec.json.Decoder(Command | Fact).decode
 REFERENCE = "tests.faults.soak_pipeline:soak"
 SLOTS = ("0", "1", "2")
-_SETTINGS = {"batch": 500, "checkpoint_s": 1.0, "checkpoint_entries": 200, "savepoint_s": 3.0, "stall_s": 45.0}
+_SETTINGS = {"batch": 500, "checkpoint_s": 1.0, "checkpoint_entries": 2_000, "savepoint_s": 3.0, "stall_s": 45.0}
 _SESSION_S = 6.0
 _KAFKA = {"session.timeout.ms": "6000", "socket.timeout.ms": "10000"} | json.loads(os.environ.get("SOAK_KAFKA", "{}"))
 

@@ -36,7 +36,7 @@ def mixed(format: Format) -> dict[str, list[Outgoing]]:
 def test_the_whole_corpus_among_good_records_under_kills(format: Format, make_world: Callable[..., World]) -> None:
     """Killed twice in the middle: outputs equal the memory runtime's, each letter comes once, audit differs nowhere."""
     reference = "tests.poison:visits" if format == "json" else "tests.poison:visits_avro"
-    world = make_world(reference, settings={"batch": 60, "checkpoint_s": 0.1, "checkpoint_entries": 50})
+    world = make_world(reference, settings={"batch": 60, "checkpoint_s": 0.1, "checkpoint_entries": 500})
     world.publish(**mixed(format))
     for _ in range(KILLS):
         process = world.spawn()

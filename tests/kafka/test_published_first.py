@@ -18,7 +18,7 @@ KILLS = 5
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     """Flights with their labels, published, and settings that make some hundred transactions and many checkpoints."""
-    world = make_world(settings={"batch": max(50, FLIGHTS // 100), "checkpoint_s": 0.2, "checkpoint_entries": 500})
+    world = make_world(settings={"batch": max(50, FLIGHTS // 100), "checkpoint_s": 0.2, "checkpoint_entries": 5_000})
     world.publish(*flight_records(FLIGHTS))
     return world
 
