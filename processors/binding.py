@@ -94,11 +94,16 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """A group and what feeds its values: numbers of the plan's readers, or for `outcomes` the labels' classes."""
+    """A group and what feeds its values: numbers of the plan's readers, or for `outcomes` the labels' classes.
+
+    `table` is the number of its table in the plan, `place` where in the rows of that it is.
+    """
 
     group: Group
     outcomes: bool
     feeds: tuple[Any, ...]
+    table: int
+    place: int
 
 
 @dataclass
@@ -123,10 +128,14 @@ class Plan:
         order = list(drafts.values())
         for draft in order:
             draft.group = draft.make(ones=draft.outcomes and self.task != "regression")
-            self.groups.append(Fed(draft.group, draft.outcomes, tuple(draft.feeds)))
-        for by in dict.fromkeys(draft.by for draft in order):
+        bys = list(dict.fromkeys(draft.by for draft in order))
+        for by in bys:
             mine = [draft.group for draft in order if draft.by == by]
             self.tables.append(Table(by, tuple(sorted(mine, key=attrgetter("name")))))
+        for draft in order:
+            table = bys.index(draft.by)
+            place = self.tables[table].groups.index(draft.group)
+            self.groups.append(Fed(draft.group, draft.outcomes, tuple(draft.feeds), table, place))
         for name, feature in features.items():
             if isinstance(feature, Window):
                 draft, needs, kind = asked[name]
@@ -138,10 +147,6 @@ class Plan:
             else:
                 self.bound.append(self._plain(name, feature))
         return self
-
-    def table_of(self, group: Group) -> Table:
-        """Answer the table that a group has its place in."""
-        return next(table for table in self.tables if table.by == group.by)
 
     def _plain(self, name: str, feature: Any) -> Bound:
         if isinstance(feature, Field):

@@ -129,11 +129,10 @@ class Featurize:
         if isinstance(bound.source, Reader):
             return bound.source.read(event)
         asked = bound.source
-        group = self._plan.groups[asked.group].group
-        key = keys[asked.group]
-        table = self._plan.table_of(group)
-        row = None if key is None else state[table.name].get(key)
-        held = None if row is None else row[table.place(group)]
+        fed = self._plan.groups[asked.group]
+        group, key = fed.group, keys[asked.group]
+        row = None if key is None else state[self._plan.tables[fed.table].name].get(key)
+        held = None if row is None else row[fed.place]
         slots = group.ask(held, asked.span, time_ms // group.tile_ms, self._floor(group.tile_ms, stream_time_ms))
         return bound.checked(asked.answer(slots, time_ms))
 
@@ -146,9 +145,9 @@ class Featurize:
         if key is not None:
             group = fed.group
             tile, floor = time_ms // group.tile_ms, self._floor(group.tile_ms, stream_time_ms)
-            table = self._plan.table_of(group)
+            table = self._plan.tables[fed.table]
             stores = state[table.name], state[table.name + ".index"]
-            table.change(*stores, table.place(group), key, tile, time_ms, floor, values)
+            table.change(*stores, fed.place, key, tile, time_ms, floor, values)
 
     def _sweep(self, stream_time_ms: int, state: State) -> None:
         for table in self._plan.tables:

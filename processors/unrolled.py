@@ -12,10 +12,10 @@ from keyword import iskeyword
 from typing import Any
 
 from headrace.processors.base import State
-from headrace.processors.binding import Asked, Bound, Plan, Reader, outcome
+from headrace.processors.binding import Asked, Bound, Fed, Plan, Reader, outcome
 from headrace.processors.features import coerce, failed
 from headrace.processors.slots import FOLDING, define, indent
-from headrace.processors.windows import Group, Table
+from headrace.processors.windows import Group
 
 __all__ = ["keys", "process", "update"]
 
@@ -27,7 +27,7 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
     names = _names(plan, grace_ms, state)
     lines = [f"floor_ms = stream - {grace_ms}", *_tiles(plan)]
     for number, table in enumerate(plan.tables):
-        lines += _key(number, table, plan) + _row(number, table, plan)
+        lines += _key(number, table.by, plan) + _row(number, plan)
     for i, fed in enumerate(plan.groups):
         spans = sorted({b.source.span for b in plan.bound if isinstance(b.source, Asked) and b.source.group == i})
         lines += _query(i, fed.group, spans)
@@ -42,7 +42,7 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
     fed_by = _fed(plan, outcomes=False)
     lines += SWEEP
     for number in fed_by:
-        lines.append(indent("\n".join(_row(number, plan.tables[number], plan))))
+        lines.append(indent("\n".join(_row(number, plan))))
     if fed_by:
         lines.append("if t >= floor_ms:")
     for number, groups in fed_by.items():
@@ -51,7 +51,7 @@ def process(plan: Plan, grace_ms: int, state: State) -> Callable[[Any, int, int]
             values = [f"value{feed}" for feed in plan.groups[i].feeds]
             source += _change(i, number, plan.groups[i].group, values, known=True)
         source.append(_put(number, plan))
-        if _nullable(plan.tables[number], plan):
+        if _nullable(plan.tables[number].by, plan):
             source = [f"if key{number} is not None:", indent("\n".join(source))]
         lines.append(indent("\n".join(source)))
     lines += _record(plan)
@@ -74,9 +74,8 @@ def update(
     if bys:
         lines.append(f"{', '.join(f'by{i}' for i in range(len(bys)))}, = keys")
     for number, groups in fed_by.items():
-        table = plan.tables[number]
-        lines.append(f"key{number} = by{bys.index(table.by)}")
-        source = _row(number, table, plan, known=True)
+        lines.append(f"key{number} = by{bys.index(plan.tables[number].by)}")
+        source = _row(number, plan)
         for i in groups:
             values = [f"label{classes.index(of)}" for of in plan.groups[i].feeds]
             source += _change(i, number, plan.groups[i].group, values, known=False)
@@ -87,12 +86,7 @@ def update(
 
 def keys(plan: Plan, bys: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
     """Answer ``keys(event)``: its key in each of the groupings `bys`."""
-    lines = []
-    for i, by in enumerate(bys):
-        read = ", ".join(_column(column) for column in by or ())
-        lines.append(f"key{i} = " + ('""' if by is None else read if len(by) == 1 else f"({read})"))
-        if by is not None and len(by) > 1 and any(column in plan.nullable for column in by):
-            lines += [f"if None in key{i}:", f"    key{i} = None"]
+    lines = [line for i, by in enumerate(bys) for line in _key(i, by, plan)]
     lines.append(f"return ({' '.join(f'key{i},' for i in range(len(bys)))})")
     made: Callable[[Any], tuple[Any, ...]] = define("def keys(event):\n" + indent("\n".join(lines)), "keys")
     return made
@@ -121,10 +115,10 @@ def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
             f"save{number}": store.save,
             f"dirty{number}": store.dirty.add,
         }
-        for i, group in _members(plan, table):
-            place = table.place(group)
-            names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"begun{i}": idle[place].tiles}
-            dues.append([float("-inf"), group.tile_ms, partial(table.sweep, store, idle, place)])
+        for i, fed in _members(plan, number):
+            group = fed.group
+            names |= {f"fold{i}": group.fold, f"add{i}": group.add, f"begun{i}": idle[fed.place].tiles}
+            dues.append([float("-inf"), group.tile_ms, partial(table.sweep, store, idle, fed.place)])
 
     def sweep(stream_time_ms: int) -> Any:
         """Evict, and answer the stream time from which there may be more to evict."""
@@ -146,43 +140,42 @@ def _tiles(plan: Plan) -> list[str]:
     return lines
 
 
-def _members(plan: Plan, table: Table) -> list[tuple[int, Group]]:
-    """The table's groups in the order of their places, with their numbers in the plan."""
-    found = [(i, fed.group) for i, fed in enumerate(plan.groups) if fed.group.by == table.by]
-    return sorted(found, key=lambda member: table.place(member[1]))
+def _members(plan: Plan, number: int) -> list[tuple[int, Fed]]:
+    """The groups of a table in the order of their places, with their numbers in the plan."""
+    found = [(i, fed) for i, fed in enumerate(plan.groups) if fed.table == number]
+    return sorted(found, key=lambda member: member[1].place)
 
 
 def _fed(plan: Plan, *, outcomes: bool) -> dict[int, list[int]]:
     """The tables that events, or outcomes, are added to: number of the table to the numbers of those groups."""
     found: dict[int, list[int]] = {}
-    for number, table in enumerate(plan.tables):
-        groups = [i for i, _ in _members(plan, table) if plan.groups[i].outcomes == outcomes]
+    for number in range(len(plan.tables)):
+        groups = [i for i, fed in _members(plan, number) if fed.outcomes == outcomes]
         if groups:
             found[number] = groups
     return found
 
 
-def _nullable(table: Table, plan: Plan) -> bool:
-    return any(column in plan.nullable for column in table.by or ())
+def _nullable(by: tuple[str, ...] | None, plan: Plan) -> bool:
+    return any(column in plan.nullable for column in by or ())
 
 
-def _key(number: int, table: Table, plan: Plan) -> list[str]:
-    """key = the event's key in this table."""
-    if table.by is None:
+def _key(number: int, by: tuple[str, ...] | None, plan: Plan) -> list[str]:
+    """key = the event's key by these columns."""
+    if by is None:
         return [f'key{number} = ""']
-    read = ", ".join(_column(column) for column in table.by)
-    if len(table.by) == 1:
+    read = ", ".join(_column(column) for column in by)
+    if len(by) == 1:
         return [f"key{number} = {read}"]
     lines = [f"key{number} = ({read})"]
-    return [*lines, f"if None in key{number}:", f"    key{number} = None"] if _nullable(table, plan) else lines
+    return [*lines, f"if None in key{number}:", f"    key{number} = None"] if _nullable(by, plan) else lines
 
 
-def _row(number: int, table: Table, plan: Plan, *, known: bool = False) -> list[str]:
-    """w = what each group of the table holds of the key, which is `known` not to be null."""
-    get = f"get{number}(key{number})"
-    held = [f"w{i}" for i, _ in _members(plan, table)]
+def _row(number: int, plan: Plan) -> list[str]:
+    """w = what each group of the table holds of the key; nothing is held of a null one."""
+    held = [f"w{i}" for i, _ in _members(plan, number)]
     return [
-        f"row = None if key{number} is None else {get}" if _nullable(table, plan) and not known else f"row = {get}",
+        f"row = get{number}(key{number})",
         "if row is None:",
         f"    {' = '.join(held)} = None",
         "else:",
@@ -192,7 +185,7 @@ def _row(number: int, table: Table, plan: Plan, *, known: bool = False) -> list[
 
 def _put(number: int, plan: Plan) -> str:
     """Store the row of the key as it is now."""
-    row = "".join(f"w{i}, " for i, _ in _members(plan, plan.tables[number])).rstrip()
+    row = "".join(f"w{i}, " for i, _ in _members(plan, number)).rstrip()
     return PUT.format(number=number, row=row)
 
 

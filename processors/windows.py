@@ -182,10 +182,6 @@ class Table:
         """Answer what its store is called: the columns, then the groups, whatever order they are declared in."""
         return "/".join(["+".join(self.by or ()), *(group.name for group in self.groups)])
 
-    def place(self, group: Group) -> int:
-        """Answer where in a row a group is."""
-        return self.groups.index(group)
-
     def places_in(self, name: str) -> list[int | None] | None:
         """Answer where in the rows of a store with this `name` each group is; None if its rows are by other columns."""
         columns, *groups = name.split("/")
