@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import declared
-from headrace.streams.collector import calm_collector
+from headrace.streams.collector import Calm
 from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
@@ -118,9 +118,9 @@ def main(job: dict[str, Any]) -> None:
         settings=Settings(**job["settings"]),
         codec=Sealed(signing_key(), trusted_keys()),
         observer=figures,
+        collector=Calm(),
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
-    calm_collector()
     say("started")
     worker.run(worker.caught_up if job["end"] else lambda: False)
     began = figures.ready_at or time.monotonic()

@@ -55,6 +55,7 @@ class Assignment:
         self._assigned: list[int] | None = None
         self._recovering: Iterator[None] | None = None
         self._lost: Fault | None = None
+        self._given_up = False
 
     # -- what the consumer says --------------------------------------------------------------------------------------
 
@@ -80,12 +81,12 @@ class Assignment:
                 lane.parked_at = self._journal_end(shard)
             except Fault as error:
                 log.warning("no checkpoint of %s/%s on revoke: %s", self._work.group.name, shard, error)
-                lane.side.drop()
+                self._give_up(lane)
                 continue
             if lane.task.seq == lane.checkpointed_seq and not lane.side.suspicious:
                 self._parked[shard] = lane
             else:
-                lane.side.drop()
+                self._give_up(lane)
         self.lanes = {}
         failpoints.hit("revoke.parked")
         self._work.observer.assigned([])
@@ -113,7 +114,7 @@ class Assignment:
         """Forget every task; the checkpoint under way, too."""
         self._drop_lanes()
         for lane in self._parked.values():
-            lane.side.drop()
+            self._give_up(lane)
         self._parked = {}
 
     def step(self) -> None:
@@ -130,8 +131,12 @@ class Assignment:
 
     def _drop_lanes(self) -> None:
         for lane in self.lanes.values():
-            lane.side.drop()
+            self._give_up(lane)
         self.lanes = {}
+
+    def _give_up(self, lane: Lane) -> None:
+        lane.side.drop()
+        self._given_up = True
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
@@ -139,32 +144,43 @@ class Assignment:
         """Bring the assigned tasks to the state that the log says they have, then read on from there."""
         failpoints.hit("recover.begun")
         work = self._work
+        given_up, self._given_up = self._given_up, True  # what is at hand here, too, should this not come to its end
         parked, self._parked = self._parked, {}
         lanes: dict[int, Lane] = {}
-        for lane in parked.values():
-            lane.side.drop()
+        for shard in parked:
+            parked[shard].side.drop()
         sides = {}
         for shard in shards:
             sides[shard], clean = self._side(shard)
             if not clean:
-                parked.pop(shard, None)
+                given_up |= parked.pop(shard, None) is not None
         failpoints.hit("recover.sides")
         self._end_requests(shards)
         self._slot.forget(shards[0] if shards else 0)
         inputs = [place for shard in shards for place in work.inputs(shard)]
         committed = work.consumer.committed(inputs) if inputs else {}
         failpoints.hit("recover.committed")
+        mine = {
+            shard: {topic: offset for (topic, partition), offset in committed.items() if partition == shard}
+            for shard in shards
+        }
         for shard in shards:
             yield
-            mine = {topic: offset for (topic, partition), offset in committed.items() if partition == shard}
-            kept = parked.get(shard)
-            same = kept is not None and list(mine.values()) == kept.task.positions
-            if kept is not None and same and self._journal_end(shard) == kept.parked_at:
-                kept.task.start()
-                lanes[shard] = kept.anew(sides[shard])
-            else:
-                lanes[shard] = yield from self._recovered(shard, mine, sides[shard])
-        self._resume(lanes)
+            if shard in parked and self._untouched(parked[shard], mine[shard]):
+                lanes[shard] = parked.pop(shard).anew(sides[shard])
+        if given_up or parked:
+            parked.clear()
+            work.collector.sweep()  # before as much is recovered beside it
+        for shard in shards:
+            if shard not in lanes:
+                lanes[shard] = yield from self._recovered(shard, mine[shard], sides[shard])
+        self._given_up = False
+        self._resume({shard: lanes[shard] for shard in shards})
+
+    def _untouched(self, lane: Lane, committed: dict[str, int | None]) -> bool:
+        """Whether nobody has advanced a task since it was taken away."""
+        same = list(committed.values()) == lane.task.positions
+        return same and self._journal_end(lane.task.shard) == lane.parked_at
 
     def _recovered(self, shard: int, committed: dict[str, int | None], side: Any) -> Generator[None, None, Lane]:
         """A task as the log has it, with the producer of its checkpoints."""

@@ -1,21 +1,80 @@
-"""The garbage collector of a worker: what it started with is never looked at again, the rest less often.
+"""The garbage collector of a worker: between two cycles, and seldom as long as there is nothing to find.
 
-Python counts new containers and looks for cycles whenever there are 700 more of them. A worker makes and drops dozens a
-record and next to no cycles, and what it keeps (windows, pending events) only makes each look longer. Measured on the
-chain: a sixth of its time; memory is as flat as with Python's own thresholds (docs/performance.md).
+Python counts containers and looks for cycles of references whenever there are 700 more of them, in the middle of
+whatever runs. A worker makes and drops dozens a record and next to no cycles, and each look goes through what it keeps
+(windows, pending events), most of which is in no processor cache: with a million keys a fifth of the time. So a look is
+taken by `Calm.step`, between two cycles, when many containers have come to stay, and less often after each that finds
+nothing; what a look has seen, or was not taken at, is frozen and not looked at again before `Calm.sweep`. What a worker
+leaves in cycles itself is a task that is given up, and after that it sweeps. Measured in docs/performance.md.
 """
 
 from __future__ import annotations
 
 import gc
 
-__all__ = ["calm_collector"]
+__all__ = ["Calm", "Collector"]
 
-_THRESHOLDS = (50_000, 20, 50)
+_MANY = 50_000
+"""Containers that have come to stay since the last turn: then it is time for another."""
+_STRAY = _MANY // 1_000
+"""So many of them in cycles are no reason to look more often; the sweep has them."""
+_SELDOM = 16
+"""At least every so many turns is a look; what is in cycles and frozen meanwhile is bounded by that, and is swept."""
+_SWEEP = 1_000
+"""Every so many turns everything is looked at, which is as seldom as Python's own collector would."""
 
 
-def calm_collector() -> None:
-    """To be called once by a worker's process, when everything is imported."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_THRESHOLDS)
+class Collector:
+    """Python's own, left as it is."""
+
+    def start(self) -> None:
+        """Everything is imported, and work begins."""
+
+    def step(self) -> None:
+        """Between two cycles."""
+
+    def sweep(self) -> None:
+        """Something large was given up, perhaps in cycles."""
+
+
+class Calm(Collector):
+    """The process's collector, switched off, and its work done when there is time for it."""
+
+    def __init__(self) -> None:
+        self._turns = 0
+        self._every = self._due = 1
+
+    def start(self) -> None:
+        """From here on; what is there stays."""
+        gc.disable()
+        self.sweep()
+
+    def step(self) -> None:
+        """Look at what is new, if there is much of it and a look is due."""
+        if gc.get_count()[0] < _MANY:
+            return
+        self._turns += 1
+        self._due -= 1
+        if self._turns % _SWEEP == 0:
+            self.sweep()
+        elif self._due > 0:
+            gc.freeze()
+        else:
+            self._look()
+
+    def sweep(self) -> None:
+        """Look at everything: a second with some millions of containers."""
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+    def _look(self) -> None:
+        found = gc.collect(0)
+        gc.freeze()
+        if found <= _STRAY:
+            self._every = min(2 * self._every, _SELDOM)
+        else:
+            if self._every > 1:
+                self.sweep()
+            self._every = 1
+        self._due = self._every

@@ -40,6 +40,7 @@ class Lane:
 
     def anew(self, side: Any) -> Lane:
         """The same task under a new assignment, of which nothing has been read yet."""
+        self.task.start()
         self.side, self.paused, self.end_offsets, self.waiting_since = side, set(), {}, None
         return self
 

@@ -28,6 +28,7 @@ from typing import Any
 from headrace.streams import failpoints
 from headrace.streams.assignment import Assignment
 from headrace.streams.checkpointing import Checkpointing
+from headrace.streams.collector import Collector
 from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Fault
 from headrace.streams.folding import Folding
@@ -76,6 +77,8 @@ class Worker:
         Runs what the cycle need not wait for (savepoints, versions): in a thread, unless a simulation runs it at once.
     versions
         Publishes versions of the models after checkpoints; None: nobody does.
+    collector
+        When memory is looked through for cycles; None: as Python does.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Worker:
         committer: Committer | None = None,
         aside: Callable[[Callable[[], None]], None] = _in_thread,
         versions: Publisher | None = None,
+        collector: Collector | None = None,
     ) -> None:
         self.pipeline, self.group, self.cluster, self.topics = pipeline, group, cluster, topics
         self.settings = settings or Settings()
@@ -119,6 +123,7 @@ class Worker:
             clock,
             wall_ms,
             aside,
+            collector or Collector(),
         )
         self._committer: Committer = Beside() if committer is None else committer
         self._rhythm = Rhythm(self.settings.gather_s, clock)
@@ -146,6 +151,7 @@ class Worker:
     def open(self) -> None:
         """Fence this slot's predecessor, then join the group."""
         work, assignment = self._work, self._assignment
+        work.collector.start()
         work.reader = self.cluster.reader()
         self._slot.open()
         failpoints.hit("open.fenced")
@@ -213,6 +219,7 @@ class Worker:
     def cycle(self) -> None:
         """One cycle: fetch, process, commit; or a step of recovery."""
         self.ticks += 1
+        self._work.collector.step()
         try:
             if not self._committer.busy:
                 self._slot.end_leftovers()

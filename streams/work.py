@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from headrace.streams.collector import Collector
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.state import ObjectCodec
@@ -38,6 +39,7 @@ class Work:
     clock: Callable[[], float]
     wall_ms: Callable[[], int]
     aside: Callable[[Callable[[], None]], None]
+    collector: Collector
     consumer: Any = field(init=False, default=None)
     reader: Any = field(init=False, default=None)
 

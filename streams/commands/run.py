@@ -6,7 +6,7 @@ import os
 
 import click
 
-from headrace.streams.collector import calm_collector
+from headrace.streams.collector import Calm
 from headrace.streams.commands.options import (
     Context,
     Duration,
@@ -125,11 +125,11 @@ def run(
         accept_change=accept_change,
         tolerant=keep_going,
         versions=Publisher(loaded, cluster, names_of(loaded), codec),
+        collector=Calm(),
     )
     undo = stop_on_signals(worker, stop_within)
     Watchdog(worker, settings.stall_s).start()
     server = None if metrics_port is None else serve(metrics_host, metrics_port, worker, observer)
-    calm_collector()
     try:
         worker.run(worker.caught_up if until_caught_up else lambda: False)
     finally:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.streams import failpoints
+from headrace.streams.collector import Calm
 from headrace.streams.errors import Aborted, HeadraceError
 from headrace.streams.kafka import Cluster, TransactionalProducer
 from headrace.streams.keys import signing_key, trusted_keys
@@ -161,6 +162,7 @@ def run(job: Job) -> None:
         codec=codec,
         observer=notes,
         versions=Publisher(pipeline, cluster, topics, codec),
+        collector=Calm(),
     )
     stop_on_signals(worker, 30.0)
     notes.note("listening")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -29,10 +29,10 @@ class Result(NamedTuple):
     seconds: float
 
 
-def run(seed: int, world_class: type[World] = World) -> Result:
+def run(seed: int, make_world: Callable[[int], World] = World) -> Result:
     """Run one seed; a broken invariant, or an error that no fault excuses, is its `problem`."""
     _prepare()
-    world = world_class(seed)
+    world = make_world(seed)
     problem = None
     try:
         with _quiet():

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from headrace.streams.collector import Collector
+from headrace.streams.observe import Observer
+from headrace.streams.recovery import Recovered
+from headrace.streams.runtime import Worker
+from headrace.streams.task import Task
 from tests.simulation.run import run
-from tests.simulation.world import Unhurried
+from tests.simulation.world import Process, Unhurried, World
 
 SEEDS = 160
 PARTS = 8
@@ -78,3 +86,68 @@ def test_the_faults_happen() -> None:
     )
     kinds += ("commands", "by others", "retrained")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}
+
+
+class _Sweeping(Collector):
+    """Looks for cycles only when the worker says so."""
+
+    def sweep(self) -> None:
+        """Free what was given up."""
+        gc.collect()
+
+
+class _Tasks(Observer):
+    """Knows every task that a worker has recovered, and those that live when it goes on."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.known: list[weakref.ref[Task]] = []
+        self.given_up = 0
+
+    def recovered(self, task: Task, found: Recovered) -> None:
+        """A task."""
+        self.known.append(weakref.ref(task))
+
+    def assigned(self, shards: list[int]) -> None:
+        """All that live are those that it goes on with."""
+        if not shards or self.worker is None:
+            return
+        held = [lane.task for lane in self.worker.lanes.values()]
+        living = [task for known in self.known if (task := known()) is not None]
+        assert all(any(task is mine for mine in held) for task in living), "a task that was given up is in memory still"
+        self.given_up += len(self.known) - len(living)
+        self.known = [weakref.ref(task) for task in living]
+
+
+class _Frugal(World):
+    """No worker has a task in memory beside those that it works on."""
+
+    def __init__(self, seed: int) -> None:
+        self.observers: list[_Tasks] = []
+        super().__init__(seed)
+
+    def make_worker(self, process: Process) -> Worker:
+        """A worker that is watched."""
+        observer: Any = _Tasks()
+        worker = super().make_worker(process)
+        work = worker._work
+        observer.worker, work.observer, work.collector = worker, observer, _Sweeping()
+        self.observers.append(observer)
+        return worker
+
+
+def test_a_task_that_is_given_up_is_not_kept() -> None:
+    """After an abort or a rebalance there is room for the state once, not twice."""
+    worlds: list[_Frugal] = []
+
+    def world(seed: int) -> World:
+        worlds.append(_Frugal(seed))
+        return worlds[-1]
+
+    gc.disable()
+    try:
+        problems = {seed: run(seed, world).problem for seed in range(1_000, 1_012)}
+    finally:
+        gc.enable()
+    assert not any(problems.values()), problems
+    assert sum(observer.given_up for each in worlds for observer in each.observers) > 20
