@@ -18,7 +18,7 @@ from typing import Any
 from river import metrics
 
 from benchmarks.peers import flight_windows
-from headrace.streams.state import KeyedStore
+from headrace.streams.stores import KeyedStore
 
 __all__ = ["main", "run"]
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from benchmarks import declared
 from benchmarks.place import Place, place, wait_for
-from headrace.streams.state import KeyedStore, LogStore, pack, unpack
+from headrace.streams.packing import pack, unpack
+from headrace.streams.stores import KeyedStore, LogStore
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 

@@ -14,7 +14,7 @@ import msgspec
 from headrace.streams.journal import Entry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, recomputations
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Task
 
 __all__ = ["Audit", "audit"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.streams.chain import Chain
-from headrace.streams.state import pack, unpack
+from headrace.streams.packing import pack, unpack
 
 __all__ = ["carry", "still"]
 
@@ -60,18 +60,19 @@ def carry(chain: Chain, entries: Saved, before: Spec, after: Spec) -> None:
 def _rows(chain: Chain, entries: Saved) -> None:
     """Windows that are declared as before keep what they hold, whatever else is by the same columns now."""
     state, tables = chain.stores.states["featurize"], chain.pipeline.featurize.plan.tables
-    moved: dict[str, list[tuple[Any, list[int | None]]]] = {}
+    places: dict[str, Any] = {}
     for (processor, name, key), data in entries.items():
         if processor != "featurize" or name in state:
             continue
-        if name not in moved:
-            places = [(state[table.name], table.places_in(name)) for table in tables]
-            moved[name] = [(store, found) for store, found in places if found is not None]
-        for store, found in moved[name]:
+        if name not in places:
+            found = ((state[table.name].put, table.places_in(name)) for table in tables)
+            places[name] = next((it for it in found if it[1] is not None), None)
+        if places[name] is not None:
+            put, kept = places[name]
             old = unpack(data)
-            row = tuple([None if place is None else old[place] for place in found])
+            row = tuple([None if place is None else old[place] for place in kept])
             if any(row):
-                store.put(key, row)
+                put(key, row)
 
 
 def _outcomes(chain: Chain, before: Any, after: Any) -> None:

@@ -32,7 +32,8 @@ from headrace.streams.gating import Gating, gate_stores
 from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
 from headrace.streams.retraining import History, Schedule, folded, grown
 from headrace.streams.sources import source_of
-from headrace.streams.state import CellStore, ObjectCodec, Stores
+from headrace.streams.state import Stores
+from headrace.streams.stores import CellStore, ObjectCodec
 from headrace.streams.topology import STAGES, Group
 from headrace.streams.watch import Watching, detectors, proxy
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from headrace.streams import failpoints
-from headrace.streams.state import pack, part_of, unpack
+from headrace.streams.packing import pack, unpack
+from headrace.streams.stores import part_of
 from headrace.streams.task import Task, Version
 
 __all__ = ["MARKER", "Checkpoint", "LastSavepoint", "fold"]

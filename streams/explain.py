@@ -20,7 +20,7 @@ from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 
 __all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
 

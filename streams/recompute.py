@@ -25,7 +25,7 @@ from headrace.streams.merge import Batch
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import logged
 from headrace.streams.savepoints import savepoints
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
 from headrace.streams.topology import STAGES, Group, group_named
 

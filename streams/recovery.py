@@ -28,7 +28,7 @@ from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import SnapshotError
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
 from headrace.streams.topology import group_named, group_of
 

@@ -38,7 +38,7 @@ from headrace.streams.log import END
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.slot import Slot
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Processed, Version
 from headrace.streams.topics import transactional_id
 from headrace.streams.topology import Group

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import MARKER, fold
 from headrace.streams.errors import Stalled
-from headrace.streams.state import pack, unpack
+from headrace.streams.packing import pack, unpack
 
 __all__ = ["LONGEST_COPY_S", "Savepoint", "copy", "savepoints"]
 

@@ -17,9 +17,10 @@ from headrace.streams.checkpoint import MARKER
 from headrace.streams.journal import Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
+from headrace.streams.packing import unpack
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import last
-from headrace.streams.state import part_of, unpack
+from headrace.streams.stores import part_of
 from headrace.streams.topics import topic_name
 
 __all__ = ["Seen"]

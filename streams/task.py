@@ -20,7 +20,7 @@ from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, v
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import History
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.topology import Group
 
 __all__ = ["Intake", "Processed", "Task", "Version"]

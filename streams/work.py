@@ -9,7 +9,7 @@ from typing import Any
 from headrace.streams.collector import Collector
 from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.state import ObjectCodec
+from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Version
 from headrace.streams.topics import group_name
 from headrace.streams.topology import Group

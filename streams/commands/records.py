@@ -13,8 +13,8 @@ from headrace.streams.commands.output import escaped
 from headrace.streams.journal import numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
+from headrace.streams.packing import unpack
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.state import unpack
 from headrace.streams.topology import group_of
 
 __all__ = ["decoder", "plain"]

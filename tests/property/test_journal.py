@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.streams import journal
 from headrace.streams.journal import Entry, Epoch, digest
-from headrace.streams.state import pack, unpack
+from headrace.streams.packing import pack, unpack
 
 ROLES = ("features", "predictions", "examples", "evaluations", "alerts", "dead-letter")
 BYTES = st.none() | st.binary(max_size=4)

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from headrace.processors.base import StoreSpec
-from headrace.streams import state
-from headrace.streams.state import CellStore, KeyedStore, LogStore, Stores, pack
+from headrace.streams import stores as kinds
+from headrace.streams.packing import pack, unpack
+from headrace.streams.state import Stores
+from headrace.streams.stores import CellStore, KeyedStore, LogStore
 
 KEYS = st.sampled_from(["a", "b", "c", ("a", 1), 7]) | st.integers(0, 30)
 VALUES = (
@@ -183,15 +185,15 @@ class Cell(Checkpoints):
     def no_chunk_is_left_over(self) -> None:
         """The topic holds exactly the chunks of the last whole checkpoint."""
         whole = len(pack(self.saved)) if self.topic else 0
-        assert len(self.topic) == -(-whole // state._CHUNK_BYTES)
+        assert len(self.topic) == -(-whole // kinds._CHUNK_BYTES)
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk is full after 30 bytes or three keys."""
-    monkeypatch.setattr(state, "_CHUNK_BYTES", 30)
-    monkeypatch.setattr(state, "_LOG_BYTES", 30)
-    monkeypatch.setattr(state, "_LOG_KEYS", 3)
+    monkeypatch.setattr(kinds, "_CHUNK_BYTES", 30)
+    monkeypatch.setattr(kinds, "_LOG_BYTES", 30)
+    monkeypatch.setattr(kinds, "_LOG_KEYS", 3)
 
 
 TestKeyed = Keyed.TestCase
@@ -277,7 +279,7 @@ def test_the_chunks_of_a_log_stay_within_twice_the_living(pinned: bool) -> None:
             for key, data in log.freeze():
                 topic.pop(key, None)
                 if data is not None:
-                    topic[key] = state.unpack(data)
+                    topic[key] = unpack(data)
             assert sum(len(entries) for _, entries in topic.values()) <= 2 * len(log) + 10
     assert len(topic) < 100
 

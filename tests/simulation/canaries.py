@@ -21,9 +21,10 @@ from headrace.streams.assignment import Assignment
 from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
 from headrace.streams.checkpointing import Checkpointing
+from headrace.streams.packing import pack
 from headrace.streams.retraining import Logged
 from headrace.streams.runtime import Worker
-from headrace.streams.state import Stores, pack
+from headrace.streams.state import Stores
 from headrace.streams.task import Task
 from tests.simulation.broker import Broker, Partition, Row
 from tests.simulation.fakelog import FakeCluster, FakeConsumer, FakeProducer

@@ -17,7 +17,7 @@ from headrace.streams.commands.glance import lines, view
 from headrace.streams.errors import HeadraceError, Unreachable
 from headrace.streams.log import Record
 from headrace.streams.overview import Seen, gather
-from headrace.streams.state import pack
+from headrace.streams.packing import pack
 from headrace.streams.topics import topic_specs
 from tests.small import small
 
