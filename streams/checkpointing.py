@@ -7,6 +7,7 @@ and proves nothing about the journal beyond the one before it.
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -106,7 +107,7 @@ class Checkpointing:
             work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
         if lane.savepoint_follows and not self.finishing:  # it would end in the middle
             lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
-            work.aside(partial(self._savepoint, lane, lane.savepoint_tried))
+            work.aside(partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried))
         if done is not None and lane.models and work.versions is not None:
             models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
             publish = partial(work.versions.publish, work.name, lane.task.shard, models)
@@ -129,15 +130,20 @@ class Checkpointing:
         old = abs(now_ms - last.at_ms) >= 1_000 * self._work.settings.savepoint_s
         return old or last.epoch != lane.task.epoch
 
-    def _savepoint(self, lane: Lane, this: LastSavepoint) -> None:
-        """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported."""
-        work, shard = self._work, lane.task.shard
+    def _savepoint(self, shard: int, of: weakref.ref[Lane], this: LastSavepoint) -> None:
+        """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported.
+
+        It may take a minute: a lane that is given up meanwhile is not kept.
+        """
+        work = self._work
         reader, producer = work.cluster.reader(), None
         try:
             name = f"{work.name}.savepoint.{shard}"
             producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
             if copy_checkpoint(work.group.name, shard, work.topics, reader, producer) is not None:
-                lane.savepoint = this
+                lane = of()
+                if lane is not None:
+                    lane.savepoint = this
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
         finally:

@@ -4,8 +4,10 @@ Python counts containers and looks for cycles of references whenever there are 7
 whatever runs. A worker makes and drops dozens a record and next to no cycles, and each look goes through what it keeps
 (windows, pending events), most of which is in no processor cache: with a million keys a fifth of the time. So a look is
 taken by `Calm.step`, between two cycles, when many containers have come to stay, and less often after each that finds
-nothing; what a look has seen, or was not taken at, is frozen and not looked at again before `Calm.sweep`. What a worker
-leaves in cycles itself is a task that is given up, and after that it sweeps. Measured in docs/performance.md.
+nothing. What a look has seen, or was not taken at, is frozen until the next `Calm.sweep`, which looks at everything:
+when twice as much was frozen since the last one as lived then, when a look finds so much that those left out may have
+missed some, and after tasks were given up, which are in cycles, before their successors are recovered. Measured in
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -19,9 +21,14 @@ _MANY = 50_000
 _STRAY = _MANY // 1_000
 """So many of them in cycles are no reason to look more often; the sweep has them."""
 _SELDOM = 16
-"""At least every so many turns is a look; what is in cycles and frozen meanwhile is bounded by that, and is swept."""
-_SWEEP = 1_000
-"""Every so many turns everything is looked at, which is as seldom as Python's own collector would."""
+"""At least every so many turns is a look."""
+_SWEEP = 100
+"""So many turns after a sweep comes the next, or later:"""
+_GROWTH = 2
+"""when so many times the containers have come to stay that lived after the last one. Garbage is bounded by that."""
+_NET = 40 * _MANY
+"""So many new ones within one cycle (a large restore, a model that leaves cycles while it is retrained) are looked at
+there and then."""
 
 
 class Collector:
@@ -38,24 +45,24 @@ class Collector:
 
 
 class Calm(Collector):
-    """The process's collector, switched off, and its work done when there is time for it."""
+    """The process's collector, kept from interrupting, and its work done when there is time for it."""
 
     def __init__(self) -> None:
-        self._turns = 0
         self._every = self._due = 1
+        self._sweep_due = 0
 
     def start(self) -> None:
         """From here on; what is there stays."""
-        gc.disable()
+        gc.set_threshold(_NET, 1_000, 1_000)
         self.sweep()
 
     def step(self) -> None:
         """Look at what is new, if there is much of it and a look is due."""
         if gc.get_count()[0] < _MANY:
             return
-        self._turns += 1
         self._due -= 1
-        if self._turns % _SWEEP == 0:
+        self._sweep_due -= 1
+        if self._sweep_due <= 0:
             self.sweep()
         elif self._due > 0:
             gc.freeze()
@@ -67,6 +74,7 @@ class Calm(Collector):
         gc.unfreeze()
         gc.collect()
         gc.freeze()
+        self._sweep_due = max(_SWEEP, _GROWTH * gc.get_freeze_count() // _MANY)
 
     def _look(self) -> None:
         found = gc.collect(0)

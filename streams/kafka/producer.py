@@ -48,8 +48,7 @@ class TransactionalProducer:
     """
 
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
-        self._suspicious = False
-        self._open = False
+        self._news = news = _News()
         self._committed_at = 0.0
         self._producer = Producer(
             {
@@ -64,15 +63,15 @@ class TransactionalProducer:
                 **cluster.config,
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": timeout_ms,
-                "error_cb": self._on_error,
+                "error_cb": news.failed,
                 # A connection that breaks in mid-request reaches no callback, but each time the log of this context.
                 "debug": "broker",
                 "log_level": 7,
             },
-            logger=_Listener(self._on_log),
+            logger=news,
         )
         self._call(self._producer.init_transactions)
-        self._suspicious = False
+        news.suspicious = False
 
     @property
     def suspicious(self) -> bool:
@@ -81,13 +80,13 @@ class TransactionalProducer:
         It notes that a connection broke before it sends the request again, so before any answer: nothing is waited for.
         """
         self._producer.poll(0)
-        return self._suspicious
+        return self._news.suspicious
 
     def begin(self) -> None:
         """Open a transaction."""
         self._producer.poll(0)  # what broke before is not about this transaction
         self._call(self._producer.begin_transaction)
-        self._open = True
+        self._news.open = True
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
@@ -129,7 +128,7 @@ class TransactionalProducer:
     def poll(self) -> None:
         """Serve callbacks while idle; what happens later than `MARKED_S` after a commit is about no transaction."""
         self._producer.poll(0)
-        self._open &= time.monotonic() < self._committed_at + MARKED_S
+        self._news.open &= time.monotonic() < self._committed_at + MARKED_S
 
     def drop(self) -> None:
         """Forget this producer and whatever it has open; its successor's start aborts that."""
@@ -141,28 +140,32 @@ class TransactionalProducer:
         while True:
             try:
                 function(*args)
-                self._suspicious |= time.monotonic() - began > SLOW_S
+                self._news.suspicious |= time.monotonic() - began > SLOW_S
                 return
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise translated(error) from error
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._suspicious |= self._open
+
+class _News:
+    """What a client tells of its connections while a transaction is open.
+
+    It knows nothing of the producer: its client refers to it, and one that is dropped must not wait for the garbage
+    collector to close its connections.
+    """
+
+    def __init__(self) -> None:
+        self.suspicious = False
+        self.open = False
+
+    def failed(self, error: KafkaError) -> None:
+        """The client's callback for errors."""
+        self.suspicious |= self.open
         log.info("producer: %s", error.str())
 
-    def _on_log(self, level: int, text: str) -> None:
-        self._suspicious |= self._open and _BROKEN.match(text) is not None
+    def log(self, level: int, pattern: str, *values: Any) -> None:
+        """One line of the client's log, served from its `poll`."""
+        text = pattern % values if values else pattern
+        self.suspicious |= self.open and _BROKEN.match(text) is not None
         if level >= logging.ERROR:
             log.log(level, "%s", text)
-
-
-class _Listener:
-    """Takes a client's log where the client wants a logger."""
-
-    def __init__(self, hear: Callable[[int, str], None]) -> None:
-        self._hear = hear
-
-    def log(self, level: int, pattern: str, *values: Any) -> None:
-        """One line of the client's, served from its `poll`."""
-        self._hear(level, pattern % values if values else pattern)

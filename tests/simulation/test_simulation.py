@@ -105,8 +105,11 @@ class _Tasks(Observer):
         self.given_up = 0
 
     def recovered(self, task: Task, found: Recovered) -> None:
-        """A task."""
-        self.known.append(weakref.ref(task))
+        """A task, whose predecessor went before."""
+        living = [other for known in self.known if (other := known()) is not None]
+        assert all(other.shard != task.shard for other in living), "a task was recovered beside its predecessor"
+        self.given_up += len(self.known) - len(living)
+        self.known = [*map(weakref.ref, living), weakref.ref(task)]
 
     def assigned(self, shards: list[int]) -> None:
         """All that live are those that it goes on with."""
@@ -115,8 +118,6 @@ class _Tasks(Observer):
         held = [lane.task for lane in self.worker.lanes.values()]
         living = [task for known in self.known if (task := known()) is not None]
         assert all(any(task is mine for mine in held) for task in living), "a task that was given up is in memory still"
-        self.given_up += len(self.known) - len(living)
-        self.known = [weakref.ref(task) for task in living]
 
 
 class _Frugal(World):

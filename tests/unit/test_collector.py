@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,15 +25,17 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calm]:
     """A collector at work, for which a thousand containers are many."""
     monkeypatch.setattr(collector, "_MANY", 1_000)
     monkeypatch.setattr(collector, "_STRAY", 5)
+    monkeypatch.setattr(collector, "_NET", 200_000)
+    thresholds = gc.get_threshold()
     made = Calm()
     made.start()
     yield made
     gc.unfreeze()
-    gc.enable()
+    gc.set_threshold(*thresholds)
 
 
-def _turns(calm: Calm, kept: list[Any], count: int, cycles: int = 0) -> int:
-    """So many turns, each with 1,000 containers that stay and some in cycles that do not; how many turns looked."""
+def _looks(work: Callable[[], None]) -> int:
+    """How many looks, of whatever kind, are taken meanwhile."""
     looks = 0
 
     def counted(phase: str, _: dict[str, int]) -> None:
@@ -42,27 +44,41 @@ def _turns(calm: Calm, kept: list[Any], count: int, cycles: int = 0) -> int:
 
     gc.callbacks.append(counted)
     try:
-        for _ in range(count):
-            kept.extend([] for _ in range(1_000))
-            for _ in range(cycles):
-                _Node()
-            calm.step()
+        work()
     finally:
         gc.callbacks.remove(counted)
     return looks
 
 
+def _turns(calm: Calm, kept: list[Any], count: int, cycles: int = 0) -> int:
+    """So many turns, each with 1,000 containers that stay and some in cycles that do not; how many turns looked."""
+
+    def work() -> None:
+        for _ in range(count):
+            kept.extend([] for _ in range(1_000))
+            for _ in range(cycles):
+                _Node()
+            calm.step()
+
+    return _looks(work)
+
+
 def test_nothing_is_looked_at_in_between(calm: Calm) -> None:
-    """What runs is not interrupted, and little is no reason."""
-    kept: list[Any] = [[] for _ in range(100_000)]
-    assert not gc.isenabled()
-    assert gc.get_count()[0] >= 100_000
-    calm.step()
-    assert gc.get_count()[0] < 1_000
-    assert _turns(calm, kept, 0) == 0
-    before = gc.get_freeze_count()
-    calm.step()
-    assert gc.get_freeze_count() == before
+    """What runs is not interrupted; and little is no reason for a turn."""
+    kept: list[Any] = []
+    assert _looks(lambda: kept.extend([] for _ in range(100_000))) == 0
+    assert _looks(calm.step) == 1
+    kept.extend([] for _ in range(100))
+    assert _looks(calm.step) == 0
+    assert gc.get_count()[0] >= 100
+
+
+def test_very_much_within_a_cycle_is_looked_at_there(calm: Calm) -> None:
+    """Whatever leaves cycles for as long as a cycle of the worker takes."""
+    last = weakref.ref(_Node())
+    kept: list[Any] = []
+    assert _looks(lambda: kept.extend([] for _ in range(250_000))) == 1
+    assert last() is None
 
 
 def test_looks_become_rare_while_nothing_is_found(calm: Calm) -> None:
@@ -101,18 +117,22 @@ def test_what_was_frozen_in_cycles_goes_once_some_are_found(calm: Calm) -> None:
     assert _turns(calm, kept, 20, cycles=500) == 20
 
 
-def test_everything_is_looked_at_now_and_then(calm: Calm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was alive when it was looked at, and ends in a cycle, is found by the sweep."""
-    monkeypatch.setattr(collector, "_SWEEP", 40)
-    kept: list[Any] = []
-    old = _Node()
-    _turns(calm, kept, 31)
-    ended = weakref.ref(old)
-    del old
-    _turns(calm, kept, 8)
-    assert ended() is not None
-    _turns(calm, kept, 1)
-    assert ended() is None
+def test_everything_is_looked_at_when_there_is_as_much_again(calm: Calm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was frozen while it was alive, and ends in a cycle, goes; garbage does not outgrow the living."""
+    monkeypatch.setattr(collector, "_SWEEP", 10)
+    monkeypatch.setattr(collector, "_GROWTH", 0.2)
+    calm.sweep()
+    living = gc.get_freeze_count()
+    old: list[Any] = []
+
+    def work() -> None:
+        for _ in range(living // 500):
+            old.append([_Node() for _ in range(1_500)])  # each lives for three turns
+            del old[:-3]
+            calm.step()
+
+    assert _looks(work) > 3
+    assert gc.get_freeze_count() < 2 * living
 
 
 def test_a_sweep_finds_what_was_frozen(calm: Calm) -> None:
