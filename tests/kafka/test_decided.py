@@ -170,11 +170,13 @@ def test_an_id_that_nobody_used_has_nothing_to_commit(cluster: Cluster, name: st
 def test_where_the_offsets_of_a_group_are(cluster: Cluster, name: str, reader: Any) -> None:
     """Where a transaction is open that has offsets of this group."""
     group = f"flights.lane.{name}"
-    consumer = cluster.consumer(group, "0", on_assign=lambda _: None, on_revoke=lambda _: None)
+    joined: list[Any] = []
+    consumer = cluster.consumer(group, "0", on_assign=joined.extend, on_revoke=lambda _: None)
     consumer.subscribe(["a"])
     deadline = time.monotonic() + 180
-    while not (found := cluster.offsets_of(group)) and time.monotonic() < deadline:
+    while not joined and time.monotonic() < deadline:  # before that its generation is -1, which the group fences
         consumer.fetch(1, 0.1)
+    found = cluster.offsets_of(group)
     topic = "__consumer_offsets"
     count = len(cluster.admin.list_topics(topic, timeout=60).topics[topic].partitions)
     producer = transaction(cluster, name, b"5")
