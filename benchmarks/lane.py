@@ -6,7 +6,8 @@ from the first event to the last label.
 
     ratio_to_loop           logistic regression, River's own methods
     compiled_ratio          the same through its kernel (`processors/compiled.py`)
-    tree_ratio              a Hoeffding adaptive tree
+    tree_ratio              a Hoeffding adaptive tree, through its kernel (`processors/adaptive_tree.py`)
+    tree_rivers_ratio       the same by River's own methods
     drift_ratio             as compiled_ratio, with three ADWIN detectors, which the loop does not have
     predictions_only_ratio  as compiled_ratio, features and examples not published
     plain_windows_ratio     as compiled_ratio, the loop with windows written by hand for these features instead of ours
@@ -34,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ratio_to_loop": {"plans": ["steps", "model"]},
     "compiled_ratio": {},
     "tree_ratio": {"model": "hat"},
+    "tree_rivers_ratio": {"model": "hat", "plans": ["model"]},
     "drift_ratio": {"drift": True},
     "predictions_only_ratio": {"publish": []},
     "plain_windows_ratio": {},

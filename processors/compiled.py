@@ -6,6 +6,7 @@ Two plans, each only for models that match exactly; any other model is called as
 ``kernel``  `StandardScaler() | LogisticRegression(...)` with SGD at a constant rate, log loss and no penalty: River's
             formulas written out for the declared features, operation for operation. What it has learned is held beside
             the model and written back by `sync`, before anybody looks at the model: a checkpoint, a hash, a fallback.
+            And `HoeffdingAdaptiveTreeClassifier`, alone or as the last step (`adaptive_tree.py`).
 
 A row in which a feature is missing, or is no number, goes to River itself.
 """
@@ -22,6 +23,7 @@ from river.compose import FuncTransformer, Pipeline, TransformerUnion
 from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
+from headrace.processors.adaptive_tree import compile_tree, fits_tree
 from headrace.processors.predict import answerer, plain
 from headrace.processors.slots import define, indent
 
@@ -47,17 +49,25 @@ def compile_model(task: str, model: Any, numbers: Sequence[str] | None, plans: S
         raise ValueError(f"plans must be of {', '.join(PLANS)}; got {plans!r}")
     if _is_foreign(model):
         return _guarded(task, model)
-    compiled = _model(task, model)
+    kernels = "kernel" in plans
+    compiled = _model(task, model, kernels)
     if "steps" in plans and _has_steps(model):
-        compiled = _steps(task, model)
-    if "kernel" in plans and task == "binary" and numbers and _fits_kernel(model):
+        compiled = _steps(task, model, kernels)
+    if kernels and task == "binary" and numbers and _fits_kernel(model):
         compiled = _Kernel(model, tuple(numbers), compiled).compiled
     return compiled
 
 
-def _model(task: str, model: Any) -> Compiled:
-    answer = answerer(task, model)
-    return Compiled("model", lambda x: plain(answer(x)), model.learn_one, _nothing)
+def _model(task: str, model: Any, kernels: bool) -> Compiled:
+    plan, answer, learn = _estimator("model", task, model, kernels)
+    return Compiled(plan, lambda x: plain(answer(x)), learn, _nothing)
+
+
+def _estimator(plan: str, task: str, model: Any, kernels: bool) -> tuple[str, Callable[..., Any], Callable[..., None]]:
+    """How a model or the last step of one is asked and taught: by `plan`, unless there is a kernel for it."""
+    if kernels and task != "regression" and fits_tree(model):
+        return "kernel", *compile_tree(model)
+    return plan, answerer(task, model), model.learn_one
 
 
 def _guarded(task: str, model: Any) -> Compiled:
@@ -94,9 +104,10 @@ def _has_steps(model: Any) -> bool:
     return plainly and not isinstance(last, Transformer | AnomalyFilter | Pipeline) and bool(last._supervised)
 
 
-def _steps(task: str, model: Any) -> Compiled:
+def _steps(task: str, model: Any, kernels: bool) -> Compiled:
     """Source for as many steps as there are, because a loop over them would cost what it saves."""
     *first, last = model.steps.values()
+    plan, answer, teach = _estimator("steps", task, last, kernels)
     predict, learn = [], []
     for i, step in enumerate(first):
         predict.append(f"x = transform{i}(x)")
@@ -113,8 +124,8 @@ def make({", ".join(f"transform{i}, learn{i}" for i in range(len(first)))}, answ
     return predict, learn
 """
     methods = [method for step in first for method in (step.transform_one, step.learn_one)]
-    predict_by, learn_by = define(source, "make")(*methods, answerer(task, last), last.learn_one, plain)
-    return Compiled("steps", predict_by, learn_by, _nothing)
+    predict_by, learn_by = define(source, "make")(*methods, answer, teach, plain)
+    return Compiled(plan, predict_by, learn_by, _nothing)
 
 
 # -- kernel ----------------------------------------------------------------------------------------------------------

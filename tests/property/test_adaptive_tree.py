@@ -1,0 +1,159 @@
+"""The adaptive tree's kernel against River's own: the same answers, errors and nodes, to the last bit."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from river import drift, preprocessing, tree
+
+from headrace.processors.compiled import compile_model
+from headrace.processors.predict import plain
+from headrace.streams.hashing import state_hash
+
+NAMES = ("a", "b", "c", "d")
+
+
+def adaptive(**parameters: Any) -> tree.HoeffdingAdaptiveTreeClassifier:
+    """A tree that splits early and doubts itself soon."""
+    early = {"grace_period": 20, "delta": 0.2, "tau": 0.2, "drift_window_threshold": 30, "seed": 1}
+    return tree.HoeffdingAdaptiveTreeClassifier(**(early | parameters))
+
+
+TREES: dict[str, Callable[[], Any]] = {
+    "as it is": lambda: tree.HoeffdingAdaptiveTreeClassifier(seed=1),
+    "early": adaptive,
+    "shallow": lambda: adaptive(max_depth=2),
+    "no bootstrap": lambda: adaptive(bootstrap_sampling=False),
+    "doubting": lambda: adaptive(drift_detector=drift.ADWIN(delta=0.1, clock=8)),
+    "deciding": lambda: adaptive(grace_period=100, switch_significance=0.5),
+    "small": lambda: adaptive(max_size=0.02, memory_estimate_period=50),
+    "without poor features": lambda: adaptive(remove_poor_attrs=True, merit_preprune=False),
+    "binary splits": lambda: adaptive(binary_split=True, split_criterion="gini"),
+    "behind a scaler": lambda: preprocessing.StandardScaler() | adaptive(),
+}
+
+
+ODD: dict[str, tuple[Any, ...]] = {
+    "no number": (None, "text", 1e200, 10**400),
+    "not finite": (math.nan, math.inf, 1e200),
+}
+"""Not both at once: a NaN among the values of a nominal splitter has no place in River's own set of them."""
+
+
+def rows(
+    seed: int, count: int, odd: float = 0.0, kind: str = "no number", turn: int = 1000
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Rows whose concept turns around now and then; a share of `odd` has something odd, and as many lack something."""
+    chance = random.Random(seed)
+    for i in range(count):
+        x: dict[str, Any] = {
+            "a": chance.gauss(0, 1),
+            "b": chance.randrange(5),
+            "c": chance.random() < 0.3,
+            "d": 1e-9 * i,
+        }
+        y = (x["a"] + x["b"] / 3 > 0.7) ^ (i // turn % 2 == 1) ^ (chance.random() < 0.05)
+        if chance.random() < odd:
+            x[chance.choice(NAMES)] = chance.choice(ODD[kind])
+        if chance.random() < odd:
+            del x[chance.choice(NAMES)]
+        yield x, y
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> str:
+    """What a call answers or raises, as text, in which every bit of a double shows."""
+    try:
+        return repr(function(*arguments))
+    except Exception as error:
+        return repr(error)
+
+
+def plainly(model: Any, x: dict[str, Any]) -> Any:
+    """River's answer as it is served."""
+    return plain(model.predict_proba_one(x))
+
+
+def same(recipe: Callable[[], Any], stream: Iterator[tuple[dict[str, Any], Any]], look: int) -> Any:
+    """Ask and teach both, and compare answers at every row and everything in the trees at every `look`th."""
+    river, model = recipe(), recipe()
+    compiled = compile_model("binary", model, NAMES)
+    assert compiled.plan == "kernel"
+    for i, (x, y) in enumerate(stream, 1):
+        assert outcome(compiled.predict, dict(x)) == outcome(plainly, river, dict(x))
+        assert outcome(compiled.learn, dict(x), y) == outcome(river.learn_one, dict(x), y)
+        if i % look == 0:
+            assert state_hash(model) == state_hash(river), i
+            model = pickle.loads(pickle.dumps(model))
+            compiled = compile_model("binary", model, NAMES)
+            river = pickle.loads(pickle.dumps(river))
+    assert state_hash(model) == state_hash(river)
+    return model
+
+
+@pytest.mark.parametrize("odd", [0.0, 0.02])
+@pytest.mark.parametrize("name", TREES)
+def test_a_long_stream(name: str, odd: float) -> None:
+    """Splits, drifts, alternate trees that are taken and that are given up, restores in between."""
+    same(TREES[name], rows(2, 1500, odd, "not finite", 500), 250)
+
+
+def test_the_streams_reach_what_is_to_be_held() -> None:
+    """Else the comparison would hold nothing."""
+    grown = same(TREES["deciding"], rows(2, 3000), 1000)
+    assert min(grown.n_alternate_trees, grown.n_pruned_alternate_trees, grown.n_switch_alternate_trees) > 0
+    assert same(TREES["early"], rows(2, 3000), 1000).n_branches > 30
+    assert same(TREES["shallow"], rows(2, 3000), 1000).n_inactive_leaves > 0
+    assert same(TREES["small"], rows(2, 3000), 1000).n_inactive_leaves > 0
+
+
+@given(
+    st.sampled_from(sorted(TREES)),
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.01, 0.2, 0.9]),
+    st.sampled_from(sorted(ODD)),
+    st.integers(20, 60),
+)
+@settings(deadline=None, max_examples=30)
+def test_short_streams(name: str, seed: int, odd: float, kind: str, look: int) -> None:
+    """Whatever is odd, and wherever a restore falls."""
+    same(TREES[name], rows(seed, 150, odd, kind, 50), look)
+
+
+def test_labels_of_any_kind() -> None:
+    """Three classes, of which one comes late; a stream of one class."""
+    chance = random.Random(3)
+    stream = [
+        ({"a": chance.gauss(0, 1), "b": chance.gauss(0, 1)}, "xyz"[chance.randrange(2 + (i > 300))]) for i in range(800)
+    ]
+    river, model = adaptive(), adaptive()
+    compiled = compile_model("multiclass", model, ("a", "b"))
+    assert compiled.plan == "kernel"
+    for x, y in stream:
+        assert repr(compiled.predict(x)) == repr(river.predict_proba_one(x))
+        compiled.learn(x, y)
+        river.learn_one(x, y)
+    assert state_hash(model) == state_hash(river)
+
+
+OTHERS: dict[str, Callable[[], Any]] = {
+    "a Hoeffding tree": lambda: tree.HoeffdingTreeClassifier(),
+    "another splitter": lambda: adaptive(splitter=tree.splitter.HistogramSplitter()),
+    "majority only": lambda: adaptive(leaf_prediction="mc"),
+    "naive Bayes only": lambda: adaptive(leaf_prediction="nb"),
+    "nominal features": lambda: adaptive(nominal_attributes=["b"]),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_does_not_match_exactly_is_left_to_river(name: str) -> None:
+    """The kernel is for one family of configurations and for nothing like it."""
+    assert compile_model("binary", OTHERS[name](), NAMES).plan == "model"
+    assert compile_model("regression", adaptive(), NAMES).plan == "model"
+    assert compile_model("binary", adaptive(), NAMES, ("steps", "model")).plan == "model"
