@@ -1,42 +1,39 @@
 """A Hoeffding adaptive tree, asked and taught in River's own nodes: the same bits with fewer steps in between.
 
 River's `HoeffdingAdaptiveTreeClassifier` (Bifet and Gavaldà, 2009) asks the leaf of a row once for every branch above
-it, and then twice more, and copies dictionaries in depth to scale two numbers. Here the leaf is asked once. What is
-learned stands in River's nodes after every step, so that there is nothing to write back.
-
-This is for leaves that choose between majority and naive Bayes, with Gaussian splitters. Whatever else comes up, as a
-row in which something is no number or a branch of another kind, goes to River's own method.
+it, and then twice more. Here the leaf is asked once. Leaves are those of `hoeffding_tree.py`, and what is said there of
+River's nodes and of other rows and branches holds here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from math import exp, inf, log, sqrt, tau
+from collections.abc import Callable
+from math import log, sqrt
 from typing import Any
 
 from river.tree import HoeffdingAdaptiveTreeClassifier
 from river.tree.nodes.branch import DTBranch
 from river.tree.nodes.hatc_nodes import AdaLeafClassifier, AdaNumBinaryBranchClass
-from river.tree.splitter import GaussianSplitter
-from river.tree.utils import do_naive_bayes_prediction
 from river.utils.random import poisson
 
-__all__ = ["compile_tree", "fits_tree"]
+from headrace.processors import hoeffding_tree
+from headrace.processors.hoeffding_tree import (
+    Row,
+    Votes,
+    ask_leaf,
+    best,
+    find_leaf,
+    has_numbers_only,
+    scaled,
+    teach_leaf,
+)
 
-_HALF_LOG_TAU = 0.5 * log(tau)
-
-Row = Mapping[str, Any]
-Votes = dict[Any, float]
+__all__ = ["compile_tree", "fits"]
 
 
-def fits_tree(model: Any) -> bool:
+def fits(model: Any) -> bool:
     """Whether `model` is such a tree."""
-    return (
-        type(model) is HoeffdingAdaptiveTreeClassifier
-        and type(model.splitter) is GaussianSplitter
-        and model.leaf_prediction == "nba"
-        and model.nominal_attributes is None
-    )
+    return hoeffding_tree.fits(model, HoeffdingAdaptiveTreeClassifier)
 
 
 def compile_tree(tree: Any) -> tuple[Callable[[Row], Votes], Callable[[Row, Any], None]]:
@@ -44,16 +41,16 @@ def compile_tree(tree: Any) -> tuple[Callable[[Row], Votes], Callable[[Row, Any]
 
     def predict(x: Row) -> Votes:
         every = dict.fromkeys(tree.classes, 0.0)
-        for leaf in _leaves(tree._root, x) if _is_plain(x) else (None,):
+        for leaf in _leaves(tree._root, x) if has_numbers_only(x) else (None,):
             votes = leaf and _ask(leaf, x)[0]
             if votes is None:
                 return tree.predict_proba_one(x)  # type: ignore[no-any-return]
             for label, vote in votes.items():
                 every[label] = every[label] + vote if label in every else vote
-        return _scaled(every, sum(every.values()))
+        return scaled(every, sum(every.values()))
 
     def learn(x: Row, y: Any) -> None:
-        if tree._root is None or not _is_plain(x):
+        if tree._root is None or not has_numbers_only(x):
             tree.learn_one(x, y)
             return
         tree.classes.add(y)
@@ -65,28 +62,14 @@ def compile_tree(tree: Any) -> tuple[Callable[[Row], Votes], Callable[[Row, Any]
     return predict, learn
 
 
-def _is_plain(x: Row) -> bool:
-    """Whether all values are numbers, as what they add up to shows at once."""
-    try:
-        return sum(x.values()).__class__ in (float, int)
-    except (TypeError, OverflowError):
-        return False
-
-
-def _leaf(node: Any, x: Row) -> Any:
-    """The leaf that a row reaches from `node`; None where River has to find it."""
-    try:
-        while node.__class__ is AdaNumBinaryBranchClass:
-            node = node.children[0 if x[node.feature] <= node.threshold else 1]
-    except KeyError:
-        return None
-    return node if node.__class__ is AdaLeafClassifier else None
+def _find_leaf(node: Any, x: Row) -> Any:
+    return find_leaf(node, x, AdaNumBinaryBranchClass, AdaLeafClassifier)[0]
 
 
 def _leaves(node: Any, x: Row) -> list[Any]:
     """Every leaf that has a say, alternate ones first; None among them where River has to ask."""
     found = []
-    last = _leaf(node, x)
+    last = _find_leaf(node, x)
     while last and node is not last:
         if node._alternate_tree:
             found.append(node._alternate_tree if node._alternate_tree.__class__ is AdaLeafClassifier else None)
@@ -99,7 +82,7 @@ def _leaves(node: Any, x: Row) -> list[Any]:
 
 def _learn(tree: Any, node: Any, x: Row, y: Any, parent: Any, number: int | None) -> None:
     """Teach `node`, which is or may become child `number` of `parent`, and all below it on the way of a row."""
-    leaf = _leaf(node, x)
+    leaf = _find_leaf(node, x)
     if leaf is None:
         node.learn_one(x, y, w=1.0, tree=tree, parent=parent, parent_branch=number)
         return
@@ -157,17 +140,7 @@ def _learn_leaf(tree: Any, leaf: Any, asked: Any, x: Row, y: Any, parent: Any, n
             weight *= drawn
     prediction, votes = asked or _ask(leaf, x)
     _grows(leaf, _is_wrong(prediction, y))
-    stats, splitters = leaf.stats, leaf.splitters
-    if splitters is not None:
-        if not stats or _best(_scaled(stats, sum(stats.values()))) == y:
-            leaf._mc_correct_weight += weight
-        if votes is None:
-            votes = _bayes(x, stats, splitters)
-        if votes and _best(votes) == y:
-            leaf._nb_correct_weight += weight
-    stats[y] = stats[y] + weight if y in stats else weight
-    if splitters is not None:
-        _observe(leaf, x, y, weight)
+    teach_leaf(leaf, x, y, weight, votes)
     seen = leaf.total_weight
     if seen - leaf._last_split_attempt_at < tree.grace_period:
         return
@@ -195,90 +168,17 @@ def _grows(node: Any, wrong: int) -> bool:
     return True
 
 
-def _observe(leaf: Any, x: Row, y: Any, weight: float) -> None:
-    """Each feature's distribution in class `y`: its range, and mean and variance after West (1979)."""
-    splitters = leaf.splitters
-    for name, value in x.items():
-        splitter = splitters.get(name)
-        if splitter.__class__ is not GaussianSplitter:
-            leaf.update_splitters({name: value}, y, weight, None)
-            continue
-        gaussian = splitter._att_dist_per_class.get(y)
-        if gaussian is None:
-            splitter.update(value, y, weight)  # type: ignore[no-untyped-call]
-            continue
-        if value < splitter._min_per_class[y]:
-            splitter._min_per_class[y] = value
-        if value > splitter._max_per_class[y]:
-            splitter._max_per_class[y] = value
-        variance = gaussian._var
-        mean = variance.mean
-        before = mean._mean
-        mean.n = n = mean.n + weight
-        mean._mean = after = before + (weight / n) * (value - before)
-        variance._S += weight * (value - before) * (value - after)
-
-
 # -- asking ----------------------------------------------------------------------------------------------------------
 
 
 def _ask(leaf: Any, x: Row) -> tuple[Votes | None, Votes | None]:
     """What a leaf answers, None before it has seen any class; and its naive Bayes votes where it goes by them."""
-    stats = leaf.stats
-    if not stats:
+    if not leaf.stats:
         return None, None
-    bayes = None
-    if leaf.splitters is not None and leaf._nb_correct_weight >= leaf._mc_correct_weight:
-        votes = bayes = _bayes(x, stats, leaf.splitters)
-    else:
-        votes = _scaled(stats, sum(stats.values()))
+    votes, bayes = ask_leaf(leaf, x)
     error = leaf._mean_error._mean
-    return _scaled(votes, sum(votes.values()) * error * error), bayes
-
-
-def _bayes(x: Row, stats: Votes, splitters: dict[str, Any]) -> Votes:
-    """Naive Bayes over the Gaussians of a leaf: each class's probability."""
-    try:
-        total = sum(stats.values())
-        votes = {label: log(weight / total) for label, weight in stats.items() if weight > 0}
-        if len(votes) != len(stats):
-            return _rivers_bayes(x, stats, splitters)
-        for name, splitter in splitters.items():
-            if splitter.__class__ is not GaussianSplitter:
-                return _rivers_bayes(x, stats, splitters)
-            value = x[name]
-            for label, gaussian in splitter._att_dist_per_class.items():
-                held = gaussian._var
-                mean = held.mean
-                freedom = mean.n - held.ddof
-                if freedom > 0:
-                    variance = held._S / freedom
-                    if variance > 0.0:
-                        log_p = (value - mean._mean) ** 2 / (-2.0 * variance) - _HALF_LOG_TAU - 0.5 * log(variance)
-                        if log_p > -inf:
-                            votes[label] += log_p
-        most = max(votes.values())
-        whole = most + log(sum([exp(vote - most) for vote in votes.values()]))
-        return {label: exp(vote - whole) for label, vote in votes.items()}
-    except (ArithmeticError, KeyError, ValueError):
-        return _rivers_bayes(x, stats, splitters)
-
-
-def _rivers_bayes(x: Row, stats: Votes, splitters: dict[str, Any]) -> Votes:
-    return do_naive_bayes_prediction(x, stats, splitters)  # type: ignore[no-any-return]
-
-
-def _scaled(votes: Votes, factor: float) -> Votes:
-    """Divided by `factor`, unless that is zero or no number."""
-    if factor == 0 or factor != factor:
-        return votes
-    by = 1 / factor
-    return {label: vote * by for label, vote in votes.items()}
-
-
-def _best(votes: Votes) -> Any:
-    return max(votes, key=votes.__getitem__)
+    return scaled(votes, sum(votes.values()) * error * error), bayes
 
 
 def _is_wrong(votes: Votes | None, y: Any) -> int:
-    return 0 if y == (_best(votes) if votes else None) else 1
+    return 0 if y == (best(votes) if votes else None) else 1

@@ -6,7 +6,8 @@ Two plans, each only for models that match exactly; any other model is called as
 ``kernel``  `StandardScaler() | LogisticRegression(...)` with SGD at a constant rate, log loss and no penalty: River's
             formulas written out for the declared features, operation for operation. What it has learned is held beside
             the model and written back by `sync`, before anybody looks at the model: a checkpoint, a hash, a fallback.
-            And `HoeffdingAdaptiveTreeClassifier`, alone or as the last step (`adaptive_tree.py`).
+            And `HoeffdingTreeClassifier` and `HoeffdingAdaptiveTreeClassifier`, alone or as the last step
+            (`hoeffding_tree.py`, `adaptive_tree.py`).
 
 A row in which a feature is missing, or is no number, goes to River itself.
 """
@@ -23,7 +24,7 @@ from river.compose import FuncTransformer, Pipeline, TransformerUnion
 from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
-from headrace.processors.adaptive_tree import compile_tree, fits_tree
+from headrace.processors import adaptive_tree, hoeffding_tree
 from headrace.processors.predict import answerer, plain
 from headrace.processors.slots import define, indent
 
@@ -65,8 +66,9 @@ def _model(task: str, model: Any, kernels: bool) -> Compiled:
 
 def _estimator(plan: str, task: str, model: Any, kernels: bool) -> tuple[str, Callable[..., Any], Callable[..., None]]:
     """How a model or the last step of one is asked and taught: by `plan`, unless there is a kernel for it."""
-    if kernels and task != "regression" and fits_tree(model):
-        return "kernel", *compile_tree(model)
+    for kernel in (hoeffding_tree, adaptive_tree):
+        if kernels and task != "regression" and kernel.fits(model):
+            return "kernel", *kernel.compile_tree(model)
     return plan, answerer(task, model), model.learn_one
 
 

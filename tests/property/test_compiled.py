@@ -95,7 +95,7 @@ def test_steps_called_directly_are_river(recipe: Callable[[], Any], history: lis
 
 
 OTHERS = {
-    "a tree": lambda: tree.HoeffdingTreeClassifier(),
+    "a tree": lambda: tree.ExtremelyFastDecisionTreeClassifier(),
     "another scaler": lambda: preprocessing.MinMaxScaler() | linear_model.LogisticRegression(),
     "no deviation": lambda: preprocessing.StandardScaler(with_std=False) | linear_model.LogisticRegression(),
     "a penalty": lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(l2=0.1),

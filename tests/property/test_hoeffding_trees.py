@@ -1,4 +1,4 @@
-"""The adaptive tree's kernel against River's own: the same answers, errors and nodes, to the last bit."""
+"""The kernels of trees against River's own: the same answers, errors and nodes, to the last bit."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def adaptive(**parameters: Any) -> tree.HoeffdingAdaptiveTreeClassifier:
     return tree.HoeffdingAdaptiveTreeClassifier(**(early | parameters))
 
 
+def plainly_early(**parameters: Any) -> tree.HoeffdingTreeClassifier:
+    """A tree that splits early and never doubts itself."""
+    early: dict[str, Any] = {"grace_period": 20, "delta": 0.2, "tau": 0.2}
+    return tree.HoeffdingTreeClassifier(**(early | parameters))
+
+
 TREES: dict[str, Callable[[], Any]] = {
     "as it is": lambda: tree.HoeffdingAdaptiveTreeClassifier(seed=1),
     "early": adaptive,
@@ -36,6 +42,11 @@ TREES: dict[str, Callable[[], Any]] = {
     "small": lambda: adaptive(max_size=0.02, memory_estimate_period=50),
     "without poor features": lambda: adaptive(remove_poor_attrs=True, merit_preprune=False),
     "binary splits": lambda: adaptive(binary_split=True, split_criterion="gini"),
+    "not adaptive": lambda: tree.HoeffdingTreeClassifier(),
+    "not adaptive, early": plainly_early,
+    "not adaptive, shallow": lambda: plainly_early(max_depth=2),
+    "not adaptive, small": lambda: plainly_early(max_size=0.02, memory_estimate_period=50),
+    "not adaptive, stopped": lambda: plainly_early(max_size=0.02, memory_estimate_period=50, stop_mem_management=True),
     "behind a scaler": lambda: preprocessing.StandardScaler() | adaptive(),
 }
 
@@ -75,7 +86,7 @@ def outcome(function: Callable[..., Any], *arguments: Any) -> str:
         return repr(error)
 
 
-def plainly(model: Any, x: dict[str, Any]) -> Any:
+def answer_of(model: Any, x: dict[str, Any]) -> Any:
     """River's answer as it is served."""
     return plain(model.predict_proba_one(x))
 
@@ -86,7 +97,7 @@ def same(recipe: Callable[[], Any], stream: Iterator[tuple[dict[str, Any], Any]]
     compiled = compile_model("binary", model, NAMES)
     assert compiled.plan == "kernel"
     for i, (x, y) in enumerate(stream, 1):
-        assert outcome(compiled.predict, dict(x)) == outcome(plainly, river, dict(x))
+        assert outcome(compiled.predict, dict(x)) == outcome(answer_of, river, dict(x))
         assert outcome(compiled.learn, dict(x), y) == outcome(river.learn_one, dict(x), y)
         if i % look == 0:
             assert state_hash(model) == state_hash(river), i
@@ -109,6 +120,8 @@ def test_the_streams_reach_what_is_to_be_held() -> None:
     grown = same(TREES["deciding"], rows(2, 3000), 1000)
     assert min(grown.n_alternate_trees, grown.n_pruned_alternate_trees, grown.n_switch_alternate_trees) > 0
     assert same(TREES["early"], rows(2, 3000), 1000).n_branches > 30
+    assert same(TREES["not adaptive, early"], rows(2, 3000), 1000).n_branches > 30
+    assert same(TREES["not adaptive, small"], rows(2, 3000), 1000).n_inactive_leaves > 0
     assert same(TREES["shallow"], rows(2, 3000), 1000).n_inactive_leaves > 0
     assert same(TREES["small"], rows(2, 3000), 1000).n_inactive_leaves > 0
 
@@ -143,7 +156,7 @@ def test_labels_of_any_kind() -> None:
 
 
 OTHERS: dict[str, Callable[[], Any]] = {
-    "a Hoeffding tree": lambda: tree.HoeffdingTreeClassifier(),
+    "the fastest": lambda: tree.ExtremelyFastDecisionTreeClassifier(),
     "another splitter": lambda: adaptive(splitter=tree.splitter.HistogramSplitter()),
     "majority only": lambda: adaptive(leaf_prediction="mc"),
     "naive Bayes only": lambda: adaptive(leaf_prediction="nb"),
