@@ -56,8 +56,6 @@ def compile_tree(tree: Any) -> tuple[Callable[[Row], Votes], Callable[[Row, Any]
         tree.classes.add(y)
         tree._train_weight_seen_by_model += 1.0
         _learn(tree, tree._root, x, y, None, None)
-        if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
-            tree._estimate_model_size()
 
     return predict, learn
 
@@ -91,7 +89,7 @@ def _learn(tree: Any, node: Any, x: Row, y: Any, parent: Any, number: int | None
         asked = asked or _ask(leaf, x)
         stats = node.stats
         stats[y] = stats[y] + 1.0 if y in stats else 1.0
-        if _grows(node, _is_wrong(asked[0], y)):
+        if _tell(node, _is_wrong(asked[0], y)):
             node._mean_error = node._mean_error.clone()
             node._alternate_tree = tree._new_leaf(parent=node)
             node._alternate_tree.depth -= 1
@@ -100,7 +98,7 @@ def _learn(tree: Any, node: Any, x: Row, y: Any, parent: Any, number: int | None
             _contest(tree, node, parent, number)
         if node._alternate_tree:
             _learn(tree, node._alternate_tree, x, y, parent, number)
-            asked = None  # an alternate that tries to split may take the leaf's splitters, where memory has a limit
+            asked = None  # an alternate that tries to split may give back splitters that the leaf had lost
         parent, number = node, 0 if x[node.feature] <= node.threshold else 1
         node = node.children[number]
     _learn_leaf(tree, leaf, asked, x, y, parent, number)
@@ -139,7 +137,7 @@ def _learn_leaf(tree: Any, leaf: Any, asked: Any, x: Row, y: Any, parent: Any, n
         if drawn > 0:
             weight *= drawn
     prediction, votes = asked or _ask(leaf, x)
-    _grows(leaf, _is_wrong(prediction, y))
+    _tell(leaf, _is_wrong(prediction, y))
     teach_leaf(leaf, x, y, weight, votes)
     seen = leaf.total_weight
     if seen - leaf._last_split_attempt_at < tree.grace_period:
@@ -153,7 +151,7 @@ def _learn_leaf(tree: Any, leaf: Any, asked: Any, x: Row, y: Any, parent: Any, n
         leaf.last_split_attempt_at = seen
 
 
-def _grows(node: Any, wrong: int) -> bool:
+def _tell(node: Any, wrong: int) -> bool:
     """Tell a node's detector of an answer; whether its error has changed, and not for the better."""
     mean, detector = node._mean_error, node.drift_detector
     before = mean._mean

@@ -1,15 +1,15 @@
 """Compiled models: the same answers and the same state as River's own, to the last bit, with fewer steps in between.
 
-Two plans, each only for models that match exactly; any other model is called as it is.
+Two plans besides River's own way (``model``), each only for models that match exactly.
 
 ``steps``   a `Pipeline` of plain transformers and an estimator: River's own methods, called one after the other.
 ``kernel``  `StandardScaler() | LogisticRegression(...)` with SGD at a constant rate, log loss and no penalty: River's
             formulas written out for the declared features, operation for operation. What it has learned is held beside
             the model and written back by `sync`, before anybody looks at the model: a checkpoint, a hash, a fallback.
-            And `HoeffdingTreeClassifier` and `HoeffdingAdaptiveTreeClassifier`, alone or as the last step
+            `HoeffdingTreeClassifier` and `HoeffdingAdaptiveTreeClassifier`, alone or as the last step
             (`hoeffding_tree.py`, `adaptive_tree.py`).
 
-A row in which a feature is missing, or is no number, goes to River itself.
+A row that does not fit a kernel, as one in which a feature is missing or is no number, goes to River itself.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def _is_foreign(part: Any, depth: int = 0) -> bool:
     steps = getattr(part, "steps", None) or getattr(part, "transformers", None)
     parts = list(steps.values()) if isinstance(steps, dict) else []
     if not parts and callable(getattr(part, "_get_params", None)):
-        parts = [value for value in part._get_params().values() if callable(getattr(value, "learn_one", None))]
+        held = [getattr(part, name, None) for name in part._get_params()]
+        inner = [one for value in held for one in (value if isinstance(value, list | tuple) else (value,))]
+        parts = [one for one in inner if callable(getattr(one, "learn_one", None))]
     return depth < 8 and any(_is_foreign(inner, depth + 1) for inner in parts)
 
 

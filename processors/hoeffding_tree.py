@@ -4,7 +4,8 @@ River's `HoeffdingTreeClassifier` (Domingos and Hulten, 2000) with leaves that c
 and Gaussian splitters. River calls four methods for every feature of every class, and copies dictionaries in depth to
 scale two numbers. Here both are written out. What is learned stands in River's nodes after every step, so that there
 is nothing to write back. Whatever else comes up, as a row in which something is no number or a branch of another kind,
-goes to River's own method. `adaptive_tree.py` is the same for trees that adapt, over the same leaves.
+goes to River's own method. Trees that estimate their size are left to River, because that depends on addresses.
+`adaptive_tree.py` is the same for trees that adapt, over the same leaves.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def fits(model: Any, kind: Any = HoeffdingTreeClassifier) -> bool:
         and type(model.splitter) is GaussianSplitter
         and model.leaf_prediction == "nba"
         and model.nominal_attributes is None
+        and model.memory_estimate_period == inf
     )
 
 
@@ -67,8 +69,6 @@ def compile_tree(tree: Any) -> tuple[Callable[[Row], Votes], Callable[[Row, Any]
         teach_leaf(leaf, x, y, 1.0, None)
         if tree._growth_allowed and leaf.splitters is not None:
             _consider_split(tree, leaf, parent, number)
-        if tree._train_weight_seen_by_model % tree.memory_estimate_period == 0:
-            tree._estimate_model_size()
 
     return predict, learn
 
@@ -99,7 +99,7 @@ def has_numbers_only(x: Row) -> bool:
     """Whether all values are numbers, as what they add up to shows at once."""
     try:
         return sum(x.values()).__class__ in (float, int)
-    except (TypeError, OverflowError):
+    except Exception:  # whatever adding them raises: River may see it otherwise
         return False
 
 

@@ -24,7 +24,7 @@ from headrace.streams.hashing import state_hash
 from headrace.streams.inputs import Events, Labels, reader_of, schema_of
 from headrace.streams.legal import column, declared, is_key, is_name, is_share, legal, milliseconds, moment, whole
 from headrace.streams.pickling import forbidden_globals
-from headrace.streams.plain import clone, plain, shown, unseeded, watched
+from headrace.streams.plain import clone, plain, shown, unmeasured, unseeded, watched
 
 __all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
 
@@ -72,6 +72,7 @@ class Pipeline:
         order of the features a model is given.
     models
         Name → a River estimator, or any object with River's methods. They are cloned. Unseeded random ones are refused.
+        Trees do not estimate their size, as that would depend on restarts: River's ``max_size`` has no effect.
     champion
         The model whose predictions are published.
     gate
@@ -201,7 +202,7 @@ class Pipeline:
 
     def fresh_models(self) -> dict[str, Any]:
         """Untrained copies of the declared models."""
-        return {name: clone(model) for name, model in self.models.items()}
+        return {name: unmeasured(clone(model)) for name, model in self.models.items()}
 
     def legal_label(self, y: Any) -> Any:
         """`y` as a label of this task; ValueError says what is legal."""

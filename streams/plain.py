@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from headrace.processors.watches import Watch
 from headrace.streams.hashing import function_hash, state_hash
 
-__all__ = ["clone", "plain", "shown", "unseeded", "watched"]
+__all__ = ["clone", "plain", "shown", "unmeasured", "unseeded", "watched"]
 
 
 def clone(model: Any) -> Any:
     """An untrained copy of a model."""
     return model.clone() if callable(getattr(model, "clone", None)) else copy.deepcopy(model)
+
+
+def unmeasured(model: Any) -> Any:
+    """`model`, in which no tree estimates its size any more, however deep in wrappers.
+
+    River's Hoeffding trees do so now and then, by the addresses and histories of objects (`calculate_object_size`), so
+    that a tree which was restored in between is left with other estimates than one which was not.
+    """
+    todo, seen = [model], set()
+    while todo:
+        part = todo.pop()
+        if id(part) in seen or isinstance(part, type | ModuleType):
+            continue
+        seen.add(id(part))
+        if isinstance(part, Mapping):
+            todo.extend(part.values())
+        elif isinstance(part, list | tuple):
+            todo.extend(part)
+        held = getattr(part, "__dict__", {})
+        if "memory_estimate_period" in held:
+            part.memory_estimate_period = math.inf
+        todo.extend(held.values())
+    return model
 
 
 def unseeded(part: Any, name: str = "", depth: int = 0) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from river import linear_model, naive_bayes, optim, preprocessing, tree
+from river import base, ensemble, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from headrace.processors.compiled import PLANS, compile_model
 from headrace.processors.predict import answerer, plain
@@ -131,3 +131,27 @@ def test_an_unknown_plan_is_refused() -> None:
     """The message names the legal ones."""
     with pytest.raises(ValueError, match=", ".join(PLANS)):
         compile_model("binary", tree.HoeffdingTreeClassifier(), NAMES, ("magic",))
+
+
+class Scribbler(base.Classifier):
+    """Changes what it is given."""
+
+    def learn_one(self, x: dict[str, Any], y: Any) -> None:
+        x["z"] = 1.0
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
+        x["z"] = 1.0
+        return {True: 0.5, False: 0.5}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Scribbler(), multiclass.OneVsRestClassifier(Scribbler()), ensemble.VotingClassifier([Scribbler(), Scribbler()])],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_model_of_the_authors_changes_a_copy(model: Any) -> None:
+    """Also inside River's wrappers: the row is published and given to the next model."""
+    compiled, x = compile_model("multiclass", model, NAMES), dict.fromkeys(NAMES, 1.0)
+    compiled.learn(x, "a")
+    compiled.predict(x)
+    assert x == dict.fromkeys(NAMES, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from headrace import (
     watch_label,
     watch_prediction,
 )
+from headrace.streams.hashing import state_hash
 from tests.small import CLASSES, EVENT, LABEL, Scripted, small
 
 
@@ -198,6 +200,28 @@ def test_an_unseeded_random_model_is_refused_wherever_it_hides(where: str) -> No
 def test_seeded_and_plain_models_are_accepted(model: Any) -> None:
     """Nothing random is left in them."""
     assert list(small(models={"logreg": model}).fresh_models()) == ["logreg"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        tree.HoeffdingTreeClassifier(memory_estimate_period=3),
+        compose.SelectType(str, float) | tree.HoeffdingAdaptiveTreeClassifier(memory_estimate_period=3, seed=1),
+        ensemble.ADWINBaggingClassifier(tree.HoeffdingTreeClassifier(memory_estimate_period=3), seed=1),
+        forest.ARFClassifier(memory_estimate_period=3, seed=1),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_what_a_tree_has_learned_does_not_depend_on_restores(model: Any) -> None:
+    """River's estimate of a tree's size would."""
+    (one,) = small(models={"logreg": model}).fresh_models().values()
+    (other,) = small(models={"logreg": model}).fresh_models().values()
+    for i in range(12):
+        x, y = {"spent": float(i)}, "abc"[i % 3]
+        one.learn_one(x, y)
+        other.learn_one(x, y)
+        other = pickle.loads(pickle.dumps(other))
+    assert state_hash(one) == state_hash(other)
 
 
 def test_models_are_cloned() -> None:
