@@ -1,8 +1,8 @@
 """A Hoeffding adaptive tree, asked and taught in River's own nodes: the same bits with fewer steps in between.
 
 River's `HoeffdingAdaptiveTreeClassifier` (Bifet and Gavaldà, 2009) asks the leaf of a row once for every branch above
-it, and then twice more. Here the leaf is asked once. Leaves are those of `hoeffding_tree.py`, and what is said there of
-River's nodes and of other rows and branches holds here too.
+it, and then twice more. Here the leaf is asked once. What `hoeffding_tree.py` says of River's nodes and of other rows
+and branches holds here too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from river.tree.nodes.hatc_nodes import AdaLeafClassifier, AdaNumBinaryBranchCla
 from river.utils.random import poisson
 
 from headrace.processors import hoeffding_tree
-from headrace.processors.hoeffding_tree import (
+from headrace.processors.tree_leaves import (
     Row,
     Votes,
     ask_leaf,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -46,7 +46,12 @@ TREES: dict[str, Callable[[], Any]] = {
     "not adaptive": lambda: tree.HoeffdingTreeClassifier(memory_estimate_period=math.inf),
     "not adaptive, early": early,
     "not adaptive, shallow": lambda: early(max_depth=2),
+    "not adaptive, Hellinger": lambda: early(split_criterion="hellinger"),
+    "a stump": lambda: adaptive(max_depth=0),
+    "not adaptive, a stump": lambda: early(max_depth=0),
+    "another detector": lambda: adaptive(drift_detector=drift.PageHinkley(min_instances=10, threshold=1.0)),
     "behind a scaler": lambda: preprocessing.StandardScaler() | adaptive(),
+    "not adaptive, behind two scalers": lambda: preprocessing.StandardScaler() | preprocessing.MinMaxScaler() | early(),
 }
 
 
@@ -162,19 +167,18 @@ def test_whole_numbers_beyond_any_double() -> None:
     same(early, iter([({"a": i, "b": 10**400 if i > 30 else 1}, i % 2 == 0) for i in range(40)]), 10)
 
 
-def test_labels_of_any_kind() -> None:
-    """Three classes, of which one comes late; a stream of one class."""
+@pytest.mark.parametrize("recipe", [adaptive, early])
+@pytest.mark.parametrize("labels", ["xyz", (3, 1, 2), (True, 2, 0), ("x", "y", 3), ("x", "x", "x")], ids=str)
+def test_labels_of_any_kind(labels: Sequence[Any], recipe: Callable[[], Any]) -> None:
+    """Three classes, of which one comes late; some that cannot be put in order; a stream of one class."""
     chance = random.Random(3)
-    stream = [
-        ({"a": chance.gauss(0, 1), "b": chance.gauss(0, 1)}, "xyz"[chance.randrange(2 + (i > 300))]) for i in range(800)
-    ]
-    river, model = adaptive(), adaptive()
+    river, model = recipe(), recipe()
     compiled = compile_model("multiclass", model, ("a", "b"))
     assert compiled.plan == "kernel"
-    for x, y in stream:
-        assert repr(compiled.predict(x)) == repr(river.predict_proba_one(x))
-        compiled.learn(x, y)
-        river.learn_one(x, y)
+    for i in range(800):
+        x, y = {"a": chance.gauss(0, 1), "b": chance.gauss(0, 1)}, labels[chance.randrange(2 + (i > 300))]
+        assert outcome(compiled.predict, x) == outcome(answer_of, river, x)
+        assert outcome(compiled.learn, x, y) == outcome(river.learn_one, x, y)
     assert state_hash(model) == state_hash(river)
 
 
