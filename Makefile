@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Workers run under hash seed 0 (docs: delivery); tests and benchmarks are held to the same.
+# Workers run under hash seed 0 (docs/cli.md); tests and benchmarks are held to the same.
 export PYTHONHASHSEED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

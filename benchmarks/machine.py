@@ -18,7 +18,7 @@ def machine() -> dict[str, object]:
         "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory": _field("/proc/meminfo", "MemTotal"),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
         "kafka": "4.3.0",
         "versions": {name: metadata.version(name) for name in _LIBRARIES},

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Cell", "Keyed", "Log", "Rejected", "State", "StoreSpec", "described"]
+__all__ = ["Keyed", "Log", "Rejected", "State", "StoreSpec", "described"]
 
 
 class Keyed(Protocol):
@@ -45,12 +45,6 @@ class Log(Protocol):
     def pop(self, key: Any, default: Any = None) -> Any: ...
     def items(self) -> Iterator[tuple[Any, Any]]: ...
     def __len__(self) -> int: ...
-
-
-class Cell(Protocol):
-    """One mutable value under `value`."""
-
-    value: Any
 
 
 DETAIL_CHARACTERS = 200

@@ -19,7 +19,7 @@ from headrace.processors.scan import Scan
 from headrace.processors.watches import KINDS, check_detector
 from headrace.schemas.records import Alert
 
-__all__ = ["Detector", "Drift", "described", "error_of", "signal_of_prediction"]
+__all__ = ["Detector", "Drift", "error_of", "spelled"]
 
 _CELL = "detector"
 _RECENT = 30  # values that "after" averages where the detector has no window of its own
@@ -74,7 +74,7 @@ class Drift:
         self.kind = kind
         self.task = task
         self.finder: Finder = detector if isinstance(detector, Scan) else Detector(detector)
-        self.described = described(detector)
+        self.described = spelled(detector)
         scan = isinstance(detector, Scan)
         anew = not scan or detector.reference.grows
         self.breakdown = Breakdown(columns, anew=anew, gaps=scan) if columns else None
@@ -180,18 +180,6 @@ def error_of(task: Task, answer: Any, y: Any) -> float | None:
     return 0.0 if said == y else 1.0
 
 
-def signal_of_prediction(task: Task, answer: Any) -> float | None:
-    """Return the number that stands for an answer: P(True), the largest probability, or the predicted value.
-
-    None where there is none; a bare label counts as probability 1 for binary tasks only.
-    """
-    if isinstance(answer, dict):
-        if not answer:
-            return None
-        return float(answer.get(True, 0.0) if task == "binary" else max(answer.values()))
-    return None if answer is None or task == "multiclass" else float(answer)
-
-
 def _finding(row: Row, state: dict[str, Any]) -> Finding:
     statistic = _statistic(state)
     before, after = statistic.get("before"), statistic.get("after")
@@ -201,7 +189,7 @@ def _finding(row: Row, state: dict[str, Any]) -> Finding:
     return Finding(row[1], row[2], state["first_offset"], row[3], state["n"], 1.0, statistic, ids, said)
 
 
-def described(detector: Any) -> str:
+def spelled(detector: Any) -> str:
     """Return the detector as one would write it, with every parameter that is a plain value."""
     if isinstance(detector, Scan):
         return repr(detector)

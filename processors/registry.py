@@ -19,10 +19,21 @@ from headrace.processors.base import State, StoreSpec
 from headrace.processors.baselines import BASELINES
 from headrace.schemas.records import Command, Fact
 
-__all__ = ["CELL", "COMMANDS", "SERVING", "Answer", "Registry", "answer", "applies", "fold", "fresh"]
+__all__ = [
+    "CELL",
+    "COMMANDS",
+    "MOST_RETRAINED",
+    "SERVING",
+    "Answer",
+    "Registry",
+    "answer",
+    "applies",
+    "fold",
+    "fresh",
+    "retrained",
+]
 
 CELL = "registry"
-COMMANDS = ("promote", "approve", "rollback", "retire", "canary", "retrain", "adopt")
 SERVING = ("champion", "canary")
 _KEPT = 100
 """Past champions and command ids that are remembered."""
@@ -118,6 +129,12 @@ def answer(registry: Mapping[str, Any], command: Command, shard: int) -> Answer:
         wrong = found
     entry = registry["models"].get(command.model)
     return Answer("refused", command.model, entry and entry["status"], wrong, {"asked": command.kind})
+
+
+def retrained(registry: Mapping[str, Any]) -> dict[str, str]:
+    """The status of each retrained model that has not retired, the oldest first."""
+    models = registry["models"].items()
+    return {name: e["status"] for name, e in models if e["base"] is not None and e["status"] != "retired"}
 
 
 def applies(registry: Mapping[str, Any], kind: str, model: str) -> bool:
@@ -234,7 +251,12 @@ def _fits(registry: Mapping[str, Any], fact: Fact) -> bool:
         return True
     known = fact.kind in ("registered", "retraining") or fact.model in registry["models"]
     told = all(name in fact.evidence for name in _NEEDS.get(fact.kind, ()))
-    return known and told and (fact.kind != "retraining" or isinstance(fact.evidence["base"], str))
+    if not known or not told:
+        return False
+    if fact.kind == "canary":
+        share = fact.evidence["share"]
+        return type(share) in (int, float) and 0 <= share <= 1
+    return fact.kind != "retraining" or isinstance(fact.evidence["base"], str)
 
 
 def _set(registry: dict[str, Any], model: str, status: str, version: int) -> None:
@@ -328,9 +350,9 @@ def _retrain(registry: Mapping[str, Any], command: Command) -> Answer | str:
         return f"a model cannot be called {name!r}"
     if name in models:
         return f"there is a model {name} already"
-    retrained = [n for n, entry in models.items() if entry["base"] is not None and entry["status"] != "retired"]
-    if len(retrained) >= MOST_RETRAINED:
-        return f"there are {MOST_RETRAINED} retrained models already: retire one of {', '.join(retrained)}"
+    living = retrained(registry)
+    if len(living) >= MOST_RETRAINED:
+        return f"there are {MOST_RETRAINED} retrained models already: retire one of {', '.join(living)}"
     told = {"base": base, "hash": models[base]["hash"], "from_n": command.from_n or 0, "from_ms": command.from_ms}
     return Answer("retraining", name, "retraining", command.why, told)
 
@@ -350,6 +372,7 @@ _ANSWERS = {
     "retrain": _retrain,
     "adopt": _adopt,
 }
+COMMANDS = tuple(_ANSWERS)
 
 
 def _status(registry: Mapping[str, Any], model: str | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -25,9 +25,9 @@ from headrace.schemas.faults import (
     Fault,
     Field,
     Kind,
-    anchored,
     fault_of_row,
     fault_of_value,
+    matcher,
 )
 
 __all__ = [
@@ -218,16 +218,31 @@ def _with_default(field: Field, default: Any) -> Field:
 
 
 def _struct(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
+    patterned = [field for field in fields if field.pattern is not None]
     return msgspec.defstruct(
         name,
         [
             (field.name, _annotation(field)) if field.required else (field.name, _annotation(field), field.default)
             for field in fields
         ],
+        namespace={"__post_init__": _matching(patterned)} if patterned else None,
         frozen=True,
         gc=False,
         kw_only=True,
     )
+
+
+def _matching(fields: Sequence[Field]) -> Callable[[Any], None]:
+    """What a struct checks last: that strings match their patterns."""
+    checks = [(field.name, matcher(str(field.pattern))) for field in fields]
+
+    def check(record: Any) -> None:
+        for name, fits in checks:
+            value = getattr(record, name)
+            if value is not None and not fits(value):
+                raise ValueError(f"{name} does not match")
+
+    return check
 
 
 def _annotation(field: Field) -> Any:
@@ -235,10 +250,9 @@ def _annotation(field: Field) -> Any:
     if field.kind == "float":
         low = -FLOAT32_MAX if low is None else max(low, -FLOAT32_MAX)
         high = FLOAT32_MAX if high is None else min(high, FLOAT32_MAX)
-    allowed = field.symbols if field.allowed is None else field.allowed
     plain: Any = _PYTHON[field.kind]
     allowed = field.symbols if field.allowed is None else field.allowed
-    meta: dict[str, Any] = {"ge": low, "le": high, "max_length": field.longest, "pattern": anchored(field.pattern)}
+    meta: dict[str, Any] = {"ge": low, "le": high, "max_length": field.longest}
     if allowed:  # the allowed values satisfy all other expectations already
         plain = Literal[allowed]
     elif any(limit is not None for limit in meta.values()):

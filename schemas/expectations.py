@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.schemas.faults import RANGES, Field, anchored, fault_of_value
+import re2
+
+from headrace.schemas.faults import RANGES, Field, fault_of_value, matcher
 
 __all__ = ["Expectation", "between", "expecting", "matches", "max_length", "one_of"]
 
@@ -43,11 +44,14 @@ def one_of(*values: str | int) -> Expectation:
 
 
 def matches(regex: str) -> Expectation:
-    """Expect the whole string to match a regular expression."""
+    """Expect the whole string to match a regular expression of RE2: as Python's, but no look-around or backreferences.
+
+    So no string takes longer than its length allows; ``\\d``, ``\\w`` and ``\\s`` are ASCII there.
+    """
     try:
-        re.compile(str(anchored(regex)))
-    except re.error as error:
-        raise ValueError(f"matches({regex!r}) is not a regular expression that can be anchored: {error}") from error
+        matcher(regex)
+    except (re2.error, TypeError) as error:
+        raise ValueError(f"matches({regex!r}) is not a regular expression of RE2: {error}") from error
     return Expectation("matches", ("string",), (regex,))
 
 

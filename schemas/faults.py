@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
+import re2
 
 from headrace.schemas.records import REASONS
 
-__all__ = ["FLOAT32_MAX", "RANGES", "BadRecord", "Fault", "Field", "Kind", "anchored", "fault_of_row", "fault_of_value"]
+__all__ = ["FLOAT32_MAX", "RANGES", "BadRecord", "Fault", "Field", "Kind", "fault_of_row", "fault_of_value", "matcher"]
 
 Kind = Literal["boolean", "int", "long", "float", "double", "string", "bytes", "enum"]
 Fault = tuple[str, str]
@@ -89,9 +90,20 @@ class Field:
         return text + (" or null" if self.nullable else "")
 
 
-def anchored(pattern: str | None) -> str | None:
-    """The pattern as it is applied: to the whole string."""
-    return None if pattern is None else rf"\A(?:{pattern})\Z"
+@cache
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a whole string matches, in time linear in its length whatever the pattern (RE2); `re2.error` else."""
+    options = re2.Options()
+    options.log_errors = False
+    match = re2.compile(pattern, options).fullmatch
+
+    def matches(text: str) -> bool:
+        try:
+            return match(text) is not None
+        except UnicodeEncodeError:  # half a surrogate pair is no text
+            return False
+
+    return matches
 
 
 def fault_of_row(fields: Iterable[Field], row: Mapping[str, Any]) -> Fault | None:
@@ -153,7 +165,7 @@ def _text_reason(field: Field, value: Any) -> str | None:
         return "wrong_type"
     if field.longest is not None and len(value) > field.longest:
         return "not_allowed"
-    if field.pattern is not None and re.search(str(anchored(field.pattern)), value) is None:
+    if field.pattern is not None and not matcher(field.pattern)(value):
         return "not_allowed"
     allowed = field.symbols if field.allowed is None else field.allowed
     return "not_allowed" if allowed and value not in allowed else None

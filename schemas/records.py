@@ -10,7 +10,21 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-__all__ = ["REASONS", "Acknowledgement", "Alert", "Command", "Evaluation", "Fact", "Input", "Prediction", "Shadow"]
+__all__ = [
+    "BEFORE_ALL",
+    "REASONS",
+    "Acknowledgement",
+    "Alert",
+    "Command",
+    "Evaluation",
+    "Fact",
+    "Input",
+    "Prediction",
+    "Shadow",
+]
+
+BEFORE_ALL = -(2**62)
+"""The time of what has none, and stream time before the first event."""
 
 
 def _says(description: str) -> msgspec.Meta:
@@ -56,6 +70,11 @@ class Shadow(Prediction, frozen=True, gc=False):
     role: Annotated[str, _says("champion (where a canary serves), challenger or canary")]
 
 
+_LARGEST = 2**63 - 1
+_Long = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+"""What state can hold: the numbers of a command become part of it."""
+
+
 class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
     """What somebody wants of a model: one copy in each partition that it is for. What became of it is a fact."""
 
@@ -65,14 +84,14 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
         msgspec.Meta(max_length=40),
         _says("promote, approve, rollback, retire, canary, retrain; adopt, which workers send themselves"),
     ]
-    shard: Annotated[int, _says("the model shard that this copy is for: its partition")]
+    shard: Annotated[_Long, _says("the model shard that this copy is for: its partition")]
     by: Annotated[str, msgspec.Meta(max_length=200), _says("who")]
     model: Annotated[
         Annotated[str, msgspec.Meta(max_length=100)] | None, _says("which model; null: rollback to the champion before")
     ] = None
     why: Annotated[str, msgspec.Meta(max_length=2_000), _says("for people")] = ""
     saw: Annotated[
-        Annotated[int, msgspec.Meta(ge=0)] | None,
+        Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] | None,
         _says("the registry version that its author saw: refused when it has changed since; null: whatever it is"),
     ] = None
     share: Annotated[
@@ -83,9 +102,9 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
         Annotated[str, msgspec.Meta(max_length=100)] | None, _says("retrain: what the new model is to be called")
     ] = None
     from_n: Annotated[
-        Annotated[int, msgspec.Meta(ge=0)] | None, _says("retrain: leave out the first so many examples")
+        Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] | None, _says("retrain: leave out the first so many examples")
     ] = None
-    from_ms: Annotated[int | None, _says("retrain: leave out examples whose label time is before this")] = None
+    from_ms: Annotated[_Long | None, _says("retrain: leave out examples whose label time is before this")] = None
     signature: Annotated[
         Annotated[str, msgspec.Meta(max_length=128)] | None,
         _says("Ed25519, hexadecimal, where the pipeline declares operators: only then it is obeyed"),
@@ -201,7 +220,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, tag_field="record", tag="ackn
 
 REASONS: dict[str, str] = {
     "null": "the record has no value",
-    "too_large": "the value is longer than the declared maximum",
+    "too_large": "the value or the key is longer than the declared maximum",
     "not_utf8": "the value is not UTF-8",
     "malformed": "the value is not a whole document of the declared format",
     "too_deep": "the document is nested too deeply",

@@ -22,6 +22,7 @@ from headrace.streams.leftovers import follow, open_places
 from headrace.streams.recovery import Recovered, recover
 from headrace.streams.slot import Slot
 from headrace.streams.task import Task
+from headrace.streams.topics import side_id
 from headrace.streams.versions import alert_of
 from headrace.streams.work import Work
 
@@ -232,7 +233,7 @@ class Assignment:
         """The producer of a task's checkpoints; whether nothing of its predecessors was open, which is ended else."""
         work = self._work
         places = [(work.topics("state"), shard)]
-        side, found = follow(work.cluster, work.reader, f"{work.name}.state.{shard}", places)
+        side, found = follow(work.cluster, work.reader, side_id(work.name, "state", shard), places)
         return side, not found
 
     def _end_requests(self, shards: list[int]) -> None:
@@ -240,7 +241,7 @@ class Assignment:
         work = self._work
         places = [(work.topics("registry"), shard) for shard in shards] if work.group.back else []
         for topic, shard in open_places(work.reader, places):
-            follow(work.cluster, work.reader, f"{work.name}.retrain.{shard}", [(topic, shard)])[0].drop()
+            follow(work.cluster, work.reader, side_id(work.name, "retrain", shard), [(topic, shard)])[0].drop()
 
     def _journal_end(self, shard: int) -> int:
         """Where the journal stands: a parked task that finds it there again was nobody else's meanwhile."""

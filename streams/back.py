@@ -15,7 +15,6 @@ from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, Predict, Served
 from headrace.processors.split import chooses, chooses_id
-from headrace.processors.train import Train
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Fact, Input, Prediction, Shadow
 from headrace.streams.context import Context, Pending
@@ -73,7 +72,6 @@ class Back:
         p = context.pipeline
         self.models = tuple(p.models)
         self.baselines = Baselines(p.task)
-        self.train = Train(self.models)
         self.compiled = [self._compile(context.states["models"][name]) for name in self.models]
         self.wait_for, self.answer_to = join.compile(context.states["join"])
         self._unused: list[dict[str, Any]] = []

@@ -21,7 +21,7 @@ from headrace.processors.registry import Registry
 from headrace.processors.segments import resized
 from headrace.processors.validate import Validate
 from headrace.schemas.published import ExamplesWire, FeaturesWire
-from headrace.schemas.records import Input
+from headrace.schemas.records import BEFORE_ALL, Input
 from headrace.schemas.wire import BadRecord
 from headrace.streams.back import Back
 from headrace.streams.context import Context, Output
@@ -39,7 +39,6 @@ from headrace.streams.watch import Watching, detectors, proxy
 
 __all__ = ["Chain", "Output"]
 
-_START = -(2**62)
 _EARLY: Any = tuple.__new__
 _CHUNK = 512
 """Records after which what was noted is settled: few enough to stay in the processor's caches."""
@@ -289,7 +288,7 @@ class Chain:
         counted = (*_COUNTED, "alerts") if self._drifts else _COUNTED
         wanted: dict[str, tuple[StoreSpec, ...]] = {
             "chain": (
-                StoreSpec("clock", "cell", initial=lambda: [_START, [0] * inputs]),
+                StoreSpec("clock", "cell", initial=lambda: [BEFORE_ALL, [0] * inputs]),
                 StoreSpec(
                     "counts",
                     "cell",

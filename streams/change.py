@@ -24,7 +24,6 @@ from headrace.streams.state import Stores
 __all__ = ["Judgement", "Served", "judge", "serving"]
 
 _OLD, _NEW = "reference", "candidate"
-_PORTION = 1_000
 
 
 class Served(NamedTuple):

@@ -17,6 +17,7 @@ from headrace.streams.errors import Aborted, HeadraceError
 from headrace.streams.lane import Lane
 from headrace.streams.leftovers import follow
 from headrace.streams.savepoints import copy as copy_checkpoint
+from headrace.streams.topics import side_id
 from headrace.streams.work import Work
 
 __all__ = ["Checkpointing"]
@@ -138,9 +139,9 @@ class Checkpointing:
         work = self._work
         reader, producer = work.cluster.reader(), None
         try:
-            name = f"{work.name}.savepoint.{shard}"
+            name = side_id(work.name, "savepoint", shard)
             producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
-            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer) is not None:
+            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock) is not None:
                 lane = of()
                 if lane is not None:
                     lane.savepoint = this

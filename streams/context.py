@@ -11,6 +11,9 @@ from headrace.streams.topology import Group
 
 __all__ = ["Context", "Output", "Pending"]
 
+_LONGEST_KEY, _LONGEST_VALUE = 1_000_000, 6_000_000
+"""Of a dead letter, in bytes: together less than topics take (`topics.py`), or a worker could never go on."""
+
 
 class Pending(NamedTuple):
     """What waits for a label. The first two items order its expiry (see `Join`).
@@ -57,7 +60,10 @@ class Context:
         self.counts[name] = self.counts.get(name, 0) + by
 
     def dead(self, stage: str, role: str, reason: str, detail: str, item: Any) -> None:
-        """A dead letter for `item` (partition, offset, key, value) of the input with this role."""
+        """A dead letter for `item` (partition, offset, key, value) of the input with this role.
+
+        What is longer than the topic would take, however the batch was compressed on its way here, is cut, and says so.
+        """
         self.count(f"dead.{stage}.{reason}")
         headers = [
             ("reason", reason.encode()),
@@ -67,4 +73,8 @@ class Context:
             ("partition", str(item.partition).encode()),
             ("offset", str(item.offset).encode()),
         ]
-        self.outbox.put(("dead-letter", item.key, item.value, headers))
+        key, value = item.key, item.value
+        if len(key or b"") > _LONGEST_KEY or len(value or b"") > _LONGEST_VALUE:
+            headers.append(("cut", f"{len(key or b'')} {len(value or b'')}".encode()))
+            key, value = key and key[:_LONGEST_KEY], value and value[:_LONGEST_VALUE]
+        self.outbox.put(("dead-letter", key, value, headers))

@@ -61,6 +61,7 @@ HEADERS: dict[str, str] = {
     "topic": "where it came from",
     "partition": "of that topic, in decimal digits",
     "offset": "in that partition, in decimal digits",
+    "cut": "only where something is missing: the bytes that the key and the value had, in decimal digits",
 }
 """The headers of a dead letter, in order; all are text in UTF-8."""
 

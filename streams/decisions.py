@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.processors.registry import CELL, answer, applies, fold
-from headrace.schemas.records import Command, Fact, Input
+from headrace.processors.registry import CELL, MOST_RETRAINED, SERVING, answer, applies, fold, retrained
+from headrace.schemas.records import BEFORE_ALL, Command, Fact, Input
 from headrace.schemas.wire import BadRecord
 from headrace.streams.authority import refusal
 from headrace.streams.context import Context
@@ -21,10 +21,8 @@ from headrace.streams.context import Context
 __all__ = ["Decisions"]
 
 _json = msgspec.json.Encoder().encode
-_START = -(2**62)
-_CUT = 1_000_000
-"""Of what is no command, so much becomes a dead letter: the topic takes more, and nobody may stop the predictions."""
 _NO_EXAMPLES = "the pipeline publishes no examples, so there is nothing to learn from"
+_FULL = f"at most {MOST_RETRAINED} retrained models live at a time, and this one is the oldest that does not serve"
 _STATUS = {
     "promoted": "champion",
     "rolled_back": "champion",
@@ -89,7 +87,10 @@ class Decisions:
         why: str | None = None,
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
-        """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves."""
+        """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves.
+
+        So do the oldest that do not serve, where there would be more than `MOST_RETRAINED`.
+        """
         if self.status(base) == "retired":
             return
         count = self.registry["schedules"].get(base, [0])[0] + 1
@@ -99,6 +100,10 @@ class Decisions:
         before = f"{base}-{self.registry['schedules'].get(base, [0])[0] if by == 'schedule' else count - 1}"
         if self.status(before) in ("challenger", "retraining") and before in self.registry["models"]:
             self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
+        living = retrained(self.registry)
+        idle = [name for name, status in living.items() if status not in SERVING]
+        for name in idle[: max(0, len(living) + 1 - MOST_RETRAINED)]:
+            self._note("retired", name, "retired", by=by, why=_FULL, evidence={}, at=at)
         from_n = 0 if last is None else max(0, n - last)
         told = {
             "base": base,
@@ -149,9 +154,7 @@ class Decisions:
         if type(record) is Command:
             self._command(record, self._at | {"registry": item.offset})
         elif type(record) is BadRecord:
-            key, value = (item.key or b"")[:_CUT], (item.value or b"")[:_CUT]
-            letter = item._replace(key=key if item.key else item.key, value=value if item.value else item.value)
-            self.context.dead("evaluate", "registry", record.reason, record.detail, letter)
+            self.context.dead("evaluate", "registry", record.reason, record.detail, item)
 
     def _command(self, command: Command, at: Mapping[str, int]) -> None:
         if command.id in self.registry["commands"]:
@@ -218,7 +221,7 @@ class Decisions:
             champion=model if status == "champion" else registry["champion"],
             shard=context.shard,
             n=context.progress[0],
-            time_ms=None if stream_ms == _START else stream_ms,
+            time_ms=None if stream_ms == BEFORE_ALL else stream_ms,
             at=dict(self._at if at is None else at),
             by=by,
             why=why,

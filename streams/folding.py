@@ -19,6 +19,7 @@ from headrace.streams.leftovers import follow, open_places
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import Draft, Logged, adoptions, fold
 from headrace.streams.task import Task
+from headrace.streams.topics import side_id
 
 __all__ = ["Folding"]
 
@@ -116,7 +117,7 @@ class Folding:
     def _follow(self, reader: Any, shard: int) -> Any:
         """A producer of requests, after which nothing of its predecessors is open."""
         place = (self._topics("registry"), shard)
-        producer, _ = follow(self._cluster, reader, f"{self._group}.retrain.{shard}", [place])
+        producer, _ = follow(self._cluster, reader, side_id(self._group, "retrain", shard), [place])
         self._unsure.discard(shard)
         return producer
 
@@ -128,7 +129,7 @@ class Folding:
         draft: Draft = (self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
         for _ in range(_ROUNDS):
             model, before, skipped = draft
-            draft = fold(model, training.examples(before), entry, 1 << 62, before, skipped)
+            draft = fold(self._pipeline, model, training.examples(before), entry, 1 << 62, before, skipped)
             if draft[1] - before <= _NEAR:
                 break
         return draft

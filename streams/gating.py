@@ -17,7 +17,7 @@ from headrace.processors.base import StoreSpec
 from headrace.processors.compare import Compare, Verdict
 from headrace.processors.join import Early
 from headrace.processors.segments import Segments
-from headrace.schemas.records import Evaluation, Fact
+from headrace.schemas.records import BEFORE_ALL, Evaluation, Fact
 from headrace.streams.context import Context
 from headrace.streams.decisions import Decisions
 from headrace.streams.pipeline import BASELINES, Pipeline
@@ -25,7 +25,6 @@ from headrace.streams.pipeline import BASELINES, Pipeline
 __all__ = ["Gating", "gate_stores"]
 
 _json = msgspec.json.Encoder().encode
-_START = -(2**62)
 
 
 def gate_stores(pipeline: Pipeline, shard: int) -> dict[str, tuple[StoreSpec, ...]]:
@@ -75,7 +74,7 @@ class Gating:
         challengers = [name for name, is_ in status.items() if is_ in ("challenger", "canary")]
         canary = next((name for name, is_ in status.items() if is_ == "canary"), None)
         n, clock = self.context.progress[0], self.context.clock[0]
-        champion, time_ms = self.decisions.champion, None if clock == _START else clock
+        champion, time_ms = self.decisions.champion, None if clock == BEFORE_ALL else clock
         self._compare.begin(champion, challengers, n, time_ms, self._state, canary=canary, again=again)
 
     def _decided(self, fact: Fact) -> None:

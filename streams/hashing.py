@@ -22,7 +22,7 @@ def environment() -> dict[str, str]:
     """Give the versions that decide what a replay computes; nothing of the machine."""
     major, minor, _ = platform.python_version_tuple()
     found = {"python": f"{platform.python_implementation().lower()} {major}.{minor}"}
-    for library in ("headrace", "msgspec", "numpy", "river"):
+    for library in ("google-re2", "headrace", "msgspec", "numpy", "river"):
         try:
             found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:

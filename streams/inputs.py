@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,10 @@ from headrace.schemas.wire import Decoder, time_of
 from headrace.streams.errors import DeclarationError
 from headrace.streams.legal import column, legal
 
-__all__ = ["Events", "Labels", "reader_of", "schema_of"]
+__all__ = ["Events", "Labels", "class_type", "reader_of", "schema_of"]
+
+_CLASSES = {"string": str, "enum": str, "int": int, "long": int, "boolean": bool}
+"""Kinds of fields that hold multiclass labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,8 @@ class Events:
     schema
         An Avro record of primitives: the path of an .avsc file (relative to the pipeline's file), a dict, or JSON text.
     id, key, time
-        The fields holding the event's id, its entity, and its event time (a timestamp, or an ISO-8601 string).
+        The fields holding the event's id (text, an enum or a whole number), its entity, and its event time (a
+        timestamp, or an ISO-8601 string).
     format
         ``json`` or ``avro`` (registry-framed, or single-object encoding).
     expect
@@ -32,13 +37,14 @@ class Events:
     duplicates_within
         How long, in stream time, an event id is remembered. At least the labels' `ttl`.
     grace
-        Events up to this much behind stream time still change windows; later ones are only predicted.
+        Events up to this much behind stream time still change windows; later ones are only predicted. So it is with
+        labels: one later than this changes no window over outcomes, but trains.
     far_future
         Stream time may run ahead of Kafka's time by this much and no more: beyond `grace`, one producer's wrong clock
         would keep everybody's events out of the windows.
         An event whose time is more than this ahead of its Kafka record time is a dead letter.
     max_bytes
-        A longer value is a dead letter.
+        A longer value or key is a dead letter. Topics are made to take what may come of it.
     schemas
         Writers' schemas by registry id, for ``avro``.
     """
@@ -65,7 +71,8 @@ class Labels:
     schema, id, time, format, expect, far_future, max_bytes, schemas
         As for `Events`; `time` is when the label became known.
     y
-        The field holding the label, or a function of the label record.
+        The field holding the label, or a function of the label record; in a multiclass pipeline one that says what it
+        returns (``-> str``, ``int`` or ``bool``).
     ttl
         How long an event waits for its label, in stream time.
     on_expiry
@@ -99,6 +106,23 @@ def schema_of(declared: Events | Labels, base: Path, what: str) -> Schema:
     usable = kind in ("string", "int", "long", "enum") and not nullable
     legal(declared.id, usable, f"{what}.id", "a string or integer, not nullable")
     return schema
+
+
+def class_type(labels: Labels, schema: Schema) -> type:
+    """The type of a multiclass label: that of its field, or what the function says that it returns."""
+    if not callable(labels.y):
+        kind = schema.field(labels.y).kind
+        return _CLASSES[legal(kind, kind in _CLASSES, "labels.y", "a field that is " + ", ".join(_CLASSES))]
+    try:
+        returned = inspect.signature(labels.y, eval_str=True).return_annotation
+    except (ValueError, TypeError, NameError):
+        returned = inspect.Signature.empty
+    if returned not in (str, int, bool):
+        raise DeclarationError(
+            "labels.y is a function that does not say what it returns, and examples have multiclass labels as text: "
+            "write it as def name(label) -> str (or int, or bool)."
+        )
+    return returned  # type: ignore[no-any-return]
 
 
 def reader_of(schema: Schema, declared: Events | Labels) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:

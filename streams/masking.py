@@ -19,7 +19,10 @@ _PUBLIC = (
     *("ssl.key.type", "ssl.keystore.type", "ssl.keystore.location"),
 )
 _SECRET = re.compile(r"(?i)password|passwd|secret|token|credential|^sasl\.|^ssl\.key|jaas")
-_NAME = r"(?:[\w.-]*(?:password|passwd|secret|token|credential|jaas)[\w.-]*|\w*sasl[._][\w.-]+|\w*ssl[._]key[\w.-]*)"
+_NAME = (  # each way begins where a word does, or a long word would be tried from each of its letters
+    r"(?:(?<![\w.-])[\w.-]*(?:password|passwd|secret|token|credential|jaas)[\w.-]*"
+    r"|(?<!\w)\w*sasl[._][\w.-]+|(?<!\w)\w*ssl[._]key[\w.-]*)"
+)
 _VALUE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;})\]"']+)"""
 _ASSIGNED = re.compile(rf"""(?i)(?P<head>(?P<name>{_NAME})["']?\s*[=:]\s*)(?P<value>{_VALUE})""")
 _PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)

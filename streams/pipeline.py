@@ -15,13 +15,14 @@ from headrace.processors.drift import Drift
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
+from headrace.processors.registry import MOST_RETRAINED
 from headrace.processors.retrain import Retrain
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
 from headrace.schemas.faults import RANGES
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import state_hash
-from headrace.streams.inputs import Events, Labels, reader_of, schema_of
+from headrace.streams.inputs import Events, Labels, class_type, reader_of, schema_of
 from headrace.streams.legal import column, declared, is_key, is_name, is_share, legal, milliseconds, moment, whole
 from headrace.streams.pickling import forbidden_globals
 from headrace.streams.plain import clone, plain, shown, unmeasured, unseeded, watched
@@ -31,7 +32,7 @@ __all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Ve
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
 OPTIONAL = ("features", "examples")
-"""Roles of the topics that need not be written: nothing of the runtime reads them in one task with all stages."""
+"""Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -161,8 +162,9 @@ class Pipeline:
             milliseconds(given.far_future, f"{what}.far_future")
         declared(self.event_decoder, "events")
         declared(self.label_decoder, "labels")
-        self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         self.label_of = self._label_function(labels.y)
+        self._class_type = class_type(labels, self.label_schema) if task == "multiclass" else None
+        self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         self.classes = frozenset(classes)
         self.features = dict(features)
         self.featurize = declared(self._featurize, "features")
@@ -210,15 +212,23 @@ class Pipeline:
             if type(y) is bool:
                 return y
             raise ValueError("a binary label is a bool")
-        if self.task == "multiclass":
-            if type(y) in (int, bool) and -(2**63) <= y < 2**63:
-                return y
-            if type(y) is str and y.encode() is not None:  # which raises for what is no Unicode text
-                return y
-            raise ValueError("a multiclass label is a str or an int of 64 bits")
+        if self._class_type is not None:
+            if type(y) is not self._class_type:
+                raise ValueError(f"a label is a {self._class_type.__name__} here")
+            if type(y) is int and not -(2**63) <= y < 2**63:
+                raise ValueError("a label is an int of 64 bits at most")
+            if type(y) is str:
+                y.encode()  # which raises for what is no Unicode text
+            return y
         if type(y) in (int, float) and math.isfinite(y):
             return float(y)
         raise ValueError("a regression label is a finite number")
+
+    def learned_label(self, published: Any) -> Any:
+        """What models learn of a label as examples have it: there a multiclass label is text."""
+        if self._class_type is bool:
+            return published == "True"
+        return int(published) if self._class_type is int else published
 
     def event_decoder(self) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:
         """How an event's bytes become a record, and how a record tells its time."""
@@ -315,7 +325,9 @@ class Pipeline:
         watches = []
         for watch in drift:
             if not isinstance(watch, Watch):
-                raise DeclarationError("drift takes watch_error, watch_feature, watch_label and watch_prediction.")
+                raise DeclarationError(
+                    "drift takes watch_error, watch_feature, watch_features, watch_label and watch_prediction."
+                )
             declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
             if watch.react is not None and watch.react.model is not None:
                 model = watch.react.model
@@ -355,6 +367,7 @@ class Pipeline:
             legal(one.model, one.model in self.models, "retrain", ", ".join(self.models))
         names = [one.model for one in retrain]
         legal(names, len(set(names)) == len(names), "retrain", "each model once")
+        legal(names, len(names) <= MOST_RETRAINED, "retrain", f"{MOST_RETRAINED} models at most")
         legal("examples", not names or "examples" in self.publish, "retrain", "with examples among publish=")
         return tuple(retrain)
 

@@ -136,7 +136,7 @@ def examples_of(pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[s
     An example with the features of a declaration before has a number only.
     """
     decode = Chain(pipeline, group_of(), shard, topics=topics).examples_wire.decode
-    label_of, topic, last = _labels(pipeline), topics("examples"), None
+    topic, last = topics("examples"), None
     for record in reader.read(topic, shard):
         try:
             example = decode(record.value)
@@ -150,17 +150,7 @@ def examples_of(pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[s
             raise Lost(f"{topic}/{shard} offset {record.offset} is example {n}, where {last + 1} was expected.")
         last = n
         x = example.get("features")
-        yield n, x, None if x is None else label_of(example["label"]), example
-
-
-def _labels(pipeline: Pipeline) -> Callable[[Any], Any]:
-    """From a label as examples have it to what models learn: multiclass labels are published as text."""
-    if pipeline.task != "multiclass" or callable(pipeline.labels.y):
-        return lambda label: label
-    kind = pipeline.label_schema.field(pipeline.labels.y).kind
-    if kind in ("int", "long"):
-        return int
-    return (lambda label: label == "True") if kind == "boolean" else lambda label: label
+        yield n, x, None if x is None else pipeline.learned_label(example["label"]), example
 
 
 class _Fold:

@@ -241,7 +241,7 @@ def _facts(task: Task) -> Callable[[Record], bool]:
     return lambda record: (record.value or b"").startswith(b'{"record":"fact"')
 
 
-def _drift(task: Task) -> Callable[[Record], bool]:
+def _of_the_log(task: Task) -> Callable[[Record], bool]:
     """Alerts about operations are no function of the log; their header says so."""
     return lambda record: dict(record.headers or []).get("stage") != b"operations"
 
@@ -260,7 +260,7 @@ def _made_by(task: Task) -> Callable[[Record], bool]:
 
 _OURS: dict[str, Callable[[Task], Callable[[Record], bool]]] = {
     "dead-letter": _made_by,
-    "alerts": _drift,
+    "alerts": _of_the_log,
     "evaluations": _evaluated_by,
     "registry": _facts,
 }

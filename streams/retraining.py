@@ -95,7 +95,13 @@ def grown(declared: Pipeline, retrained: Iterable[tuple[str, str]]) -> Pipeline:
 
 
 def fold(
-    model: Any, examples: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], last_n: int, after: int, skipped: int
+    declared: Pipeline,
+    model: Any,
+    examples: Iterable[Mapping[str, Any]],
+    entry: Mapping[str, Any],
+    last_n: int,
+    after: int,
+    skipped: int,
 ) -> Draft:
     """Let the model learn the examples up to `last_n` that its registry entry admits; one that it cannot is passed."""
     n = after
@@ -111,7 +117,7 @@ def fold(
             skipped += 1
             continue
         try:
-            model.learn_one(example["features"], example["label"])
+            model.learn_one(example["features"], declared.learned_label(example["label"]))
         except Exception as error:
             described(error)
     return model, n, skipped
@@ -128,7 +134,7 @@ def folded(
         after = min(entry["from_n"], last_n)
         draft = (declared.fresh_models()[entry["base"]], after, after)
     model, after, skipped = draft
-    model, n, skipped = fold(model, history.examples(after), entry, last_n, after, skipped)
+    model, n, skipped = fold(declared, model, history.examples(after), entry, last_n, after, skipped)
     if n != last_n:
         raise Lost(f"the training log ends at example {n}, {name} is to learn up to {last_n}.")
     return model, skipped

@@ -9,7 +9,6 @@ The marker also says where each output topic stood, so that what was published s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -36,7 +35,7 @@ def copy(
     topics: Callable[[str], str],
     reader: Any,
     producer: Any,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float],
 ) -> int | None:
     """Copy the last checkpoint to the savepoints topic; returns its journal number, or None if there is none."""
     began = clock()

@@ -10,7 +10,7 @@ import msgspec
 from headrace.processors.base import DETAIL_CHARACTERS
 from headrace.processors.features import duration
 from headrace.schemas.published import ExamplesWire, FeaturesWire
-from headrace.schemas.records import Command, Fact, Input, Prediction
+from headrace.schemas.records import BEFORE_ALL, Command, Fact, Input, Prediction
 from headrace.schemas.wire import BadRecord
 from headrace.streams.pipeline import Pipeline
 
@@ -18,13 +18,17 @@ __all__ = ["Source", "source_of"]
 
 
 class Source(NamedTuple):
-    """How one input is read: bytes to record, record to time, and how far ahead of its Kafka time it may be."""
+    """How one input is read: bytes to record, record to time.
+
+    And how far ahead of its Kafka time a record may be, and how long its key: what is made of it carries the key.
+    """
 
     role: str
     topic: str
     decode: Callable[[bytes | None], Any]
     time_of: Callable[[Any], int]
-    far_future_ms: int | None
+    far_future_ms: int | None = None
+    longest_key: int = 1 << 62
 
     def reader(self, last_ms: int) -> Callable[[int, int, bytes | None, bytes | None, int], Input]:
         """``read(partition, offset, key, value, at_ms)``: a record with its time.
@@ -32,10 +36,13 @@ class Source(NamedTuple):
         An unreadable one has the time of the record before it, at first `last_ms`.
         """
         decode, time_of, far_ms, make = self.decode, self.time_of, self.far_future_ms, tuple.__new__
+        longest = self.longest_key
 
         def read(partition: int, offset: int, key: bytes | None, value: bytes | None, at_ms: int) -> Input:
             nonlocal last_ms
             try:
+                if key is not None and len(key) > longest:
+                    raise BadRecord("too_large", f"expected a key of at most {longest} bytes, got {len(key)}")
                 payload = decode(value)
                 time_ms = time_of(payload)
                 if far_ms is not None and time_ms > at_ms + far_ms:
@@ -52,21 +59,17 @@ def source_of(pipeline: Pipeline, role: str, topic: str, features: FeaturesWire,
     """The source for an input with this role."""
     if role == "events":
         decode, time_of = pipeline.event_decoder()
-        return Source(role, topic, decode, time_of, duration(pipeline.events.far_future))
+        return Source(role, topic, decode, time_of, duration(pipeline.events.far_future), pipeline.events.max_bytes)
     if role == "labels":
         decode, time_of = pipeline.label_decoder()
-        return Source(role, topic, decode, time_of, duration(pipeline.labels.far_future))
+        return Source(role, topic, decode, time_of, duration(pipeline.labels.far_future), pipeline.labels.max_bytes)
     if role == "registry":
-        return Source(role, topic, _registry_decoder(), lambda record: _BEFORE_ALL, None)
+        return Source(role, topic, _registry_decoder(), lambda record: BEFORE_ALL)
     if role == "features":
-        return Source(role, topic, features.decode, lambda record: int(record["time_ms"]), None)
+        return Source(role, topic, features.decode, lambda record: int(record["time_ms"]))
     if role == "examples":
-        return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]), None)
-    return Source(role, topic, _prediction_decoder(), lambda record: int(record.time_ms), None)
-
-
-_BEFORE_ALL = -(2**62)
-"""The time of what has none: it never moves stream time."""
+        return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]))
+    return Source(role, topic, _prediction_decoder(), lambda record: int(record.time_ms))
 
 
 def _registry_decoder() -> Callable[[bytes | None], Command | Fact | BadRecord]:
@@ -88,7 +91,7 @@ def _prediction_decoder() -> Callable[[bytes | None], Prediction]:
     def read(value: bytes | None) -> Prediction:
         try:
             return decode(value or b"")
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BadRecord("malformed", "not a prediction") from error
 
     return read

@@ -10,7 +10,7 @@ import msgspec
 from headrace.streams.chain import Chain
 from headrace.streams.pipeline import BASELINES
 
-__all__ = ["Summary", "combined", "counted", "summary_of"]
+__all__ = ["Summary", "counted", "summary_of"]
 
 
 class Summary(msgspec.Struct):
@@ -98,27 +98,3 @@ _NAMES = {"ROCAUC": "roc_auc", "Accuracy": "accuracy", "MacroF1": "macro_f1", "L
 
 def _named(values: dict[str, float | None]) -> dict[str, float | None]:
     return {_NAMES.get(name, name.lower()): value for name, value in values.items()}
-
-
-def combined(parts: list[Summary]) -> Summary:
-    """The sum over partitions; metrics are the first's, as models are per partition."""
-    total = parts[0] if parts else Summary()
-    for part in parts[1:]:
-        for name in (
-            "events",
-            "features",
-            "label_dead_letters",
-            "duplicates",
-            "predictions",
-            "history",
-            "labelled",
-            "expired",
-            "pending",
-            "alerts",
-        ):
-            setattr(total, name, getattr(total, name) + getattr(part, name))
-        for name in ("dead_letters", "labels"):
-            mine = getattr(total, name)
-            for key, count in getattr(part, name).items():
-                mine[key] = mine.get(key, 0) + count
-    return total

@@ -18,6 +18,7 @@ __all__ = [
     "TopicSpec",
     "control_group",
     "group_name",
+    "side_id",
     "topic_name",
     "topic_specs",
     "transactional_id",
@@ -28,7 +29,7 @@ _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "segment.bytes": str(64 << 20)}
-_ROOM = {"max.message.bytes": str(8 << 20)}
+_ROOM_BYTES, _FOR_BYTES = 8 << 20, 1_000_000
 """What is made of an input is larger than it: a dead letter by its headers, text with escapes in JSON sixfold."""
 _STATE = {**_COMPACT, "min.compaction.lag.ms": "120000"}
 
@@ -82,6 +83,14 @@ def transactional_id(pipeline: Pipeline, group: Group, slot: str) -> str:
     return f"{group_name(pipeline, group)}.{slot}"
 
 
+def side_id(owner: str, what: str, shard: int) -> str:
+    """Transactional id of what is written of a shard beside the cycle, by whoever has the shard: the next one fences.
+
+    `owner` is the consumer group; of what one group alone can write, such as the models, the pipeline.
+    """
+    return f"{owner}.{what}.{shard}"
+
+
 def control_group(pipeline: Pipeline) -> str:
     """What the consumer group of the control plane is called."""
     return f"{pipeline.name}.control"
@@ -91,12 +100,14 @@ def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
     """All topics of a pipeline."""
     for role in pipeline.topic_names:
         topic_name(pipeline, role)
+    inputs = max(_FOR_BYTES, pipeline.events.max_bytes, pipeline.labels.max_bytes)
+    room = {"max.message.bytes": str(_ROOM_BYTES * inputs // _FOR_BYTES)}
     return [
         TopicSpec(
             role,
             topic_name(pipeline, role),
             pipeline.partitions,
-            {**config, **({} if role in _INPUTS else _ROOM), "message.timestamp.type": "LogAppendTime"},
+            {**config, **({} if role in _INPUTS else room), "message.timestamp.type": "LogAppendTime"},
         )
         for role, config in ROLES.items()
     ]
@@ -125,4 +136,7 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
         value = config.get(setting)
         if value is not None and value != spec.config[setting]:
             out.append(f"{spec.name}: {setting} is {value}, not {spec.config[setting]}")
+    least, room = spec.config["max.message.bytes"], config.get("max.message.bytes")
+    if room is not None and int(room) < int(least):
+        out.append(f"{spec.name}: max.message.bytes is {room}, not {least} or more")
     return out

@@ -38,12 +38,13 @@ from headrace.streams.snapshots import (
     verified,
 )
 from headrace.streams.task import Task, Version
+from headrace.streams.topics import side_id
 
 __all__ = ["Frozen", "Published", "Publisher", "alert_of", "published", "version_of"]
 
 log = logging.getLogger("headrace.versions")
 
-_KEY: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)/(?P<shard>\d+)@(?P<n>\d+)#(?P<chunk>\d+)")
+_KEY: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)/(?P<shard>\d{1,10})@(?P<n>\d{1,18})#(?P<chunk>\d{1,10})", re.ASCII)
 _CROWNED = ("promoted", "rolled_back")
 _json = msgspec.json.Encoder().encode
 
@@ -187,7 +188,7 @@ class Publisher:
         try:
             if producer is None:
                 places = [(self._topics(role), shard) for role in ("models", "alerts")]
-                producer, _ = follow(self._cluster, reader, f"{group}.models.{shard}", places)
+                producer, _ = follow(self._cluster, reader, side_id(self._pipeline.name, "models", shard), places)
             failpoints.hit("version.fenced")
             self._publish(shard, models, reader, producer)
             if not producer.suspicious:
@@ -222,7 +223,7 @@ class Publisher:
         )
         reader, producer, topic = self._cluster.reader(), None, self._topics("models")
         try:
-            producer, _ = follow(self._cluster, reader, f"{self._pipeline.name}.models.{shard}", [(topic, shard)])
+            producer, _ = follow(self._cluster, reader, side_id(self._pipeline.name, "models", shard), [(topic, shard)])
             producer.begin()
             for i, piece in enumerate(chunk(sealed)):
                 key = f"{version_of(name, shard, n)}#{i}".encode()
@@ -241,7 +242,7 @@ class Publisher:
         reader, producer = self._cluster.reader(), None
         try:
             place = self._topics("alerts"), shard
-            producer, _ = follow(self._cluster, reader, f"{group}.alerts.{shard}", [place])
+            producer, _ = follow(self._cluster, reader, side_id(group, "alerts", shard), [place])
             producer.begin()
             self._send_alert(producer, shard, alert)
             producer.commit()
@@ -325,7 +326,7 @@ class Publisher:
         for record in reader.read(self._topics("registry"), shard):
             try:
                 fact = msgspec.json.decode(record.value or b"")
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
             if isinstance(fact, dict) and fact.get("kind") in _CROWNED and type(fact.get("n")) is int:
                 found.setdefault(str(fact.get("model")), []).append(fact["n"])

@@ -43,12 +43,16 @@ class Watchdog:
         self._ticked = self._progressed = 0.0
 
     def start(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Look every so often, until the process ends."""
+        """Look every so often, until the process ends.
+
+        Code that never gives up the interpreter would keep this thread from looking, too: then the process ends with 1.
+        """
         period = max(0.05, min(5.0, self.stall_s / 4))
 
         def watch() -> None:
             nap = threading.Event()
             while not nap.wait(period):
+                faulthandler.dump_traceback_later(self.stall_s + period, exit=True, file=sys.__stderr__ or 2)
                 self.look(clock())
 
         threading.Thread(target=watch, name="headrace-watchdog", daemon=True).start()

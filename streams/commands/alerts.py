@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.processors.drift import described
+from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, printable, say, show
@@ -71,7 +71,7 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
         rows.append(
             {
                 "signal": watch.signal,
-                "detector": described(watch.detector),
+                "detector": spelled(watch.detector),
                 "false_alarms_every": watch.false_alarms_every,
                 "alerts": len(mine),
                 "open": sum(row["status"] != "resolved" for row in mine),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -135,7 +136,15 @@ def control(
     _require(service.cluster, loaded)
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host, *names)
-    asyncio.run(serve(service, (host, port), metrics, _token(token_file) or fresh_token(), own, say))
+    chosen = _token(token_file)
+    token = chosen or fresh_token()
+
+    def announce(address: str) -> None:
+        """With the token behind the ``#``, which browsers neither send nor log; one that was chosen is for no log."""
+        shown = chosen is None or sys.stdout.isatty()
+        say(f"The page of {loaded.name}: {address}/" + (f"#token={token}" if shown else " (for changes: #token=...)"))
+
+    asyncio.run(serve(service, (host, port), metrics, token, own, announce))
 
 
 def _token(file: Path | None) -> str | None:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.processors.registry import CELL
 from headrace.schemas.records import Fact
 from headrace.streams import registry
 from headrace.streams.commands.options import (
+    PIPELINE,
     Context,
     Headrace,
     ModelName,
@@ -35,6 +35,7 @@ __all__ = ["models"]
 
 _WAIT_S = 30.0
 _PATIENT_S = 2.0
+_MOST_DIGITS = 19
 
 
 @click.group()
@@ -42,7 +43,7 @@ _PATIENT_S = 2.0
 @click.pass_context
 def models(ctx: click.Context, pipeline: Pipeline) -> None:
     """Models of PIPELINE: what they are, their history, promotion, rollback."""
-    ctx.meta[CELL] = pipeline
+    ctx.meta[PIPELINE] = pipeline
 
 
 @models.command(name="list", cls=Headrace)
@@ -189,7 +190,7 @@ def retrain(ctx: click.Context, model: str, name: str, start: str | None, **how:
 def _start(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
-    if text.isdigit():
+    if text.isdecimal() and len(text) < _MOST_DIGITS:
         return {"from_n": int(text)}
     try:
         moment = datetime.fromisoformat(text)
@@ -262,7 +263,7 @@ def _said(fact: Fact | None, wait: float) -> str:
 
 
 def _pipeline(ctx: click.Context) -> Pipeline:
-    found: Pipeline = ctx.meta[CELL]
+    found: Pipeline = ctx.meta[PIPELINE]
     return found
 
 

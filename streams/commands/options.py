@@ -24,6 +24,7 @@ from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connect
 from headrace.streams.topics import topic_name
 
 __all__ = [
+    "PIPELINE",
     "Context",
     "Duration",
     "Headrace",
@@ -44,6 +45,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILES, _BYTES = 200, 200_000
+PIPELINE = "headrace.pipeline"
+"""Under which name a group of commands finds its pipeline in the click context."""
 _PIPELINE = re.compile(r"[^=]+:[A-Za-z_][\w.]*")
 
 

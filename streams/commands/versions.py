@@ -14,8 +14,15 @@ import click
 import msgspec
 
 from headrace.processors.compiled import compile_model
-from headrace.processors.registry import CELL
-from headrace.streams.commands.options import Context, Headrace, fixed_hash_seed, json_option, kafka_options, names_of
+from headrace.streams.commands.options import (
+    PIPELINE,
+    Context,
+    Headrace,
+    fixed_hash_seed,
+    json_option,
+    kafka_options,
+    names_of,
+)
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.deepstack import on_deep_stack
@@ -54,7 +61,7 @@ class _Opened(NamedTuple):
 def _open(ctx: click.Context, *roles: str) -> _Opened:
     fixed_hash_seed()
     context = ctx.ensure_object(Context)
-    loaded: Pipeline = ctx.meta[CELL]
+    loaded: Pipeline = ctx.meta[PIPELINE]
     cluster = context.cluster()
     require(cluster, loaded, {"models", *roles})
     return _Opened(loaded, cluster, Sealed(signing_key(), trusted_keys(), loaded.classes), names_of(loaded))

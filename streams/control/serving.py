@@ -34,8 +34,8 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT, then end the process with 0; a second signal ends it at once.
 
-    The page listens before anything asks for Kafka. `announce` is given its address, with the token behind the ``#``:
-    browsers neither send that part nor log it. `names` are host names under which the page may be reached.
+    The page listens before anything asks for Kafka. `announce` is given its address. `names` are host names under which
+    the page may be reached.
     """
     stopping = _signals()
     runners: list[web.AppRunner] = []
@@ -44,7 +44,7 @@ async def serve(
         service.health.add_to(application)
         runner, address = await listen(application, *page)
         runners.append(runner)
-        announce(f"The page of {service.pipeline.name}: {address}/#token={token}")
+        announce(address)
         if metrics is not None:
             small = web.Application()
             service.health.add_to(small)

@@ -31,7 +31,7 @@ class Watcher:
         self._last_s = 0.0
         self.latencies_ms: list[float] = []
         self.live_from_offset: int | None = None
-        self._events, self._predictions = events, predictions
+        self._events = events
         self._appended_ms: dict[int, int] = {}
         self._reader = cluster.reader()
         self._reader.follow({(events, 0): 0, (predictions, 0): 0})

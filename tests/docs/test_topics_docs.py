@@ -185,7 +185,7 @@ def test_dead_letters_are_as_documented(outputs: Backtest):
     refused = [(key, value) for _, key, value, _ in letters]
     assert [letter for letter in BAD_LABELS + BAD_EVENTS if letter not in refused] == []
     for _, _, _, headers in letters:
-        assert [name for name, _ in headers or []] == list(HEADERS)
+        assert [*(name for name, _ in headers or []), "cut"] == list(HEADERS)  # nothing here is too long
         found = {name: value.decode() for name, value in headers or []}
         assert found["stage"] in table[found["reason"]][1].split(", ")
         assert found["topic"] in ("flights.events", "flights.labels")

@@ -14,6 +14,7 @@ from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
 from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
+from headrace.streams.topics import topic_specs
 from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters
 from tests.small import CLASSES, HOUR_MS, Scribbling, Scripted, event, known, play, small
@@ -43,6 +44,26 @@ def test_a_time_before_any_calendar_is_a_time_like_others() -> None:
     result = play(small(), [(b"a", document(id=str(i), at=at)) for i, at in enumerate([-(2**63), -(2**62), 0])])
     assert result.summary.predictions == 3
     assert lawful(result)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "cut"),
+    [
+        ((b"a", b"x" * 20_000_000), b"too_large", b"1 20000000"),
+        ((b"k" * 20_000_000, event("1")[1]), b"too_large", b"20000000 %d" % len(event("1")[1])),
+        ((b"k" * 20_000_000, None), b"too_large", b"20000000 0"),
+    ],
+)
+def test_a_record_of_any_size_makes_none_that_its_topic_refuses(record: Any, reason: bytes, cut: bytes) -> None:
+    """Compressed well enough, all pass the broker; what is made of them must too, or no restart would get over it."""
+    result = play(small(), [record, event("2")])
+    written = [(key or b"", value or b"") for records in result.outputs.values() for _, key, value, _ in records]
+    room = next(spec.config["max.message.bytes"] for spec in topic_specs(small()) if spec.role == "dead-letter")
+    assert max(len(key) + len(value) for key, value in written) < int(room) - 100_000
+    ((_, _, _, headers),) = result.outputs["dead-letter"]
+    told = dict(headers or [])
+    assert (told["reason"], told["cut"]) == (reason, cut)
+    assert result.summary.predictions == 1
 
 
 # -- features --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from river import drift, linear_model, preprocessing, tree
+from river import drift
 
 import headrace.processors
 from headrace.processors.base import Rejected, StoreSpec
@@ -31,7 +31,6 @@ from headrace.processors.proxies import Proxies, Proxy
 from headrace.processors.registry import CELL, Registry
 from headrace.processors.scan import Scan
 from headrace.processors.segments import Segments
-from headrace.processors.train import Train
 from headrace.processors.validate import Validate
 from headrace.schemas.records import Command, Evaluation, Fact
 from headrace.streams import pickling
@@ -137,19 +136,6 @@ def served(processor: Predict, state: Any, item: Any) -> Any:
         return str(error)
 
 
-def models() -> tuple[StoreSpec, ...]:
-    return (
-        StoreSpec("a", "cell", lambda: preprocessing.StandardScaler() | linear_model.LogisticRegression(), "object"),
-        StoreSpec("b", "cell", lambda: tree.HoeffdingAdaptiveTreeClassifier(grace_period=5, seed=1), "object"),
-    )
-
-
-def trained(processor: Train, state: Any, item: Any) -> Any:
-    x, y = item
-    answers = [state[name].value.predict_proba_one(x) for name in processor.models]
-    return answers, processor.process(x, y, state)
-
-
 def decided(processor: Registry, state: Any, item: Any) -> Any:
     n, kind, model = item
     registry = state[CELL].value
@@ -198,13 +184,6 @@ SCENARIOS: dict[str, Scenario] = {
         [{True: 0.5, False: 0.5}, {True: 0.2, False: 0.8}, {False: 1.0}, True, None, {}, {True: float("nan")}, "yes"],
     ),
     "Join": Scenario(lambda: Join(4 * HOUR_MS), joined, steps(), later=shifted),
-    "Train": Scenario(
-        lambda: Train(("a", "b")),
-        trained,
-        [({"u": n % 5 - 2.0, "v": float(n % 3)}, n % 5 > 2) for n in range(40)],
-        narrowed=lambda item: ({"u": item[0]["u"], "w": 1.0}, item[1]),
-        stores=models,
-    ),
     "Evaluate": Scenario(
         lambda: Evaluate("binary", ("a", "b"), {"a": "champion", "b": "baseline"}, every=7),
         scored,

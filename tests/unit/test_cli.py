@@ -416,6 +416,20 @@ def test_a_loop_that_stands_still_is_ended():
     assert "stood still for 10 s" in ended[0][0]
 
 
+def test_code_that_keeps_the_interpreter_to_itself_is_ended():
+    """No thread of Python's can look while a regular expression backtracks; the process ends all the same."""
+    program = (
+        "import re, threading, types; from headrace.streams.watchdog import Watchdog;"
+        "worker = types.SimpleNamespace(ticks=0, progress=0, ready=True, waiting=True);"
+        "Watchdog(worker, 1.0).start(lambda: 0.0);"  # its own clock stands, so that only the other end is left
+        "threading.Event().wait(0.6);"
+        "re.match('(a+)+$', 'a' * 60 + 'b')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+
+
 def test_work_without_a_commit_is_ended():
     """The loop turns, records wait, and nothing is committed: that is a stall too."""
     ended = looked(lambda w, now: w.__dict__.update(ticks=now), 12)

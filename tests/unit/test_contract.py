@@ -166,7 +166,8 @@ def test_default_must_meet_expectations() -> None:
         lambda: one_of("a", 1),
         lambda: one_of(True),
         lambda: matches("("),
-        lambda: matches("(?i)a"),
+        lambda: matches("(?=a)a"),
+        lambda: matches(3),  # type: ignore[arg-type]
         lambda: max_length(-1),
         lambda: max_length(True),
     ],

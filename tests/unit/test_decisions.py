@@ -8,9 +8,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from river.naive_bayes import GaussianNB
 
 from headrace import Retrain
-from headrace.streams import pickling
+from headrace.processors.registry import retrained
+from headrace.streams import decisions, pickling
 from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
 from headrace.streams.task import Task
@@ -290,6 +292,38 @@ def test_a_schedule_retrains_and_lets_the_one_before_go() -> None:
     assert learned(made, "old") == 60
 
 
+def test_no_more_copies_live_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest that does not serve goes, whoever asked for it; one that serves stays, and is a copy among others."""
+    monkeypatch.setattr(decisions, "MOST_RETRAINED", 3)
+    asked = [command("retrain", "old", name=name, id=name) for name in ("one", "two", "three")]
+    scheduled = pipeline(retrain=[Retrain("old", examples=20), Retrain("new", examples=20)])
+    made = play(scheduled, EVENTS, LABELS, commands=asked, batch=10)
+    gone = [fact["model"] for fact in facts(made) if fact["kind"] == "retired"]
+    assert gone == ["one", "two", "old-1", "new-1", "old-2", "new-2"]
+    deciding = made.task.chain.decisions
+    assert deciding is not None
+    assert list(retrained(deciding.registry)) == ["three", "old-3", "new-3"]
+    deciding.decide("promoted", "three", why="", evidence={})
+    deciding.retrain("odd", None, {})
+    assert list(retrained(deciding.registry)) == ["three", "new-3", "odd-1"]
+
+
+@pytest.mark.parametrize("y", [(1, 2), ("a", "b"), (True, False)], ids=str)
+def test_a_retrained_model_learns_what_the_others_learn(y: tuple[Any, Any]) -> None:
+    """Multiclass labels are text in the examples, whatever they were."""
+
+    def labelled(record: Any) -> Any:
+        return y[record.y]
+
+    labelled.__annotations__["return"] = type(y[0])
+    labels = {"y": labelled}
+    declared = pipeline(task="multiclass", labels=labels, models={"old": GaussianNB()}, champion="old")
+    made = play(declared, EVENTS, LABELS, commands=[command("retrain", "old", name="fresh")])
+    models = made.task.chain.stores.states["models"]
+    assert set(models["old"].value.class_counts) == set(y)
+    assert state_hash(models["fresh"].value) == state_hash(models["old"].value)
+
+
 def test_a_schedule_in_stream_time_counts_from_the_first_example() -> None:
     """Events come every hour."""
     made = play(pipeline(retrain=[Retrain("new", every="1d")]), EVENTS, LABELS, batch=7)
@@ -340,12 +374,21 @@ class Pickled:
         return pickling.loads(data, extra=frozenset(CLASSES))
 
 
+@pytest.mark.parametrize("number", ["from_n", "from_ms", "saw", "shard"])
+def test_a_number_that_no_checkpoint_can_hold_is_no_command(number: str) -> None:
+    """It would be part of the state, and each checkpoint from there on would fail."""
+    asked = [command("retrain", "old", name="fresh", **{number: 10**20})]
+    made = play(pipeline(), EVENTS, LABELS, commands=asked)
+    assert [dict(headers or [])["reason"] for _, _, _, headers in made.outputs["dead-letter"]] == [b"malformed"]
+    assert list(sealed(made.task))
+
+
 def test_what_is_too_long_for_a_command_does_not_stop_predictions() -> None:
     """What comes of the longest record that the topic takes still fits: the broker would refuse it, again and again."""
     longest = 8 << 20
     noise = [(b"k" * (longest // 2), b"x" * (longest // 2)), command("promote", "m" * (longest // 2)), (b"", b"")]
     made = play(pipeline(), EVENTS, LABELS, commands=noise)
     written = [(key or b"", value or b"") for records in made.outputs.values() for _, key, value, _ in records]
-    assert max(len(key) + len(value) for key, value in written) <= 2_000_000
+    assert max(len(key) + len(value) for key, value in written) < longest - 100_000
     assert [headers[0] for _, _, _, headers in made.outputs["dead-letter"]] == [("reason", b"malformed")] * 3
     assert served(made) == {"old": 59}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from river import drift
 
-from headrace.processors.drift import Detector, Drift, error_of, signal_of_prediction
+from headrace.processors.drift import Detector, Drift, error_of
 from headrace.processors.references import previous
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch, watch_error, watch_feature, watch_label, watch_prediction
+from headrace.streams.watch import SKIPPED, _answer
 
 DAY_MS = 86_400_000
 DETECTORS = {
@@ -309,20 +310,19 @@ def test_errors(task, answer, y, error):
 
 
 @pytest.mark.parametrize(
-    ("task", "answer", "signal"),
+    ("task", "served", "signal"),
     [
-        ("binary", {False: 0.4, True: 0.6}, 0.6),
-        ("binary", {False: 1.0}, 0.0),
-        ("binary", {}, None),
-        ("binary", True, 1.0),
-        ("multiclass", {"a": 0.2, "b": 0.8}, 0.8),
-        ("multiclass", {}, None),
-        ("multiclass", "a", None),
-        ("multiclass", 3, None),
-        ("regression", 2.5, 2.5),
-        ("regression", None, None),
+        ("binary", (True, 0.6, None), 0.6),
+        ("binary", (False, 0.0, None), 0.0),
+        ("binary", (True, None, None), SKIPPED),
+        ("multiclass", ("b", None, {"a": 0.2, "b": 0.8}), 0.8),
+        ("multiclass", ("b", None, {}), SKIPPED),
+        ("multiclass", ("b", None, None), SKIPPED),
+        ("multiclass", (3, None, None), SKIPPED),
+        ("regression", (2.5, None, None), 2.5),
+        ("regression", (None, None, None), SKIPPED),
     ],
 )
-def test_signals_of_predictions(task, answer, signal):
-    """P(True), the largest probability, or the number; None where there is none."""
-    assert signal_of_prediction(task, answer) == signal
+def test_signals_of_predictions(task, served, signal):
+    """P(True), the largest probability, or the number; nothing where there is none."""
+    assert _answer(task, served) == signal

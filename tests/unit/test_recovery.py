@@ -13,7 +13,7 @@ from headrace.schemas.records import Command
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
-from headrace.streams.errors import Diverged, SpecChanged, UsageError
+from headrace.streams.errors import Diverged, SpecChanged, Stalled, UsageError
 from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
 from headrace.streams.log import Record
@@ -91,10 +91,10 @@ class Life:
     def checkpoint(self):
         Checkpoint(self.task, self.version, 0, "state", self.log).write(None)
 
-    def savepoint(self):
+    def savepoint(self, seconds=0.0):
         outputs = {role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs}
         Checkpoint(self.task, self.version, 0, "state", self.log, outputs).write(None)
-        copy(self.task.group.name, 0, _topic, self.log, self.log)
+        copy(self.task.group.name, 0, _topic, self.log, self.log, iter((0.0, seconds)).__next__)
 
     def _journal(self, entry):
         self.log.send("journal", 0, self.task.group.name.encode(), write(entry))
@@ -278,6 +278,17 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert first.by_topic["features"]["compared"] == 3 * 40
     assert second.by_topic["features"]["compared"] == 40
     assert 0 < first.compared < published
+
+
+def test_a_savepoint_that_took_too_long_is_not_committed():
+    """Compaction may have taken away meanwhile what the copy had not read."""
+    log = Log()
+    _publish(log, [event("e", 0)])
+    life = Life(log, small(), key=KEY)
+    life.work()
+    with pytest.raises(Stalled, match="it may mix two"):
+        life.savepoint(seconds=61.0)
+    life.savepoint(seconds=60.0)
 
 
 def test_a_checkpoint_tells_when_the_last_savepoint_was_made():

@@ -117,6 +117,14 @@ def test_what_makes_no_sense_is_refused(decided: Any, kind: str, model: Any, mor
     assert (found.kind, found.why) == ("refused", why)
 
 
+@pytest.mark.parametrize("share", ["lots", None, True, 1.5, float("nan")])
+def test_a_canary_s_share_is_a_share(share: Any) -> None:
+    """A fact that nobody's worker wrote must not stop who reads the registry."""
+    state = registry()
+    with pytest.raises(ValueError, match="does not fit"):
+        fold(state, fact(state["version"] + 1, "canary", "b", "canary", evidence={"share": share}))
+
+
 def test_there_is_one_canary() -> None:
     """Another takes its place; zero ends it; promotion and retirement end it too."""
     state = registry(CANARY_B)

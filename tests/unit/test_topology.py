@@ -75,6 +75,11 @@ def test_a_wrong_topic_is_told_by_name_setting_and_value() -> None:
     right = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
     assert wrong_settings(journal, 1, right) == []
     assert [w for w in wrong_settings(journal, 1, right | {"cleanup.policy": "compact"}) if "compact" in w]
+    (least,) = wrong_settings(journal, 1, right | {"max.message.bytes": "1048588"})
+    assert least == "small.journal: max.message.bytes is 1048588, not 8388608 or more"
+    assert wrong_settings(journal, 1, right | {"max.message.bytes": "9000000"}) == []
+    wide = {spec.role: spec for spec in topic_specs(small(events={"max_bytes": 3_000_000}))}
+    assert wide["journal"].config["max.message.bytes"] == str(3 * (8 << 20))
     (partitions,) = wrong_settings(events, 3, {"message.timestamp.type": "CreateTime"})
     assert "small.events has 3 partitions, not 1" in partitions
     assert [w for w in wrong_settings(events, 1, {"cleanup.policy": "compact,delete"}) if "cannot be replayed" in w]
