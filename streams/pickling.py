@@ -28,6 +28,8 @@ import numpy as np
 from river import proba
 from river.proba.base import Distribution
 
+from headrace.processors.ordered import Classes
+
 __all__ = ["Extra", "ForbiddenGlobal", "dumps", "forbidden_globals", "is_unseeded", "loads"]
 
 Extra = Iterable[tuple[str, str]] | Mapping[tuple[str, str], Any]
@@ -238,6 +240,7 @@ _TABLE: Final[dict[tuple[str, str], Any]] = {
     **{(found.__module__, found.__qualname__): found for found in _PLAIN},
     ("copyreg", "_reconstructor"): vars(copyreg)["_reconstructor"],
     (__name__, "_unseeded"): _unseeded,
+    (Classes.__module__, Classes.__qualname__): Classes,
     **_numpy_constructors(),
     **_river_functions(),
 }
