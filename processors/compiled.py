@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from river import optim
 from river.base import AnomalyFilter, Transformer
-from river.compose import FuncTransformer, Pipeline, TransformerUnion
+from river.compose import FuncTransformer, Pipeline, Renamer, TransformerUnion
 from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
@@ -80,8 +80,8 @@ def _guarded(task: str, model: Any) -> Compiled:
 
 
 def _is_foreign(part: Any, depth: int = 0) -> bool:
-    """Whether the model, a step, or a model among its parameters runs code of the author's."""
-    if not type(part).__module__.startswith("river.") or isinstance(part, FuncTransformer):
+    """Whether the model, a step, or a model among its parameters runs code of the author's, or renames in place."""
+    if not type(part).__module__.startswith("river.") or isinstance(part, FuncTransformer | Renamer):
         return True
     steps = getattr(part, "steps", None) or getattr(part, "transformers", None)
     parts = list(steps.values()) if isinstance(steps, dict) else []

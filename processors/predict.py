@@ -16,7 +16,6 @@ Served = tuple[bool | int | float | str | None, float | None, dict[str, float] |
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
 
 NOTHING: Served = (None, None, None)
-_PLAIN = frozenset((bool, int, str))
 
 
 def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
@@ -38,7 +37,7 @@ def plain(answer: Any) -> Any:
     """
     if answer.__class__ is dict:
         for label, p in answer.items():
-            if p.__class__ is not float or p - p != 0.0 or label.__class__ not in _PLAIN:
+            if p.__class__ is not float or p - p != 0.0 or (label.__class__ is not bool and _label(label) is not label):
                 return {_label(label): _finite(p) for label, p in answer.items()}
         return dict(answer)  # a model may hand out what it goes on changing
     if answer.__class__ is float:
@@ -94,9 +93,12 @@ _SERVED: dict[str, tuple[Any, str]] = {
 
 def _label(value: Any) -> Any:
     own = value.item() if callable(getattr(value, "item", None)) else value
-    if own.__class__ in _PLAIN:
+    if isinstance(own, str):
+        own.encode()  # which raises for what is no Unicode text
+        return str(own)
+    if own.__class__ is bool or (own.__class__ is int and -(2**63) <= own < 2**63):
         return own
-    return str(own) if isinstance(own, str) else _finite(own)
+    return _finite(own)
 
 
 def _finite(value: Any) -> float:

@@ -69,13 +69,7 @@ class Assignment:
     def revoke(self, partitions: list[tuple[str, int]]) -> None:
         """What is in memory may come back untouched; meanwhile a checkpoint spares the next owner a replay."""
         failpoints.hit("revoke.begun")
-        self.ready = False
-        self._held = self._assigned = self._recovering = None
-        try:
-            self._checkpointing.settle()
-        except Fault as error:  # what is in memory must not come back; the next cycle raises it
-            self._lost = error
-            self._drop_lanes()
+        self._leave()
         for shard, lane in self.lanes.items():
             try:
                 self._checkpointing.now(lane)
@@ -91,6 +85,21 @@ class Assignment:
         self.lanes = {}
         failpoints.hit("revoke.parked")
         self._work.observer.assigned([])
+
+    def lose(self, partitions: list[tuple[str, int]]) -> None:
+        """Others may have had these for a while: what is in memory is not to come back, whatever the log says now."""
+        self._leave()
+        self._drop_lanes()
+        self._work.observer.assigned([])
+
+    def _leave(self) -> None:
+        self.ready = False
+        self._held = self._assigned = self._recovering = None
+        try:
+            self._checkpointing.settle()
+        except Fault as error:  # what is in memory must not come back; the next cycle raises it
+            self._lost = error
+            self._drop_lanes()
 
     # -- what the worker asks ----------------------------------------------------------------------------------------
 

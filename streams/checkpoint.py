@@ -59,12 +59,14 @@ class Checkpoint:
         *,
         savepoint: LastSavepoint | None = None,
         models: bool = False,
+        journal_end: int = -1,
     ) -> None:
         self._group, self._shard = task.group.name, task.shard
         self._topic, self._producer = topic, producer
         self._entries: Iterator[tuple[Any, bytes | None]] = task.chain.stores.freeze()
         self._marker = task.marker() | {
             "journal_offset": journal_offset,
+            "journal_end": journal_end,
             "spec_hash": version.hash,
             "spec": version.spec,
             "environment": version.environment,
@@ -112,11 +114,12 @@ class Checkpoint:
 def fold(
     records: Iterable[tuple[bytes | None, bytes | None]], group: str, wants: Callable[[str], bool] = lambda _: True
 ) -> tuple[dict[tuple[str, str, Any], bytes], dict[str, Any] | None]:
-    """The state and the marker that committed records of the state topic fold to, for one group."""
+    """The state and the marker that committed records of the state topic fold to, for one group.
+
+    What follows its last marker belongs to a checkpoint that was not whole yet when the topic's end was asked for.
+    """
     entries: dict[bytes, bytes] = {}
-    for key, value in records:
-        if key is None:
-            continue
+    for key, value in _whole(records, pack((group, MARKER))):
         if value is None:
             entries.pop(key, None)
         else:
@@ -132,3 +135,15 @@ def fold(
         elif wants(name[0]):
             state[name[0], name[1], name[2]] = value
     return state, marker
+
+
+def _whole(records: Iterable[tuple[bytes | None, bytes | None]], marker: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+    """Records with a key, up to the last marker."""
+    since: list[tuple[bytes, bytes | None]] = []
+    for key, value in records:
+        if key is None:
+            continue
+        since.append((key, value))
+        if key == marker:
+            yield from since
+            since.clear()

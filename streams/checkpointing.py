@@ -97,6 +97,7 @@ class Checkpointing:
             outputs=self._output_ends(shard) if lane.savepoint_follows else None,
             savepoint=lane.savepoint,
             models=due,
+            journal_end=work.reader.watermarks(work.topics("journal"), shard)[1],
         )
 
     def _end(self, lane: Lane) -> None:
@@ -111,6 +112,7 @@ class Checkpointing:
             work.aside(partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried))
         if done is not None and lane.models and work.versions is not None:
             models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
+            work.versions.begin(lane.task.shard)
             publish = partial(work.versions.publish, work.name, lane.task.shard, models)
             publish() if self.finishing else work.aside(publish)
 

@@ -18,7 +18,7 @@ from headrace.streams import data
 from headrace.streams.chain import Chain
 from headrace.streams.context import Output
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.retraining import adoptions
+from headrace.streams.retraining import Draft, adoptions
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
 from headrace.streams.topics import topic_name
@@ -144,6 +144,9 @@ class _Made:
 
     def draft(self, model: str) -> None:
         """Nobody has begun."""
+
+    def keep(self, model: str, draft: Draft) -> None:
+        """Nobody will ask."""
 
 
 def backtest(

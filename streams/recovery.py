@@ -27,6 +27,7 @@ from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
 from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.retraining import drafted
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
@@ -92,7 +93,7 @@ def recover(
     last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     entries: list[Entry | Epoch] = []
     others: set[bytes] = set()
-    for record in reader.read(topics("journal"), task.shard, found.journal_offset if marker else None):
+    for record in reader.read(topics("journal"), task.shard, _journal_from(task, reader, topics("journal"), marker)):
         if record.key != task.group.name.encode():
             others.add(record.key)
             continue
@@ -112,6 +113,8 @@ def recover(
     else:
         if marker is None:
             _begin(task, entries, reader, committed)
+        for _ in drafted(task.chain):
+            yield found
         for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
             found.replayed += records
             failpoints.hit("recover.replaying")
@@ -134,6 +137,19 @@ def restored(
     finally:
         reader.close()
     return task
+
+
+def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | None) -> int | None:
+    """Where to read the journal from.
+
+    It is named from the checkpoint before on; what lies between may be deleted, if nothing followed the checkpoint: at
+    most the end of the transaction that was the last one then.
+    """
+    if marker is None:
+        return None
+    low, end = reader.watermarks(topic, task.shard)
+    nothing_followed = low == end and end <= marker["journal_end"] + 1
+    return int(max(low, marker["journal_offset"]) if nothing_followed else marker["journal_offset"])
 
 
 def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] | None]:

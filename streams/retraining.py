@@ -8,8 +8,10 @@ the same example, by reading the same log, however far a draft had come.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Protocol
 
 from headrace.processors.base import described
@@ -21,7 +23,10 @@ from headrace.streams.decisions import Decisions
 from headrace.streams.errors import Lost
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["Draft", "History", "Logged", "Schedule", "adoptions", "fold", "folded", "grown", "logged"]
+__all__ = ["Draft", "History", "Logged", "Schedule", "adoptions", "drafted", "fold", "folded", "grown", "logged"]
+
+_PART = 1_000
+"""Examples that are learned in one step of a recovery."""
 
 Draft = tuple[Any, int, int]
 """A model that has come so far: it, the running number of the last example, and how many were left out."""
@@ -35,6 +40,9 @@ class History(Protocol):
 
     def draft(self, model: str) -> Draft | None:
         """How far somebody has come already."""
+
+    def keep(self, model: str, draft: Draft) -> None:
+        """So far it is now."""
 
 
 class Logged:
@@ -57,7 +65,7 @@ class Logged:
         self._settle()
         reader = self._new_reader()
         try:
-            low, end = reader.watermarks(self._topic, self._shard)[0], reader.stable(self._topic, self._shard)
+            low, end = reader.watermarks(self._topic, self._shard)  # markers of what is committed may still be to come
             for record in reader.read(self._topic, self._shard, max(low, after), end) if max(low, after) < end else ():
                 example = self._read(record.value)
                 if example is not None and example["n"] > after:
@@ -76,6 +84,10 @@ class Logged:
     def draft(self, model: str) -> Draft | None:
         """What a worker has folded so far, handed over: it is nobody else's from here on."""
         return self._drafts.pop((self._shard, model), None)
+
+    def keep(self, model: str, draft: Draft) -> None:
+        """What was folded so far, until it is asked for."""
+        self._drafts[self._shard, model] = draft
 
 
 def logged(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int, chain: Any) -> Logged:
@@ -123,6 +135,28 @@ def fold(
     return model, n, skipped
 
 
+def drafted(chain: Any) -> Iterator[None]:
+    """Fold what catches up as far as the chain is, in parts: it may take longer than a worker may stand still.
+
+    Where that cannot be done, the adoption will say so, if there is one.
+    """
+    if chain.decisions is None or chain.history is None:
+        return
+    last_n = chain.context.progress[0]
+    for name, entry in chain.decisions.catching_up.items():
+        after = min(entry["from_n"], last_n)
+        if entry["base"] not in chain.declared.models or after == last_n:
+            continue
+        draft: Draft = (chain.declared.fresh_models()[entry["base"]], after, after)
+        examples = chain.history.examples(after)
+        with contextlib.suppress(Lost):
+            while draft[1] < last_n and (part := list(islice(examples, _PART))):
+                model, after, skipped = draft
+                draft = fold(chain.declared, model, part, entry, last_n, after, skipped)
+                yield
+            chain.history.keep(name, draft)
+
+
 def folded(
     declared: Pipeline, history: History | None, name: str, entry: Mapping[str, Any], last_n: int
 ) -> tuple[Any, int]:
@@ -162,7 +196,7 @@ class Schedule:
 
     def due(self, n: int, stream_ms: int, at: Callable[[], dict[str, int]]) -> None:
         """Retrain what is due at this example."""
-        if n == 1:
+        if self.decisions.registry["began"] is None:
             self.decisions.registry["began"] = stream_ms
             for declared in self.context.pipeline.retrain:
                 self._plan(declared)

@@ -144,6 +144,7 @@ class Publisher:
         self._code = code_revision(pipeline.folder)
         self._environment = environment_hash()
         self._seen: dict[int, tuple[int, int]] = {}
+        self._frozen: dict[int, tuple[int, int]] = {}
         self._busy: set[int] = set()
         self._producers: dict[int, Any] = {}
         self._told: set[str] = set()
@@ -158,8 +159,7 @@ class Publisher:
 
     def frozen(self, task: Task) -> list[Frozen]:
         """The models as they stand; their snapshots are still to be put in, from the checkpoint."""
-        self._seen[task.shard] = self._progress(task)
-        self._busy.add(task.shard)
+        self._frozen[task.shard] = self._progress(task)
         at = {
             "seq": task.seq,
             "epoch": task.epoch,
@@ -170,6 +170,11 @@ class Publisher:
         return [
             Frozen(name, n, since, at | {"base": bases.get(name, name)}, b"") for name, n, since in task.chain.learned()
         ]
+
+    def begin(self, shard: int) -> None:
+        """The checkpoint is whole: `publish` follows. Until it has ended, no other is due."""
+        self._seen[shard] = self._frozen.pop(shard)
+        self._busy.add(shard)
 
     def publish(self, group: str, shard: int, models: list[Frozen]) -> None:
         """Publish those of these that are due; trouble is only reported, as a version can always be rebuilt.

@@ -41,8 +41,9 @@ _EVERYTHING = 1_000_000
 class GroupConsumer:
     """A static member of a consumer group, reading committed records from offsets that we choose.
 
-    `on_assign(partitions)` and `on_revoke(partitions)` are called from within `fetch`; nothing is read of a new
-    assignment until `seek` says from where.
+    `on_assign(partitions)`, `on_revoke(partitions)` and `on_lost(partitions)` are called from within `fetch`: what is
+    lost, and not revoked, others may have had before we heard of it. Nothing is read of a new assignment until `seek`
+    says from where.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class GroupConsumer:
         *,
         on_assign: Callable[[list[tuple[str, int]]], None],
         on_revoke: Callable[[list[tuple[str, int]]], None],
+        on_lost: Callable[[list[tuple[str, int]]], None] | None = None,
     ) -> None:
         self._consumer = Consumer(
             {
@@ -74,7 +76,7 @@ class GroupConsumer:
             },
             logger=log,
         )
-        self._on_assign, self._on_revoke = on_assign, on_revoke
+        self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost or on_revoke
         self._ready: list[Message] = []
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -83,7 +85,7 @@ class GroupConsumer:
             self._consumer.list_topics(timeout=10)
         except KafkaException as error:
             raise translated(error) from error
-        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def fetch(self, limit: int, timeout_s: float) -> list[Record]:
         """What has arrived: at least one record unless the timeout passes first, at most `limit`."""
@@ -139,7 +141,7 @@ class GroupConsumer:
         A rebalance that waits for our answer is answered first: the client's own close may wait for it for ever, with
         every thread of the process (librdkafka issue 4884; four in a hundred that had just subscribed).
         """
-        self._on_assign = self._on_revoke = lambda _: None
+        self._on_assign = self._on_revoke = self._on_lost = lambda _: None
         with contextlib.suppress(KafkaException):
             self._consumer.consume(_EVERYTHING, 0.0)
         self._consumer.close()
@@ -150,6 +152,9 @@ class GroupConsumer:
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_revoke([(tp.topic, tp.partition) for tp in partitions])
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._on_lost([(tp.topic, tp.partition) for tp in partitions])
 
     def _exists(self, topic: str) -> bool:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from river import base, ensemble, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
+from river import base, compose, ensemble, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from headrace.processors.compiled import PLANS, compile_model
 from headrace.processors.predict import answerer, plain
@@ -142,6 +142,15 @@ class Scribbler(base.Classifier):
     def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
         x["z"] = 1.0
         return {True: 0.5, False: 0.5}
+
+
+def test_a_renamer_changes_a_copy() -> None:
+    """River's own, and it takes the old names away in place."""
+    model = compose.Renamer({"a": "b"}) | linear_model.LogisticRegression()
+    compiled, x = compile_model("binary", model, None), {"a": 1.0}
+    compiled.learn(x, True)
+    assert compiled.predict(x)[True] > 0.5
+    assert x == {"a": 1.0}
 
 
 @pytest.mark.parametrize(

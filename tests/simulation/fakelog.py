@@ -66,10 +66,11 @@ class FakeConsumer:
         *,
         on_assign: Callable[[list[TP]], None],
         on_revoke: Callable[[list[TP]], None],
+        on_lost: Callable[[list[TP]], None],
     ) -> None:
         self._world, self._process = cluster.world, cluster.process
         self._group, self._slot = group, slot
-        self._on_assign, self._on_revoke = on_assign, on_revoke
+        self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost
         self._topics: list[str] = []
         self._member: Member | None = None
         self._held: list[TP] | None = None
@@ -173,7 +174,7 @@ class FakeConsumer:
         if self._held is not None:
             held, self._held = self._held, None
             self._empty()
-            self._on_revoke(held)
+            (self._on_lost if status == "unknown" else self._on_revoke)(held)
         if status == "unknown":
             self._offered, self._generation = None, -1
             self._member = coordinator.join(self._group, self._slot, self, self._topics)

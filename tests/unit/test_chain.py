@@ -14,10 +14,11 @@ from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
 from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
+from headrace.streams.task import Task
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters
-from tests.small import CLASSES, HOUR_MS, Scribbling, Scripted, event, known, play, small
+from tests.small import CLASSES, HOUR_MS, NOW_MS, Scribbling, Scripted, event, known, play, small
 
 
 def predicted(result: Backtest) -> list[dict[str, Any]]:
@@ -128,7 +129,7 @@ def test_a_model_that_writes_into_its_features_changes_nothing_published() -> No
 
 UNUSABLE = [
     "raises", "NaN", "NaN probability", "infinite", "a list", "an array", "text for a bool", "text for a probability",
-    "a number for a bool",
+    "a number for a bool", "half a character", "half a character's probability", "an endless number",
 ]  # fmt: skip
 
 
@@ -391,3 +392,29 @@ def test_windows_over_outcomes_see_labels_of_events_the_champion_refused() -> No
     events = [event("1"), event("bad", 1, spent=-1), event("2", 2)]
     result = play(pipeline, events, [known("1", 0.5, False), known("bad", 1.5, True)])
     assert list(result.features["rate"]) == [0.0, 0.0, 0.5]
+
+
+def test_a_prediction_whose_id_comes_again_is_no_loss() -> None:
+    """Stages apart: whoever featurizes may have come past the horizon, which whoever predicts has still to reach."""
+    pipeline = small()
+    front = Task(pipeline, group_of(["validate", "featurize"]), 0, topics=lambda role: f"small.{role}")
+    back = Task(pipeline, group_of(["predict", "join", "train", "evaluate"]), 0, topics=lambda role: f"small.{role}")
+    labels = [known("x", 60.0), known("y", 120.0)]
+    features = []
+    for events, known_ in (([event("a", 0.0)], []), ([], labels), ([event("a", 0.0)], [])):
+        for rank, records in enumerate((known_, events)):
+            for key, value in records:
+                front.feed(rank, 0, key, value, NOW_MS)
+            front.merge.end(rank)
+        while (done := front.run(10)) is not None:
+            features += [output for output in done.outputs if output[0] == "features"]
+    assert len(features) == 2
+    for rank, records in ((1, labels), (2, [(key, value) for _, key, value, _ in features])):
+        for offset, (key, value) in enumerate(records):
+            back.feed(rank, offset, key, value, NOW_MS)
+    for rank in range(3):
+        back.merge.end(rank)
+    while back.run(10) is not None:
+        pass
+    counts = back.chain.counts
+    assert (counts["predictions"], counts["labelled"], counts["expired"], back.chain.pending) == (2, 0, 2, 0)

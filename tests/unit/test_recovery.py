@@ -13,13 +13,13 @@ from headrace.schemas.records import Command
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
-from headrace.streams.errors import Diverged, SpecChanged, Stalled, UsageError
+from headrace.streams.errors import Diverged, Lost, SpecChanged, Stalled, UsageError
 from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
 from headrace.streams.log import Record
 from headrace.streams.recovery import Recovered, recover
 from headrace.streams.retraining import logged
-from headrace.streams.savepoints import copy
+from headrace.streams.savepoints import copy, savepoints
 from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
@@ -40,6 +40,8 @@ class Log:
     def read(self, topic, partition, start=None, end=None):
         low, high = self.watermarks(topic, partition)
         start, end = low if start is None else start, high if end is None else end
+        if start < low:
+            raise Lost(f"{topic}: offset {start} is gone")
         yield from self.records.get(topic, [])[start - low : end - low]
 
     def close(self):
@@ -88,8 +90,9 @@ class Life:
                 self.log.send(role, 0, key, value, headers)
             self._journal(done.entry)
 
-    def checkpoint(self):
-        Checkpoint(self.task, self.version, 0, "state", self.log).write(None)
+    def checkpoint(self, outputs=None):
+        end = self.log.watermarks("journal", 0)[1]
+        Checkpoint(self.task, self.version, 0, "state", self.log, outputs, journal_end=end).write(None)
 
     def savepoint(self, seconds=0.0):
         outputs = {role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs}
@@ -278,6 +281,60 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert first.by_topic["features"]["compared"] == 3 * 40
     assert second.by_topic["features"]["compared"] == 40
     assert 0 < first.compared < published
+
+
+def test_a_state_that_is_all_there_is_left():
+    """After a month without events retention has taken the journal and the inputs; the checkpoint has everything."""
+    log = Log()
+    _publish(log, [event(f"e{n}", n) for n in range(20)])
+    life = Life(log, small(), key=KEY)
+    life.work()
+    life.checkpoint()
+    for topic in ("journal", "events"):
+        _forget_all(log, topic)
+    again = Life(log, small(), key=KEY)
+    assert (again.state, again.task.positions) == (life.state, life.task.positions)
+    _publish(log, [event("late", 30)])
+    again.work()
+    assert again.task.chain.counts["predictions"] == 21
+
+
+def test_a_state_that_was_followed_by_what_is_gone():
+    """Whatever was journalled after the checkpoint cannot be made again: going on would publish it a second time."""
+    log = Log()
+    _publish(log, [event(f"e{n}", n) for n in range(20)])
+    life = Life(log, small(), key=KEY)
+    life.work()
+    life.checkpoint()
+    _publish(log, [event(f"f{n}", 20 + n) for n in range(150)])
+    life.work()
+    _forget_all(log, "journal")
+    with pytest.raises(Lost, match="journal"):
+        Life(log, small(), key=KEY)
+
+
+def _forget_all(log, topic):
+    log.lows[topic] = log.watermarks(topic, 0)[1]
+    log.records[topic] = []
+
+
+def test_a_checkpoint_that_is_read_while_the_next_one_is_written():
+    """What follows the last marker is half of another: it is left out."""
+    log = Log()
+    _publish(log, [event(f"e{n}", n) for n in range(20)])
+    life = Life(log, small(), key=KEY)
+    life.work()
+    life.checkpoint(outputs={})
+    state, count = life.state, len(log.records["state"])
+    _publish(log, [event(f"f{n}", 20 + n) for n in range(20)])
+    life.work()
+    life.checkpoint()
+    log.records["state"] = log.records["state"][: (count + len(log.records["state"])) // 2]
+    copy(life.task.group.name, 0, _topic, log, log, lambda: 0.0)
+    (savepoint,) = savepoints(life.task.group.name, 0, _topic, log)
+    task = Task(small(), group_of(), 0, topics=_topic, codec=Sealed(KEY, {KEY.key_id: KEY.verify_key}))
+    task.restore(savepoint.entries, savepoint.marker)
+    assert state_hash(task.chain.stores.contents()) == state
 
 
 def test_a_savepoint_that_took_too_long_is_not_committed():

@@ -43,6 +43,7 @@ class Publishing(Lane):
         done = Checkpoint(self.task, Version.of(self.pipeline), 0, topic("state"), self.log, models=due)
         done.write(None)
         if due:
+            self.publisher.begin(0)
             self.publisher.publish("t", 0, [m._replace(sealed=done.sealed[m.name]) for m in models])
 
     def versions(self, log: Log | None = None) -> dict[str, Published]:
@@ -257,10 +258,22 @@ def test_a_refused_version_is_published_anew() -> None:
     assert {made.same for made in rebuilt(one, opened(one))} == {True}
 
 
+def test_a_checkpoint_that_was_given_up_is_followed_by_another() -> None:
+    """Versions are due at the next one just so: nothing was handed over."""
+    one = lane(30, every=1_000)
+    one.publisher = Publisher(one.pipeline, one.log, topic, CODEC)
+    one.publisher.frozen(one.task)
+    assert one.publisher.due(one.task)
+    one.checkpoint()
+    assert not one.publisher.due(one.task)
+    assert one.versions()
+
+
 def test_nothing_is_published_when_the_publisher_was_fenced() -> None:
     """A zombie's transaction does not happen: no version, no half of one, and the worker goes on."""
     one = lane(30, every=1_000)
     models = one.publisher.frozen(one.task)
+    one.publisher.begin(0)
     before = list(one.log.records[topic("models"), 0])
     one.log.commit = _fenced  # type: ignore[method-assign]
     later = [m._replace(n=m.n + 2_000, sealed=CODEC.seal(f"models.{m.name}", MODELS[m.name])) for m in models]

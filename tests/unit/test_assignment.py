@@ -1,0 +1,83 @@
+"""What a worker keeps of partitions that are taken from it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace.streams.assignment import Assignment
+from headrace.streams.checkpointing import Checkpointing
+from headrace.streams.errors import Aborted
+from headrace.streams.lane import Lane
+from headrace.streams.observe import Observer
+from headrace.streams.recovery import Recovered
+from tests.inmemory import Lane as Made
+from tests.inmemory import topic
+from tests.small import event, small
+
+PLACES = [(topic("events"), 0)]
+
+
+class Side:
+    """A producer of checkpoints."""
+
+    suspicious = False
+
+    def __init__(self) -> None:
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Note it."""
+        self.dropped = True
+
+
+def holding(settle: Any = lambda: None) -> tuple[Assignment, Side]:
+    """An assignment with one idle lane, all of which is in its checkpoint."""
+    made = Made(small())
+    made.publish([event(f"e{n}", n) for n in range(10)])
+    made.work()
+    work: Any = SimpleNamespace(
+        group=made.task.group,
+        name="small",
+        topics=topic,
+        reader=made.log,
+        observer=Observer(),
+        stable=lambda role, shard: made.log.stable(topic(role), shard),
+    )
+    slot: Any = None
+    held = Assignment(work, slot, Checkpointing(work, settle), slot, accept_change=False, tolerant=False)
+    side = Side()
+    lane = Lane(made.task, Recovered(), side)
+    lane.checkpointed_seq = made.task.seq
+    held.lanes = {0: lane}
+    return held, side
+
+
+def test_what_is_revoked_is_kept_in_case_it_comes_back() -> None:
+    """Nobody else has it before we answer."""
+    held, side = holding()
+    held.revoke(PLACES)
+    assert (set(held._parked), held.lanes, side.dropped) == ({0}, {}, False)
+
+
+def test_what_is_lost_is_given_up() -> None:
+    """Another version may have opened an epoch meanwhile, which moves no offset: whoever went on would not see it."""
+    held, side = holding()
+    held.lose(PLACES)
+    assert (held._parked, held.lanes, side.dropped) == ({}, {}, True)
+
+
+def test_what_the_last_commit_met_is_raised_later() -> None:
+    """The callback must not raise; the next cycle does."""
+
+    def settle() -> None:
+        raise Aborted("it did not happen")
+
+    for leave in ("revoke", "lose"):
+        held, side = holding(settle)
+        getattr(held, leave)(PLACES)
+        assert (held._parked, held.lanes, side.dropped) == ({}, {}, True)
+        with pytest.raises(Aborted):
+            held.raise_lost()

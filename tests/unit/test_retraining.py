@@ -1,0 +1,130 @@
+"""Retrained models in a worker: schedules that are declared late, and folds that take longer than one step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace import Retrain
+from headrace.schemas.records import Command
+from headrace.streams import pickling, retraining
+from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.hashing import state_hash
+from headrace.streams.recovery import recover
+from headrace.streams.retraining import Logged, drafted, logged
+from headrace.streams.task import Task, Version
+from headrace.streams.topology import group_of
+from tests.inmemory import Lane, Log, topic
+from tests.small import NOW_MS, event, known, small
+
+COUNT = 300
+
+
+class Pickled:
+    """Objects as pickles."""
+
+    def seal(self, name: str, value: Any) -> bytes:
+        """To bytes."""
+        return pickling.dumps(value)
+
+    def open(self, name: str, data: bytes) -> Any:
+        """And back."""
+        return pickling.loads(data)
+
+
+def events(first: int, last: int) -> list[Any]:
+    return [event(f"e{n}", n / 20) for n in range(first, last)]
+
+
+def labels(first: int, last: int) -> list[Any]:
+    return [known(f"e{n}", n / 20 + 0.01, n % 3 == 0) for n in range(first, last)]
+
+
+def waiting() -> Lane:
+    """A lane that has learned, and whose last checkpoint has a model that catches up; then it is adopted."""
+    lane = Lane(small(), Log(), Pickled())
+    lane.publish(events(0, COUNT), labels(0, COUNT))
+    lane.work(50)
+    ask = Command("c", "retrain", 0, "me", "logreg", name="fresh")
+    lane.log.begin()
+    lane.log.send(topic("registry"), 0, None, msgspec.json.encode(ask))
+    lane.log.commit()
+
+    def checkpoint(lane: Lane) -> None:
+        assert lane.task.chain.decisions is not None
+        if lane.task.chain.decisions.waiting:
+            Checkpoint(lane.task, Version.of(lane.pipeline), 0, topic("state"), lane.log).write(None)
+
+    return lane.work(50, after=checkpoint)
+
+
+def test_what_catches_up_is_folded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that stands still for long is ended: no step of a recovery learns the whole log."""
+    lane = waiting()
+    learned: list[int] = []
+    fold = retraining.fold
+
+    def counted(declared: Any, model: Any, examples: Any, entry: Any, last_n: int, after: int, skipped: int) -> Any:
+        made = fold(declared, model, examples, entry, last_n, after, skipped)
+        learned.append(made[1] - after)
+        return made
+
+    monkeypatch.setattr(retraining, "fold", counted)
+    monkeypatch.setattr(retraining, "_PART", 100)
+    history = partial(logged, lane.log.reader, topic, 0)
+    task = Task(lane.pipeline, group_of(), 0, topics=topic, codec=Pickled(), history=history)
+    for _ in recover(task, lane.log, Version.of(lane.pipeline), topic, {}, new_reader=lane.log.reader):
+        pass
+    assert learned == [100, 100, 100, 0]
+    assert state_hash(task.chain.stores.contents()) == state_hash(lane.task.chain.stores.contents())
+
+
+def test_what_cannot_be_folded_yet_stops_no_recovery() -> None:
+    """Examples that are gone matter to whoever adopts the model."""
+    lane = waiting()
+    task = lane.task
+    assert task.chain.decisions is not None
+    task.chain.decisions.retrain("logreg", None, {})
+    lane.log.records[topic("examples"), 0] = lane.log.records[topic("examples"), 0][1:]
+    history = logged(lane.log.reader, topic, 0, task.chain)
+    task.chain.history = history
+    assert list(drafted(task.chain)) == []
+    assert history.draft("logreg-1") is None
+
+
+def test_examples_are_read_to_the_end_of_what_was_written() -> None:
+    """A commit is answered before its markers are written, so the last stable offset may lie behind it."""
+
+    class Behind(Log):
+        def stable(self, topic: str, partition: int) -> int:
+            return super().stable(topic, partition) - 1
+
+    lane = Lane(small(), Behind(), Pickled())
+    lane.publish(events(0, 10), labels(0, 10))
+    lane.work(50)
+    history = Logged(lane.log.reader, topic("examples"), 0, lane.task.chain.examples_wire.decode)
+    assert [example["n"] for example in history.examples(0)] == list(range(1, 11))
+
+
+def test_a_schedule_that_is_declared_late_counts_from_then() -> None:
+    """The first example after it was accepted begins its time."""
+    plain = Lane(small(), Log(), Pickled())
+    plain.publish(events(0, 40), labels(0, 40))
+    plain.work(50)
+    Checkpoint(plain.task, Version.of(plain.pipeline), 0, topic("state"), plain.log).write(None)
+    declared = small(retrain=[Retrain("logreg", every="1h")])
+    history = partial(logged, plain.log.reader, topic, 0)
+    task = Task(declared, group_of(), 0, topics=topic, codec=Pickled(), history=history)
+    given: dict[str, Any] = {"accept_change": True, "new_reader": plain.log.reader}
+    for _ in recover(task, plain.log, Version.of(declared), topic, {}, **given):
+        pass
+    for rank, records in enumerate(((), labels(40, 120), events(40, 120))):
+        for offset, (key, value) in enumerate(records):
+            task.feed(rank, 40 + offset, key, value, NOW_MS)
+        task.merge.end(rank)
+    assert task.run(1_000) is not None
+    assert task.chain.decisions is not None
+    assert task.chain.decisions.registry["schedules"]["logreg"][0] == 3
