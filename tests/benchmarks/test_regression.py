@@ -1,7 +1,8 @@
 """A guard against losing what was gained: the chain beside the plain loop, in one process.
 
 Measured on two busy cores (docs/performance.md): 1.05 with compiled models, 0.8 with River's own methods. What is asked
-for is half of it, so that no noisy machine fails; a per-record write, a lost compiled plan or a quadratic step does.
+for is half of it, so that no noisy machine fails; a per-record write or a quadratic step does. A lost plan would hide
+in that half, so that it is looked for by name. Windows are the loop's, too: what makes those slower is not seen here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lane
+from benchmarks import declared, lane
 from benchmarks.__main__ import main, update
 from benchmarks.chain import ratio
+from headrace.processors.compiled import compile_model
 
 MEASURED = {"kernel": 1.05, "steps": 0.8}
 TOLERANCE = 0.5
@@ -21,7 +23,12 @@ TOLERANCE = 0.5
 
 @pytest.mark.parametrize("plan", MEASURED)
 def test_the_chain_is_at_least_half_as_fast_as_it_was(plan: str) -> None:
-    """Beside the loop, which no change of ours makes slower."""
+    """Beside the loop, which has the same windows and nothing else of ours."""
+    pipeline = declared.flights("guard", plans=(plan, "model"))
+    compiled = compile_model(
+        pipeline.task, pipeline.fresh_models()[pipeline.champion], list(pipeline.features), pipeline.plans
+    )
+    assert compiled.plan == plan
     assert ratio(plans=(plan, "model")) > TOLERANCE * MEASURED[plan]
 
 
