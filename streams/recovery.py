@@ -148,7 +148,7 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
     if marker is None:
         return None
     low, end = reader.watermarks(topic, task.shard)
-    nothing_followed = low == end and end <= marker["journal_end"] + 1
+    nothing_followed = low == end and end <= marker.get("journal_end", -1) + 1
     return int(max(low, marker["journal_offset"]) if nothing_followed else marker["journal_offset"])
 
 

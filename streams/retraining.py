@@ -148,8 +148,7 @@ def drafted(chain: Any) -> Iterator[None]:
         if entry["base"] not in chain.declared.models or after == last_n:
             continue
         draft: Draft = (chain.declared.fresh_models()[entry["base"]], after, after)
-        examples = chain.history.examples(after)
-        with contextlib.suppress(Lost):
+        with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(after)) as examples:
             while draft[1] < last_n and (part := list(islice(examples, _PART))):
                 model, after, skipped = draft
                 draft = fold(chain.declared, model, part, entry, last_n, after, skipped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace.streams.errors import DeclarationError
+from headrace.streams.errors import DeclarationError, UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topology import Group
 
@@ -53,6 +53,7 @@ ROLES: dict[str, Mapping[str, str]] = {
 """Role → the settings that matter. All carry LogAppendTime: retention would take event times for old age."""
 
 _INPUTS = ("events", "labels")
+_SIDES = ("alerts", "models", "retrain", "savepoint", "state")
 _CHECKED = ("cleanup.policy", "message.timestamp.type")
 
 
@@ -80,13 +81,18 @@ def group_name(pipeline: Pipeline, group: Group) -> str:
 
 def transactional_id(pipeline: Pipeline, group: Group, slot: str) -> str:
     """Stable name of a worker's slot: its transactional id, and its static membership."""
+    what, _, shard = slot.partition(".")
+    if what in _SIDES and shard.isdecimal():
+        raise UsageError(
+            f"A slot cannot be called {slot}, as what is written beside the cycle is: name it worker-{shard}."
+        )
     return f"{group_name(pipeline, group)}.{slot}"
 
 
 def side_id(owner: str, what: str, shard: int) -> str:
     """Transactional id of what is written of a shard beside the cycle, by whoever has the shard: the next one fences.
 
-    `owner` is the consumer group; of what one group alone can write, such as the models, the pipeline.
+    `what` is one of `_SIDES`. `owner` is the consumer group, or the pipeline for what one group alone writes (models).
     """
     return f"{owner}.{what}.{shard}"
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from headrace.streams.errors import DeclarationError, UsageError
-from headrace.streams.topics import ROLES, topic_name, topic_specs, wrong_settings
+from headrace.streams.topics import ROLES, side_id, topic_name, topic_specs, transactional_id, wrong_settings
 from headrace.streams.topology import STAGES, group_of
 from tests.small import small
 
@@ -66,6 +66,13 @@ def test_topics_have_the_pipeline_s_prefix_unless_named() -> None:
     assert {spec.role for spec in topic_specs(pipeline)} == set(ROLES)
     with pytest.raises(DeclarationError, match="no role 'event'; legal: events"):
         topic_name(pipeline, "event")
+
+
+def test_no_slot_has_the_id_of_another_producer() -> None:
+    """It would fence the checkpoints of its own lane."""
+    assert transactional_id(small(), group_of(), "state-0") != side_id("small", "state", 0)
+    with pytest.raises(UsageError, match=r"A slot cannot be called state\.0"):
+        transactional_id(small(), group_of(), "state.0")
 
 
 def test_a_wrong_topic_is_told_by_name_setting_and_value() -> None:
