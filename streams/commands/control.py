@@ -116,11 +116,16 @@ def control(
     loaded = load_pipeline(pipeline)
     context = ctx.ensure_object(Context)
     tokens = {name: os.environ.get(name) or None for name in (WEBHOOK_TOKEN, ALERTMANAGER_TOKEN)}
+    hooks = tuple(
+        target(url, f"--webhook {n}", allow_private=allow_private, token=tokens[WEBHOOK_TOKEN])
+        for n, url in enumerate(webhooks, 1)
+    )
+    if tokens[WEBHOOK_TOKEN] is not None and len({hook.url.host for hook in hooks}) > 1:
+        raise UsageError(
+            f"{WEBHOOK_TOKEN} would go to several hosts, each of which could use it at the others: name one."
+        )
     options = Options(
-        webhooks=tuple(
-            target(url, f"--webhook {n}", allow_private=allow_private, token=tokens[WEBHOOK_TOKEN])
-            for n, url in enumerate(webhooks, 1)
-        ),
+        webhooks=hooks,
         alertmanagers=tuple(
             target(url, f"--alertmanager {n}", allow_private=allow_private, token=tokens[ALERTMANAGER_TOKEN])
             for n, url in enumerate(alertmanagers, 1)

@@ -106,6 +106,16 @@ def test_wrong_use_is_one_sentence_and_exit_2(args: list[str], said: str):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_token_of_webhooks_goes_to_one_host(monkeypatch: pytest.MonkeyPatch):
+    """Who receives it could use it at the others."""
+    monkeypatch.setenv("HEADRACE_WEBHOOK_TOKEN", "a-word")
+    urls = ("--webhook", "https://a.example/x", "--webhook", "https://b.example/y")
+    result = headrace("control", PIPELINE, *urls)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "HEADRACE_WEBHOOK_TOKEN would go to several hosts" in result.stderr
+    assert "a-word" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
