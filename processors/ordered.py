@@ -10,7 +10,7 @@ differently from one hash seed to the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from river.dummy import NoChangeClassifier
@@ -51,12 +51,25 @@ class _InOrder:
     def __set__(self, model: Any, value: Any) -> None:
         model.__dict__[self._name] = Classes(value) if type(value) is set else value
 
+    def restoring(self) -> Callable[[Any, dict[str, Any]], None]:
+        """A `__setstate__` that does as none would, for models that were pickled without this, too."""
 
-for _kind, _name in (
+        def restore(model: Any, state: dict[str, Any]) -> None:
+            model.__dict__.update(state)
+            if self._name in state:
+                self.__set__(model, state[self._name])
+
+        return restore
+
+
+_KINDS: tuple[tuple[Any, str], ...] = (
     (AMFClassifier, "_classes"),
     (HoeffdingTreeClassifier, "classes"),
     (KNNClassifier, "classes"),
     (OneVsOneClassifier, "classes"),
     (NoChangeClassifier, "classes"),
-):
-    setattr(_kind, _name, _InOrder(_name))
+)
+for _kind, _name in _KINDS:
+    _in_order = _InOrder(_name)
+    setattr(_kind, _name, _in_order)
+    _kind.__setstate__ = _in_order.restoring()

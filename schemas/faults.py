@@ -99,7 +99,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
     def matches(text: str) -> bool:
         try:
-            return match(text) is not None
+            return match(text.encode()) is not None  # of bytes it need not tell where, in letters
         except UnicodeEncodeError:  # half a surrogate pair is no text
             return False
 

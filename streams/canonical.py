@@ -23,6 +23,7 @@ from typing import Any, Final
 import numpy as np
 from river.compose import Pipeline
 
+from headrace.processors.ordered import Classes
 from headrace.streams.deepstack import on_deep_stack
 from headrace.streams.pickling import is_unseeded
 
@@ -89,8 +90,8 @@ class _Walk:
             return _homogeneous(obj) or self._join(b"L" if kind is list else b"T", obj)
         if kind is dict:
             return self._join(b"D", (part for item in obj.items() for part in item))
-        if kind is set or kind is frozenset:
-            return _frame(b"S" if kind is set else b"Z", sorted(map(self.part, obj)))
+        if kind is set or kind is frozenset or kind is Classes:
+            return _frame(b"Z" if kind is frozenset else b"S", sorted(map(self.part, obj)))
         if kind is np.ndarray or isinstance(obj, np.generic):
             return self._array(obj)
         if kind is types.MethodType:

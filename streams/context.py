@@ -11,8 +11,9 @@ from headrace.streams.topology import Group
 
 __all__ = ["Context", "Output", "Pending"]
 
-_LONGEST_KEY, _LONGEST_VALUE = 1_000_000, 6_000_000
-"""Of a dead letter, in bytes: together less than topics take (`topics.py`), or a worker could never go on."""
+_LONGEST_VALUES = 6
+"""A dead letter's value may be so many times as long as an input's, its key as long: less than topics take
+(`topics.py`), or a worker could never go on."""
 
 
 class Pending(NamedTuple):
@@ -48,6 +49,8 @@ class Context:
     ) -> None:
         self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
         self.outbox = Outbox()
+        longest = pipeline.max_bytes
+        self._longest = longest, _LONGEST_VALUES * longest
         self.origin: Any = None
         self.values: tuple[Any, ...] = ()
         self.packed: dict[int, tuple[dict[str, Any], bytes]] = {}
@@ -73,8 +76,8 @@ class Context:
             ("partition", str(item.partition).encode()),
             ("offset", str(item.offset).encode()),
         ]
-        key, value = item.key, item.value
-        if len(key or b"") > _LONGEST_KEY or len(value or b"") > _LONGEST_VALUE:
+        key, value, (longest_key, longest_value) = item.key, item.value, self._longest
+        if len(key or b"") > longest_key or len(value or b"") > longest_value:
             headers.append(("cut", f"{len(key or b'')} {len(value or b'')}".encode()))
-            key, value = key and key[:_LONGEST_KEY], value and value[:_LONGEST_VALUE]
+            key, value = key and key[:longest_key], value and value[:longest_value]
         self.outbox.put(("dead-letter", key, value, headers))

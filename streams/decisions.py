@@ -22,7 +22,7 @@ __all__ = ["Decisions"]
 
 _json = msgspec.json.Encoder().encode
 _NO_EXAMPLES = "the pipeline publishes no examples, so there is nothing to learn from"
-_FULL = f"at most {MOST_RETRAINED} retrained models live at a time, and this one is the oldest that does not serve"
+_FULL = f"at most {MOST_RETRAINED} retrained models live at a time, and this one does not serve"
 _STATUS = {
     "promoted": "champion",
     "rolled_back": "champion",
@@ -89,7 +89,8 @@ class Decisions:
     ) -> None:
         """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves.
 
-        So do the oldest that do not serve, where there would be more than `MOST_RETRAINED`.
+        So do others that do not serve, where there would be more than `MOST_RETRAINED`: the oldest first, but first of
+        all those after which another was made of the same model.
         """
         if self.status(base) == "retired":
             return
@@ -101,7 +102,10 @@ class Decisions:
         if self.status(before) in ("challenger", "retraining") and before in self.registry["models"]:
             self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
         living = retrained(self.registry)
+        models = self.registry["models"]
+        newest = {models[name]["base"]: name for name in living}
         idle = [name for name, status in living.items() if status not in SERVING]
+        idle.sort(key=lambda name: newest[models[name]["base"]] == name)
         for name in idle[: max(0, len(living) + 1 - MOST_RETRAINED)]:
             self._note("retired", name, "retired", by=by, why=_FULL, evidence={}, at=at)
         from_n = 0 if last is None else max(0, n - last)

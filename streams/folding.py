@@ -126,7 +126,8 @@ class Folding:
         base = entry["base"]
         if base not in self._pipeline.models:
             raise HeadraceError(f"{base} is not declared any more")
-        draft: Draft = (self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
+        begun = self.drafts.pop((shard, name), None)
+        draft: Draft = begun or (self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
         for _ in range(_ROUNDS):
             model, before, skipped = draft
             draft = fold(self._pipeline, model, training.examples(before), entry, 1 << 62, before, skipped)

@@ -15,7 +15,7 @@ from headrace.processors.drift import Drift
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
-from headrace.processors.registry import MOST_RETRAINED
+from headrace.processors.registry import MOST_RETRAINED, SERVING
 from headrace.processors.retrain import Retrain
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
@@ -27,12 +27,16 @@ from headrace.streams.legal import column, declared, is_key, is_name, is_share, 
 from headrace.streams.pickling import forbidden_globals
 from headrace.streams.plain import clone, plain, shown, unmeasured, unseeded, watched
 
-__all__ = ["BASELINES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
+__all__ = ["BASELINES", "LEAST_BYTES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
 
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
 OPTIONAL = ("features", "examples")
 """Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
+
+LEAST_BYTES, _MOST_BYTES = 1_000_000, 10_000_000
+"""Topics take what may come of inputs of so many bytes, however small `max_bytes` is; and no larger ones, as then no
+request of a client would hold it."""
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -162,6 +166,8 @@ class Pipeline:
             milliseconds(given.far_future, f"{what}.far_future")
         declared(self.event_decoder, "events")
         declared(self.label_decoder, "labels")
+        self.max_bytes = max(LEAST_BYTES, events.max_bytes, labels.max_bytes)
+        legal(self.max_bytes, self.max_bytes <= _MOST_BYTES, "max_bytes", f"{_MOST_BYTES:,} at most")
         self.label_of = self._label_function(labels.y)
         self._class_type = class_type(labels, self.label_schema) if task == "multiclass" else None
         self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
@@ -367,7 +373,8 @@ class Pipeline:
             legal(one.model, one.model in self.models, "retrain", ", ".join(self.models))
         names = [one.model for one in retrain]
         legal(names, len(set(names)) == len(names), "retrain", "each model once")
-        legal(names, len(names) <= MOST_RETRAINED, "retrain", f"{MOST_RETRAINED} models at most")
+        most = MOST_RETRAINED - len(SERVING)
+        legal(names, len(names) <= most, "retrain", f"{most} models at most")
         legal("examples", not names or "examples" in self.publish, "retrain", "with examples among publish=")
         return tuple(retrain)
 

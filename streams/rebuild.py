@@ -150,7 +150,13 @@ def examples_of(pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[s
             raise Lost(f"{topic}/{shard} offset {record.offset} is example {n}, where {last + 1} was expected.")
         last = n
         x = example.get("features")
-        yield n, x, None if x is None else pipeline.learned_label(example["label"]), example
+        try:
+            label = None if x is None else pipeline.learned_label(example["label"])
+        except ValueError as error:
+            raise Lost(
+                f"{topic}/{shard} offset {record.offset}: {error}; its label is of another declaration."
+            ) from error
+        yield n, x, label, example
 
 
 class _Fold:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.schemas.records import Input
+from headrace.schemas.records import Command, Input
 from headrace.streams import failpoints
 from headrace.streams.carrying import carry, still
 from headrace.streams.checkpoint import LastSavepoint, fold
@@ -93,7 +93,10 @@ def recover(
     last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     entries: list[Entry | Epoch] = []
     others: set[bytes] = set()
-    for record in reader.read(topics("journal"), task.shard, _journal_from(task, reader, topics("journal"), marker)):
+    start = _journal_from(task, reader, topics("journal"), marker)
+    if start is not None:
+        found.journal_offset = start
+    for record in reader.read(topics("journal"), task.shard, start):
         if record.key != task.group.name.encode():
             others.add(record.key)
             continue
@@ -113,7 +116,7 @@ def recover(
     else:
         if marker is None:
             _begin(task, entries, reader, committed)
-        for _ in drafted(task.chain):
+        for _ in drafted(task.chain, _adopted(task, entries, reader)):
             yield found
         for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
             found.replayed += records
@@ -150,6 +153,17 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
     low, end = reader.watermarks(topic, task.shard)
     nothing_followed = low == end and end <= marker.get("journal_end", -1) + 1
     return int(max(low, marker["journal_offset"]) if nothing_followed else marker["journal_offset"])
+
+
+def _adopted(task: Task, entries: list[Entry | Epoch], reader: Any) -> set[str]:
+    """Models that catch up and are adopted in what is to be replayed."""
+    decisions, batches = task.chain.decisions, [entry for entry in entries if isinstance(entry, Entry)]
+    if decisions is None or not decisions.catching_up or not batches:
+        return set()
+    rank = task.group.inputs.index("registry")
+    source, start, end = task.chain.sources[rank], task.positions[rank], batches[-1].ends[rank]
+    commands = [source.decode(record.value) for record in reader.read(source.topic, task.shard, start, end)]
+    return {str(each.model) for each in commands if isinstance(each, Command) and each.kind == "adopt"}
 
 
 def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] | None]:

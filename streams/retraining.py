@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol
 
@@ -135,19 +135,22 @@ def fold(
     return model, n, skipped
 
 
-def drafted(chain: Any) -> Iterator[None]:
-    """Fold what catches up as far as the chain is, in parts: it may take longer than a worker may stand still.
+def drafted(chain: Any, names: Container[str]) -> Iterator[None]:
+    """Fold those of `names` that catch up as far as the chain is, in parts: longer than a worker may stand still.
 
-    Where that cannot be done, the adoption will say so, if there is one.
+    Where that cannot be done, the adoption will say so.
     """
     if chain.decisions is None or chain.history is None:
         return
     last_n = chain.context.progress[0]
     for name, entry in chain.decisions.catching_up.items():
-        after = min(entry["from_n"], last_n)
-        if entry["base"] not in chain.declared.models or after == last_n:
+        if name not in names or entry["base"] not in chain.declared.models:
             continue
-        draft: Draft = (chain.declared.fresh_models()[entry["base"]], after, after)
+        draft: Draft | None = chain.history.draft(name)
+        if draft is None or draft[1] > last_n:
+            after = min(entry["from_n"], last_n)
+            draft = (chain.declared.fresh_models()[entry["base"]], after, after)
+        after = draft[1]
         with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(after)) as examples:
             while draft[1] < last_n and (part := list(islice(examples, _PART))):
                 model, after, skipped = draft

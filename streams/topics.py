@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.streams.errors import DeclarationError, UsageError
-from headrace.streams.pipeline import Pipeline
+from headrace.streams.pipeline import LEAST_BYTES, Pipeline
 from headrace.streams.topology import Group
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "control_group",
     "group_name",
     "side_id",
+    "too_small",
     "topic_name",
     "topic_specs",
     "transactional_id",
@@ -29,8 +30,8 @@ _DAY_MS = 86_400_000
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _DELETE = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
 _COMPACT = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "segment.bytes": str(64 << 20)}
-_ROOM_BYTES, _FOR_BYTES = 8 << 20, 1_000_000
-"""What is made of an input is larger than it: a dead letter by its headers, text with escapes in JSON sixfold."""
+_ROOM_BYTES = 8 << 20
+"""For inputs of a million bytes: what is made of one is larger, a dead letter by its headers, text in JSON sixfold."""
 _STATE = {**_COMPACT, "min.compaction.lag.ms": "120000"}
 
 ROLES: dict[str, Mapping[str, str]] = {
@@ -106,8 +107,7 @@ def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:
     """All topics of a pipeline."""
     for role in pipeline.topic_names:
         topic_name(pipeline, role)
-    inputs = max(_FOR_BYTES, pipeline.events.max_bytes, pipeline.labels.max_bytes)
-    room = {"max.message.bytes": str(_ROOM_BYTES * inputs // _FOR_BYTES)}
+    room = {"max.message.bytes": str(_ROOM_BYTES * pipeline.max_bytes // LEAST_BYTES)}
     return [
         TopicSpec(
             role,
@@ -142,7 +142,13 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
         value = config.get(setting)
         if value is not None and value != spec.config[setting]:
             out.append(f"{spec.name}: {setting} is {value}, not {spec.config[setting]}")
-    least, room = spec.config["max.message.bytes"], config.get("max.message.bytes")
-    if room is not None and int(room) < int(least):
-        out.append(f"{spec.name}: max.message.bytes is {room}, not {least} or more")
     return out
+
+
+def too_small(spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
+    """What is wrong where an existing topic of ours takes less than may be written to it, and how it is changed."""
+    least, room = spec.config.get("max.message.bytes"), config.get("max.message.bytes")
+    if least is None or room is None or int(room) >= int(least):
+        return []
+    change = f"kafka-configs --alter --topic {spec.name} --add-config max.message.bytes={least}"
+    return [f"{spec.name}: max.message.bytes is {room}, not {least} or more ({change})"]

@@ -146,7 +146,7 @@ def control(
 
     def announce(address: str) -> None:
         """With the token behind the ``#``, which browsers neither send nor log; one that was chosen is for no log."""
-        shown = chosen is None or sys.stdout.isatty()
+        shown = not chosen or sys.stdout.isatty()
         say(f"The page of {loaded.name}: {address}/" + (f"#token={token}" if shown else " (for changes: #token=...)"))
 
     asyncio.run(serve(service, (host, port), metrics, token, own, announce))

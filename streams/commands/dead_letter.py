@@ -122,6 +122,11 @@ def retry(
                 f"{letter.place} came from {letter.headers.get('topic', '?')}, which is no input: only events and "
                 "labels can be published again."
             )
+        if "cut" in letter.headers:
+            raise UsageError(
+                f"{letter.place} was cut to what its topic takes: the whole record is in {letter.headers['topic']}/"
+                f"{letter.headers['partition']} at offset {letter.headers['offset']}."
+            )
     late = [letter.place for letter in chosen if letter.headers.get("stage") == "predict"]
     if late:
         warn(f"Accepted before, so they may count as duplicates: {', '.join(late)}.")

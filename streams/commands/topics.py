@@ -13,7 +13,7 @@ from headrace.streams.commands.output import emit, say, show
 from headrace.streams.errors import TopicError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.topics import TopicSpec, topic_specs, wrong_settings
+from headrace.streams.topics import TopicSpec, too_small, topic_specs, wrong_settings
 
 __all__ = ["check", "create_missing", "require", "topics"]
 
@@ -83,10 +83,13 @@ def create_missing(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
     return names
 
 
-def require(cluster: Cluster, pipeline: Pipeline, roles: Iterable[str]) -> None:
-    """Raise `TopicError`, naming each, when topics with these roles are missing or break a promise."""
+def require(cluster: Cluster, pipeline: Pipeline, roles: Iterable[str], *, writes: bool = False) -> None:
+    """Raise `TopicError`, naming each, when topics with these roles are missing or break a promise.
+
+    Whoever `writes` needs topics that take what it may write.
+    """
     wanted = set(roles)
-    compared = _compare(cluster, [spec for spec in topic_specs(pipeline) if spec.role in wanted])
+    compared = _compare(cluster, [spec for spec in topic_specs(pipeline) if spec.role in wanted], writes=writes)
     missing = [spec.name for spec, wrong in compared if wrong is None]
     if missing:
         raise TopicError(f"Missing topics: {', '.join(missing)}; create them with `headrace topics PIPELINE --apply`.")
@@ -95,10 +98,17 @@ def require(cluster: Cluster, pipeline: Pipeline, roles: Iterable[str]) -> None:
         raise TopicError(f"{'; '.join(found)}. `headrace topics PIPELINE` shows all.")
 
 
-def _compare(cluster: Cluster, specs: list[TopicSpec]) -> list[tuple[TopicSpec, list[str] | None]]:
+def _compare(
+    cluster: Cluster, specs: list[TopicSpec], *, writes: bool = True
+) -> list[tuple[TopicSpec, list[str] | None]]:
     """What is wrong with each topic, or None where there is none."""
     existing = cluster.describe(spec.name for spec in specs)
-    return [(s, wrong_settings(s, *existing[s.name]) if s.name in existing else None) for s in specs]
+
+    def wrong(spec: TopicSpec) -> list[str]:
+        partitions, config = existing[spec.name]
+        return wrong_settings(spec, partitions, config) + (too_small(spec, config) if writes else [])
+
+    return [(spec, wrong(spec) if spec.name in existing else None) for spec in specs]
 
 
 def _row(spec: TopicSpec, wrong: list[str] | None, created: bool) -> dict[str, Any]:

@@ -308,6 +308,14 @@ def test_no_more_copies_live_than_may(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(retrained(deciding.registry)) == ["three", "new-3", "odd-1"]
 
 
+def test_the_only_copy_of_a_model_stays_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else schedules of several models would take each other's copies away as soon as they are made."""
+    monkeypatch.setattr(decisions, "MOST_RETRAINED", 3)
+    asked = [command("retrain", base, name=name, id=name) for base, name in (("new", "n"), ("old", "a"), ("old", "b"))]
+    made = play(pipeline(retrain=[Retrain("odd", examples=50)]), EVENTS, LABELS, commands=asked, batch=10)
+    assert [fact["model"] for fact in facts(made) if fact["kind"] == "retired"] == ["a"]
+
+
 @pytest.mark.parametrize("y", [(1, 2), ("a", "b"), (True, False)], ids=str)
 def test_a_retrained_model_learns_what_the_others_learn(y: tuple[Any, Any]) -> None:
     """Multiclass labels are text in the examples, whatever they were."""

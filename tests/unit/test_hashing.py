@@ -315,7 +315,7 @@ def test_a_pipeline_that_was_used_has_the_state_of_one_that_was_not():
 def test_the_environment_names_versions_and_nothing_of_the_machine():
     """Python's minor version and the libraries that compute; its hash is that of this mapping."""
     found = environment()
-    assert set(found) == {"python", "headrace", "msgspec", "numpy", "river"}
+    assert set(found) == {"python", "google-re2", "headrace", "msgspec", "numpy", "river"}
     assert found["python"] == f"cpython 3.{sys.version_info.minor}"
     assert found["numpy"] == np.__version__
     assert len(environment_hash()) == 32

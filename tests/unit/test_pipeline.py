@@ -69,6 +69,7 @@ WRONG = {
     ),
     "events.grace": ({"events": {"grace": "-5m"}}, ["events.grace", "15m"]),
     "events.far_future": ({"events": {"far_future": "soon"}}, ["events.far_future", "15m"]),
+    "events.max_bytes: too many": ({"events": {"max_bytes": 20_000_000}}, ["max_bytes is 20000000", "10,000,000 at"]),
     "events.max_bytes": ({"events": {"max_bytes": 0}}, ["events", "max_bytes", "at least 1"]),
     "events.schemas": ({"events": {"schemas": {1: EVENT}}}, ["events", "schemas", "avro only"]),
     "labels.schema": ({"labels": {"schema": 7}}, ["labels.schema", "path"]),

@@ -91,8 +91,9 @@ class Life:
             self._journal(done.entry)
 
     def checkpoint(self, outputs=None):
-        end = self.log.watermarks("journal", 0)[1]
-        Checkpoint(self.task, self.version, 0, "state", self.log, outputs, journal_end=end).write(None)
+        """As a worker's first one: it names where the journal was read from."""
+        end, start = self.log.watermarks("journal", 0)[1], self.found.journal_offset
+        Checkpoint(self.task, self.version, start, "state", self.log, outputs, journal_end=end).write(None)
 
     def savepoint(self, seconds=0.0):
         outputs = {role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs}
@@ -297,6 +298,8 @@ def test_a_state_that_is_all_there_is_left():
     _publish(log, [event("late", 30)])
     again.work()
     assert again.task.chain.counts["predictions"] == 21
+    again.checkpoint()
+    assert Life(log, small(), key=KEY).state == again.state
 
 
 def test_a_state_that_was_followed_by_what_is_gone():

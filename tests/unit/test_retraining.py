@@ -91,8 +91,19 @@ def test_what_cannot_be_folded_yet_stops_no_recovery() -> None:
     lane.log.records[topic("examples"), 0] = lane.log.records[topic("examples"), 0][1:]
     history = logged(lane.log.reader, topic, 0, task.chain)
     task.chain.history = history
-    assert list(drafted(task.chain)) == []
+    assert list(drafted(task.chain, {"logreg-1"})) == []
     assert history.draft("logreg-1") is None
+
+
+def test_what_is_not_adopted_in_what_is_replayed_is_not_folded() -> None:
+    """Nobody waits for it: a worker folds it beside its cycle."""
+    lane = waiting()
+    assert lane.task.chain.decisions is not None
+    lane.task.chain.decisions.retrain("logreg", None, {})
+    lane.task.chain.history = history = logged(lane.log.reader, topic, 0, lane.task.chain)
+    assert list(drafted(lane.task.chain, set())) == []
+    assert len(list(drafted(lane.task.chain, {"logreg-1"}))) == 1
+    assert (history.draft("logreg-1") or [None, 0])[1] == COUNT
 
 
 def test_examples_are_read_to_the_end_of_what_was_written() -> None:

@@ -7,7 +7,15 @@ import itertools
 import pytest
 
 from headrace.streams.errors import DeclarationError, UsageError
-from headrace.streams.topics import ROLES, side_id, topic_name, topic_specs, transactional_id, wrong_settings
+from headrace.streams.topics import (
+    ROLES,
+    side_id,
+    too_small,
+    topic_name,
+    topic_specs,
+    transactional_id,
+    wrong_settings,
+)
 from headrace.streams.topology import STAGES, group_of
 from tests.small import small
 
@@ -82,9 +90,10 @@ def test_a_wrong_topic_is_told_by_name_setting_and_value() -> None:
     right = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
     assert wrong_settings(journal, 1, right) == []
     assert [w for w in wrong_settings(journal, 1, right | {"cleanup.policy": "compact"}) if "compact" in w]
-    (least,) = wrong_settings(journal, 1, right | {"max.message.bytes": "1048588"})
-    assert least == "small.journal: max.message.bytes is 1048588, not 8388608 or more"
-    assert wrong_settings(journal, 1, right | {"max.message.bytes": "9000000"}) == []
+    (least,) = too_small(journal, right | {"max.message.bytes": "1048588"})
+    assert least.startswith("small.journal: max.message.bytes is 1048588, not 8388608 or more (kafka-configs --alter ")
+    assert too_small(journal, right | {"max.message.bytes": "9000000"}) == too_small(journal, right) == []
+    assert too_small(events, {"max.message.bytes": "1000"}) == []
     wide = {spec.role: spec for spec in topic_specs(small(events={"max_bytes": 3_000_000}))}
     assert wide["journal"].config["max.message.bytes"] == str(3 * (8 << 20))
     (partitions,) = wrong_settings(events, 3, {"message.timestamp.type": "CreateTime"})
