@@ -62,8 +62,8 @@ def _stored(here: Place, events: int, settings: dict[str, Any], **options: Any) 
 
 
 def _size(data: Path, topic: str, exact: bool = False) -> int:
-    """Bytes of the topic's log segments."""
-    folders = [f for f in data.rglob(f"{topic}-*") if f.is_dir() and f.name[len(topic) + 1 :].isdigit()]
+    """Bytes of the topic's log segments. No other folder is looked into: the broker may be deleting it."""
+    folders = [f for f in (data / "kafka").glob(f"{topic}-*") if f.name[len(topic) + 1 :].isdigit()]
     if exact and not folders:
         raise FileNotFoundError(f"{topic} has no folder under {data}")
     return sum(segment.stat().st_size for folder in folders for segment in folder.glob("*.log"))
