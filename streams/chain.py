@@ -395,11 +395,11 @@ class Chain:
         if item.time_ms > self.clock[0]:
             self._advance(item.time_ms)
         self.context.origin = item
-        before = self.stores.states["join"]["pending"].pop(record["event_id"]) if self._back is not None else None
-        if before is not None and self._back is not None:  # the group that featurizes had come past its time to live
-            self._back.expired(record["event_id"], before, self.clock[0])
         event = item._replace(partition=record["partition"], offset=record["offset"])
         if self._back is not None:
+            before = self.stores.states["join"]["pending"].pop(record["event_id"])
+            if before is not None:  # the group that featurizes had come past its time to live
+                self._back.expired(record["event_id"], before, self.clock[0])
             self._back.ask(record["event_id"], event, item.key, (), record["features"], record["event"])
 
     def _watch(self, watching: Watching | None, role: str, item: Input) -> None:

@@ -49,8 +49,6 @@ class Context:
     ) -> None:
         self.pipeline, self.group, self.shard, self.topic, self.states = pipeline, group, shard, topic, states
         self.outbox = Outbox()
-        longest = pipeline.max_bytes
-        self._longest = longest, _LONGEST_VALUES * longest
         self.origin: Any = None
         self.values: tuple[Any, ...] = ()
         self.packed: dict[int, tuple[dict[str, Any], bytes]] = {}
@@ -76,7 +74,8 @@ class Context:
             ("partition", str(item.partition).encode()),
             ("offset", str(item.offset).encode()),
         ]
-        key, value, (longest_key, longest_value) = item.key, item.value, self._longest
+        key, value, longest_key = item.key, item.value, self.pipeline.max_bytes
+        longest_value = _LONGEST_VALUES * longest_key
         if len(key or b"") > longest_key or len(value or b"") > longest_value:
             headers.append(("cut", f"{len(key or b'')} {len(value or b'')}".encode()))
             key, value = key and key[:longest_key], value and value[:longest_value]

@@ -146,12 +146,8 @@ def drafted(chain: Any, names: Container[str]) -> Iterator[None]:
     for name, entry in chain.decisions.catching_up.items():
         if name not in names or entry["base"] not in chain.declared.models:
             continue
-        draft: Draft | None = chain.history.draft(name)
-        if draft is None or draft[1] > last_n:
-            after = min(entry["from_n"], last_n)
-            draft = (chain.declared.fresh_models()[entry["base"]], after, after)
-        after = draft[1]
-        with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(after)) as examples:
+        draft = _begun(chain.declared, chain.history, name, entry, last_n)
+        with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(draft[1])) as examples:
             while draft[1] < last_n and (part := list(islice(examples, _PART))):
                 model, after, skipped = draft
                 draft = fold(chain.declared, model, part, entry, last_n, after, skipped)
@@ -165,15 +161,20 @@ def folded(
     """The retrained model after example `last_n`, and how many were before its time."""
     if history is None or entry["base"] not in declared.models:
         raise Lost(f"{name} was retrained from {entry['base']}, which nobody can do again here.")
-    draft = history.draft(name)
-    if draft is None or draft[1] > last_n:
-        after = min(entry["from_n"], last_n)
-        draft = (declared.fresh_models()[entry["base"]], after, after)
-    model, after, skipped = draft
+    model, after, skipped = _begun(declared, history, name, entry, last_n)
     model, n, skipped = fold(declared, model, history.examples(after), entry, last_n, after, skipped)
     if n != last_n:
         raise Lost(f"the training log ends at example {n}, {name} is to learn up to {last_n}.")
     return model, skipped
+
+
+def _begun(declared: Pipeline, history: History, name: str, entry: Mapping[str, Any], last_n: int) -> Draft:
+    """The draft that somebody has begun, unless it is past example `last_n`; else one that has learned nothing."""
+    draft = history.draft(name)
+    if draft is None or draft[1] > last_n:
+        after = min(entry["from_n"], last_n)
+        draft = (declared.fresh_models()[entry["base"]], after, after)
+    return draft
 
 
 def adoptions(task: Any) -> list[Command]:

@@ -10,7 +10,7 @@ import numpy as np
 from river import linear_model, preprocessing
 
 from headrace import Events, Labels, Pipeline, count, field
-from headrace.streams import memory
+from headrace.streams import memory, pickling
 
 __all__ = [
     "ANSWERS",
@@ -20,6 +20,7 @@ __all__ = [
     "HOUR_MS",
     "LABEL",
     "NOW_MS",
+    "Pickled",
     "Scribbling",
     "Scripted",
     "event",
@@ -114,6 +115,21 @@ class Scribbling(Scripted):
     def learn_one(self, x: Any, y: Any) -> None:
         x["spent"] = -1.0
         super().learn_one(x, y)
+
+
+class Pickled:
+    """Objects as pickles; snapshots have tests of their own. `extra` is what they may name besides."""
+
+    def __init__(self, extra: Any = ()) -> None:
+        self._extra = frozenset(extra)
+
+    def seal(self, name: str, value: Any) -> bytes:
+        """To bytes."""
+        return pickling.dumps(value)
+
+    def open(self, name: str, data: bytes) -> Any:
+        """And back."""
+        return pickling.loads(data, self._extra)
 
 
 CLASSES = [(Scripted.__module__, name) for name in ("Scripted", "Scribbling")]

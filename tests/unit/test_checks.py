@@ -33,21 +33,11 @@ from headrace.processors.scan import Scan
 from headrace.processors.segments import Segments
 from headrace.processors.validate import Validate
 from headrace.schemas.records import Command, Evaluation, Fact
-from headrace.streams import pickling
 from headrace.streams.hashing import state_hash
 from headrace.streams.state import Stores
+from tests.small import Pickled
 
 HOUR_MS = 3_600_000
-
-
-class Pickled:
-    """Objects as pickles; snapshots have tests of their own."""
-
-    def seal(self, name: str, value: Any) -> bytes:
-        return pickling.dumps(value)
-
-    def open(self, name: str, data: bytes) -> Any:
-        return pickling.loads(data)
 
 
 def hour(n: int, round_: int = 0) -> int:

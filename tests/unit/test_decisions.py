@@ -12,12 +12,12 @@ from river.naive_bayes import GaussianNB
 
 from headrace import Retrain
 from headrace.processors.registry import retrained
-from headrace.streams import decisions, pickling
+from headrace.streams import decisions
 from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
-from tests.small import CLASSES, NOW_MS, Scripted, event, known, play, small
+from tests.small import CLASSES, NOW_MS, Pickled, Scripted, event, known, play, small
 
 EVENTS = [event(f"e{n}", n, shop=f"s{n % 20}") for n in range(60)]
 LABELS = [known(f"e{n}", n + 0.5, n % 3 == 0, shop=f"s{n % 20}") for n in range(60)]
@@ -343,7 +343,7 @@ def test_a_restored_task_has_its_retrained_models() -> None:
     asked = [command("retrain", "old", name="fresh", from_n=3)]
     first = play(pipeline(), EVENTS, LABELS, commands=asked, batch=30)
     entries = {key: data for key, data in sealed(first.task) if data is not None}
-    again = Task(pipeline(), group_of(), 0, topics=lambda role: f"small.{role}", codec=Pickled())
+    again = Task(pipeline(), group_of(), 0, topics=lambda role: f"small.{role}", codec=Pickled(CLASSES))
     again.restore(entries, first.task.marker())
     again.start()
     assert state_hash(again.chain.stores.contents()) == state_hash(first.task.chain.stores.contents())
@@ -363,23 +363,13 @@ def test_a_restored_task_has_its_retrained_models() -> None:
 def sealed(task: Task) -> Any:
     """A checkpoint of a task that was made without a codec."""
     for store in task.chain.stores.states["models"].values():
-        store._codec = Pickled()
+        store._codec = Pickled(CLASSES)
     return task.chain.stores.freeze()
 
 
 def shadows(outputs: Any) -> list[Any]:
     """Those for the shadow topic."""
     return [output for output in outputs if output[0] == "shadow"]
-
-
-class Pickled:
-    """Objects as pickles."""
-
-    def seal(self, name: str, value: Any) -> bytes:
-        return pickling.dumps(value)
-
-    def open(self, name: str, data: bytes) -> Any:
-        return pickling.loads(data, extra=frozenset(CLASSES))
 
 
 @pytest.mark.parametrize("number", ["from_n", "from_ms", "saw", "shard"])

@@ -96,8 +96,7 @@ class Life:
         Checkpoint(self.task, self.version, start, "state", self.log, outputs, journal_end=end).write(None)
 
     def savepoint(self, seconds=0.0):
-        outputs = {role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs}
-        Checkpoint(self.task, self.version, 0, "state", self.log, outputs).write(None)
+        self.checkpoint({role: self.log.watermarks(role, 0)[1] for role in self.task.group.outputs})
         copy(self.task.group.name, 0, _topic, self.log, self.log, iter((0.0, seconds)).__next__)
 
     def _journal(self, entry):
@@ -284,13 +283,19 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert 0 < first.compared < published
 
 
-def test_a_state_that_is_all_there_is_left():
-    """After a month without events retention has taken the journal and the inputs; the checkpoint has everything."""
+def _checkpointed(outputs=None):
+    """A log with twenty events, and who has them all in a checkpoint."""
     log = Log()
     _publish(log, [event(f"e{n}", n) for n in range(20)])
     life = Life(log, small(), key=KEY)
     life.work()
-    life.checkpoint()
+    life.checkpoint(outputs)
+    return log, life
+
+
+def test_a_state_that_is_all_there_is_left():
+    """After a month without events retention has taken the journal and the inputs; the checkpoint has everything."""
+    log, life = _checkpointed()
     for topic in ("journal", "events"):
         _forget_all(log, topic)
     again = Life(log, small(), key=KEY)
@@ -304,11 +309,7 @@ def test_a_state_that_is_all_there_is_left():
 
 def test_a_state_that_was_followed_by_what_is_gone():
     """Whatever was journalled after the checkpoint cannot be made again: going on would publish it a second time."""
-    log = Log()
-    _publish(log, [event(f"e{n}", n) for n in range(20)])
-    life = Life(log, small(), key=KEY)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed()
     _publish(log, [event(f"f{n}", 20 + n) for n in range(150)])
     life.work()
     _forget_all(log, "journal")
@@ -323,11 +324,7 @@ def _forget_all(log, topic):
 
 def test_a_checkpoint_that_is_read_while_the_next_one_is_written():
     """What follows the last marker is half of another: it is left out."""
-    log = Log()
-    _publish(log, [event(f"e{n}", n) for n in range(20)])
-    life = Life(log, small(), key=KEY)
-    life.work()
-    life.checkpoint(outputs={})
+    log, life = _checkpointed(outputs={})
     state, count = life.state, len(log.records["state"])
     _publish(log, [event(f"f{n}", 20 + n) for n in range(20)])
     life.work()

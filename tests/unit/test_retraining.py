@@ -10,7 +10,7 @@ import pytest
 
 from headrace import Retrain
 from headrace.schemas.records import Command
-from headrace.streams import pickling, retraining
+from headrace.streams import retraining
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.hashing import state_hash
 from headrace.streams.recovery import recover
@@ -18,21 +18,9 @@ from headrace.streams.retraining import Logged, drafted, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.inmemory import Lane, Log, topic
-from tests.small import NOW_MS, event, known, small
+from tests.small import NOW_MS, Pickled, event, known, small
 
 COUNT = 300
-
-
-class Pickled:
-    """Objects as pickles."""
-
-    def seal(self, name: str, value: Any) -> bytes:
-        """To bytes."""
-        return pickling.dumps(value)
-
-    def open(self, name: str, data: bytes) -> Any:
-        """And back."""
-        return pickling.loads(data)
 
 
 def events(first: int, last: int) -> list[Any]:

@@ -9,26 +9,15 @@ import msgspec
 import pytest
 
 from headrace.schemas.wire import BadRecord
-from headrace.streams import pickling
 from headrace.streams.errors import Diverged, Lost
 from headrace.streams.journal import Entry
 from headrace.streams.task import Intake, Processed, Task, Version
 from headrace.streams.topology import group_of
-from tests.small import NOW_MS, event, known, small
+from tests.small import NOW_MS, Pickled, event, known, small
 
 LABELS = [known(str(n), n + 1.5, n % 2 == 0) for n in range(30)]
 EVENTS = [event(str(n), n, "ab"[n % 2], float(n % 7)) for n in range(30)]
 EVENTS[7] = (b"a", b"{broken")
-
-
-class Pickled:
-    """Objects as pickles; snapshots have tests of their own."""
-
-    def seal(self, name: str, value: Any) -> bytes:
-        return pickling.dumps(value)
-
-    def open(self, name: str, data: bytes) -> Any:
-        return pickling.loads(data)
 
 
 def task(**changed: Any) -> Task:
