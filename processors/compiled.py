@@ -26,7 +26,7 @@ from river.linear_model import LogisticRegression
 from river.preprocessing import StandardScaler
 
 from headrace.processors import adaptive_tree, hoeffding_tree
-from headrace.processors.predict import answerer, plain
+from headrace.processors.predict import answerer, validated
 from headrace.processors.slots import define, indent
 
 __all__ = ["PLANS", "Compiled", "compile_model"]
@@ -37,7 +37,7 @@ Row = Mapping[str, Any]
 
 
 class Compiled(NamedTuple):
-    """How a model is asked and taught; `predict` answers in Python's own types, as `plain` does."""
+    """How a model is asked and taught; `predict` answers in Python's own types, as `validated` does."""
 
     plan: str
     predict: Callable[[Row], Any]
@@ -62,7 +62,8 @@ def compile_model(task: str, model: Any, numbers: Sequence[str] | None, plans: S
 
 def _model(task: str, model: Any, kernels: bool) -> Compiled:
     plan, answer, learn = _estimator("model", task, model, kernels)
-    return Compiled(plan, lambda x: plain(answer(x)), learn, _nothing)
+    check = validated(task)
+    return Compiled(plan, lambda x: check(answer(x)), learn, _nothing)
 
 
 def _estimator(plan: str, task: str, model: Any, kernels: bool) -> tuple[str, Callable[..., Any], Callable[..., None]]:
@@ -75,8 +76,8 @@ def _estimator(plan: str, task: str, model: Any, kernels: bool) -> tuple[str, Ca
 
 def _guarded(task: str, model: Any) -> Compiled:
     """A model with parts that are not River's might change what it is given: it gets a copy."""
-    answer, learn = answerer(task, model), model.learn_one
-    return Compiled("model", lambda x: plain(answer(dict(x))), lambda x, y: learn(dict(x), y), _nothing)
+    answer, learn, check = answerer(task, model), model.learn_one, validated(task)
+    return Compiled("model", lambda x: check(answer(dict(x))), lambda x, y: learn(dict(x), y), _nothing)
 
 
 def _is_foreign(part: Any, depth: int = 0) -> bool:
@@ -119,17 +120,17 @@ def _steps(task: str, model: Any, kernels: bool) -> Compiled:
         learn += [f"y{i} = transform{i}(x)", f"learn{i}(x, y)"] if step._supervised else [f"learn{i}(x)"]
         learn.append(f"x = y{i}" if step._supervised else f"x = transform{i}(x)")
     source = f"""
-def make({", ".join(f"transform{i}, learn{i}" for i in range(len(first)))}, answer, teach, plain):
+def make({", ".join(f"transform{i}, learn{i}" for i in range(len(first)))}, answer, teach, check):
     def predict(x):
 {indent(chr(10).join(predict), 2)}
-        return plain(answer(x))
+        return check(answer(x))
     def learn(x, y):
 {indent(chr(10).join(learn), 2)}
         teach(x, y)
     return predict, learn
 """
     methods = [method for step in first for method in (step.transform_one, step.learn_one)]
-    predict_by, learn_by = define(source, "make")(*methods, answer, teach, plain)
+    predict_by, learn_by = define(source, "make")(*methods, answer, teach, validated(task))
     return Compiled(plan, predict_by, learn_by, _nothing)
 
 
@@ -169,7 +170,14 @@ class _Kernel:
         loss = self.logistic.loss
         rates = (self.logistic.optimizer.lr.learning_rate, self.logistic.intercept_lr.learning_rate)
         made = define(_source(len(names)), "make")(
-            names, math.exp, plain, self._slow_predict, self._slow_learn, *rates, loss.weight_pos, loss.weight_neg
+            names,
+            math.exp,
+            validated("binary"),
+            self._slow_predict,
+            self._slow_learn,
+            *rates,
+            loss.weight_pos,
+            loss.weight_neg,
         )
         predict, learn, self._load, self._dump = made
         self._refused = 0
@@ -243,7 +251,7 @@ def _source(size: int) -> str:
     steps = [f"w{i} -= rate * (z{i} * g)" for i in each]
     state = f"n, {listed('m')}, {listed('v')}, {listed('s')}, {listed('w')}, bias, iterations"
     return f"""
-def make(names, exp, plain, slow_predict, slow_learn, rate, bias_rate, weight_pos, weight_neg):
+def make(names, exp, check, slow_predict, slow_learn, rate, bias_rate, weight_pos, weight_neg):
     {listed("N")}, = names
     n = bias = iterations = 0
     {" = ".join(f"{letter}{i}" for letter in "mvsw" for i in each)} = 0.0
@@ -262,7 +270,7 @@ def make(names, exp, plain, slow_predict, slow_learn, rate, bias_rate, weight_po
             p = 1 / (1 + exp(-raw))
             return {{False: 1.0 - p, True: p}}
         p = 0 if raw < -30 else 1 if raw > 30 else raw
-        return plain({{False: 1.0 - p, True: p}})
+        return check({{False: 1.0 - p, True: p}})
     def learn(x, y):
         nonlocal {state}
         if not n or len(x) != {size}:

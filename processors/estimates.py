@@ -27,7 +27,7 @@ Costs = Mapping[tuple[Any, Any], float]
 
 def grade(p: float) -> int:
     """The grade of a probability."""
-    return min(max(int(p * GRADES), 0), GRADES - 1)
+    return GRADES - 1 if p >= 1.0 else int(max(p, 0.0) * GRADES)
 
 
 def estimates(

@@ -8,9 +8,7 @@ from typing import Any
 
 from river.base import Classifier
 
-from headrace.processors.base import DETAIL_CHARACTERS, Rejected
-
-__all__ = ["Predict", "Served", "answerer", "plain"]
+__all__ = ["Predict", "Served", "answerer", "validated"]
 
 Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
@@ -30,35 +28,53 @@ def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
     return model.predict_proba_one  # type: ignore[no-any-return]
 
 
-def plain(answer: Any) -> Any:
-    """Return an answer in Python's own types (a model may answer in NumPy's), to be kept and published.
+def validated(task: str) -> Callable[[Any], Any]:
+    """A function that gives an answer in Python's own types (a model may answer in NumPy's), to be kept and published.
 
-    None, a label, a finite number, or {label: finite probability}; raises ValueError or TypeError for anything else.
+    None, a label of the task, or {label: finite probability}, in a regression None or a finite number; it raises
+    ValueError or TypeError for anything else. So whatever uses answers can rely on what they are.
     """
-    if answer.__class__ is dict:
-        for label, p in answer.items():
-            if p.__class__ is not float or p - p != 0.0 or (label.__class__ is not bool and _label(label) is not label):
-                return {_label(label): _finite(p) for label, p in answer.items()}
-        return dict(answer)  # a model may hand out what it goes on changing
-    if answer.__class__ is float:
-        return _finite(answer)
-    if isinstance(answer, Mapping):
-        return {_label(label): _finite(p) for label, p in answer.items()}
-    return None if answer is None else _label(answer)
+    types, called = _ANSWERS[task]
+
+    def label_of(value: Any) -> Any:
+        own = _plain(value)
+        if not isinstance(own, types):
+            raise ValueError(f"the model answered {own!r}, which is no {called}")
+        return own
+
+    def number(answer: Any) -> Any:
+        if answer.__class__ is float:
+            return _finite(answer)
+        return None if answer is None else label_of(answer)
+
+    def graded(answer: Any) -> Any:
+        if answer.__class__ is dict:
+            for label, p in answer.items():
+                if p.__class__ is not float or p - p != 0.0:
+                    break
+                if label.__class__ is not bool and label_of(label) is not label:
+                    break
+            else:
+                return dict(answer)  # a model may hand out what it goes on changing
+        if isinstance(answer, Mapping):
+            return {label_of(label): _finite(p) for label, p in answer.items()}
+        return None if answer is None else label_of(answer)
+
+    return number if task == "regression" else graded
 
 
 class Predict:
     """Turns a model's answer into what is served.
 
     A model that has learned nothing is not served (River would answer 0.5, or nothing): null with the reason
-    ``untrained``. An answer of another type than the task's is rejected as `predict_error`.
+    ``untrained``.
     """
 
     def __init__(self, task: str) -> None:
         self.task = task
 
     def process(self, answer: Any) -> Served:
-        """The served form of a trained model's `plain` answer; None and {} are nothing."""
+        """The served form of a trained model's `validated` answer; None and {} are nothing."""
         if self.task == "binary" and type(answer) is dict and len(answer) == 2:
             p, q = answer.get(True), answer.get(False)
             if p is not None and q is not None and p != q:
@@ -68,30 +84,24 @@ class Predict:
     def _any(self, answer: Any) -> Served:
         if answer is None or answer == {}:
             return NOTHING
-        graded = answer.__class__ is dict
-        best = max(answer, key=answer.__getitem__) if graded else answer
-        types, called = _SERVED[self.task]
-        if not isinstance(best, types) or (graded and self.task == "regression"):
-            raise Rejected(
-                "predict_error", f"the champion answered {answer!r}, which is no {called}"[:DETAIL_CHARACTERS]
-            )
         if self.task == "regression":
-            return float(best), None, None
-        if not graded:
-            return best, None, None
+            return float(answer), None, None
+        if answer.__class__ is not dict:
+            return answer, None, None
+        best = max(answer, key=answer.__getitem__)
         if self.task == "binary":
             return best, answer.get(True, 0.0), None
         return best, None, {str(label): p for label, p in answer.items()}
 
 
-_SERVED: dict[str, tuple[Any, str]] = {
+_ANSWERS: dict[str, tuple[Any, str]] = {
     "binary": (bool, "bool"),
     "multiclass": (str | int, "str or int"),
     "regression": (int | float, "number"),
 }
 
 
-def _label(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     own = value.item() if callable(getattr(value, "item", None)) else value
     if isinstance(own, str):
         own.encode()  # which raises for what is no Unicode text

@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "Fact",
     "Input",
+    "Long",
     "Prediction",
     "Shadow",
 ]
@@ -71,7 +72,7 @@ class Shadow(Prediction, frozen=True, gc=False):
 
 
 _LARGEST = 2**63 - 1
-_Long = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+Long = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
 """What state can hold: the numbers of a command become part of it."""
 
 
@@ -84,7 +85,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
         msgspec.Meta(max_length=40),
         _says("promote, approve, rollback, retire, canary, retrain; adopt, which workers send themselves"),
     ]
-    shard: Annotated[_Long, _says("the model shard that this copy is for: its partition")]
+    shard: Annotated[Long, _says("the model shard that this copy is for: its partition")]
     by: Annotated[str, msgspec.Meta(max_length=200), _says("who")]
     model: Annotated[
         Annotated[str, msgspec.Meta(max_length=100)] | None, _says("which model; null: rollback to the champion before")
@@ -104,7 +105,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="record", tag="command"):
     from_n: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] | None, _says("retrain: leave out the first so many examples")
     ] = None
-    from_ms: Annotated[_Long | None, _says("retrain: leave out examples whose label time is before this")] = None
+    from_ms: Annotated[Long | None, _says("retrain: leave out examples whose label time is before this")] = None
     signature: Annotated[
         Annotated[str, msgspec.Meta(max_length=128)] | None,
         _says("Ed25519, hexadecimal, where the pipeline declares operators: only then it is obeyed"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -126,9 +125,7 @@ class Back:
         def canary(key: bytes | None, answers: tuple[Any, ...], learned: int) -> tuple[Served, str] | None:
             if key is None or not learned or not chosen(key):
                 return None
-            served = NOTHING
-            with contextlib.suppress(Rejected):
-                served = serve(answers[rank])
+            served = serve(answers[rank])
             if served == NOTHING:
                 count("canary_refused")
                 return None
@@ -221,17 +218,12 @@ class Back:
 
         return ask, follow
 
-    def _shadows(self, rows: list[Any]) -> list[Output | None]:
-        """Rows to what models that did not serve would have answered; None where that is no answer."""
+    def _shadows(self, rows: list[Any]) -> list[Output]:
+        """Rows to what models that did not serve would have answered."""
         serve, columns_of, shard = Predict(self.context.pipeline.task).process, self.columns_of, self.context.shard
-        outputs: list[Output | None] = []
+        outputs: list[Output] = []
         for key, event_id, time_ms, learned, until_ms, partition, offset, event, name, role, answer in rows:
-            try:
-                label, probability, probabilities = serve(answer)
-            except Rejected:
-                self.context.count(f"model_errors.{name}")
-                outputs.append(None)
-                continue
+            label, probability, probabilities = serve(answer)
             shadow = Shadow(
                 event_id,
                 time_ms,

@@ -18,7 +18,10 @@ HeadraceError
 
 from __future__ import annotations
 
+import msgspec
+
 __all__ = [
+    "UNREADABLE",
     "Aborted",
     "DeclarationError",
     "Diverged",
@@ -33,6 +36,10 @@ __all__ = [
     "UsageError",
     "WrongFormat",
 ]
+
+
+# What reading bytes that anyone may have written raises, where they are no record of ours.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class HeadraceError(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.streams.errors import Lost
+from headrace.streams.errors import UNREADABLE, Lost
 
 __all__ = ["Entry", "Epoch", "changes", "digest", "numbers", "read", "spec_hash", "varints", "write"]
 
@@ -53,7 +53,7 @@ def read(value: bytes) -> Entry | Epoch:
     """One journal record; raises `Lost` for what is none."""
     try:
         return _decode(value)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except UNREADABLE as error:
         raise Lost(f"A journal record is damaged ({error}): what follows it cannot be recomputed.") from error
 
 

@@ -12,7 +12,7 @@ import msgspec
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams.authority import sign
-from headrace.streams.errors import Unreachable
+from headrace.streams.errors import UNREADABLE, Unreachable
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
 
@@ -55,7 +55,7 @@ def facts(pipeline: Pipeline, reader: Any, shard: int, start: int) -> Iterator[t
     for record in reader.read(topic, shard, start, end) if start < end else ():
         try:
             found = _decode(record.value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             continue
         if isinstance(found, Fact):
             yield record.offset + 1, found

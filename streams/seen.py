@@ -14,6 +14,7 @@ import msgspec
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Alert, Evaluation, Fact, Prediction
 from headrace.streams.checkpoint import MARKER
+from headrace.streams.errors import UNREADABLE
 from headrace.streams.journal import Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
@@ -120,13 +121,13 @@ class Seen:
     def _take_registry(self, shard: int, record: Record) -> None:
         try:
             fold(self.registries.setdefault(shard, fresh()), _fact(record.value or b""))
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             return  # a command, or nobody's fact
 
     def _take_alerts(self, shard: int, record: Record) -> None:
         try:
             alert = _alert(record.value or b"")
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             return
         self.alerts.pop(alert.alert_id, None)
         if alert.status != "resolved":
@@ -143,7 +144,7 @@ class Seen:
     def _take_evaluations(self, shard: int, record: Record) -> None:
         try:
             found = _evaluation(record.value or b"")
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             return
         if found.segment is None:
             self.scores[found.model, found.shard, found.window] = found
@@ -151,7 +152,7 @@ class Seen:
     def _take_predictions(self, shard: int, record: Record) -> None:
         try:
             self.predictions[shard] = (_prediction(record.value or b""), record.timestamp_ms)
-        except (msgspec.MsgspecError, ValueError):
+        except UNREADABLE:
             return
 
     def _take_journal(self, shard: int, record: Record) -> None:

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from headrace.streams.deepstack import on_deep_stack
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import UNREADABLE, HeadraceError
 from headrace.streams.keys import SigningKey, VerifyKey
 from headrace.streams.pickling import Extra, ForbiddenGlobal, dumps, loads
 
@@ -221,7 +221,7 @@ def _verified(data: bytes, trusted: Mapping[bytes, VerifyKey]) -> tuple[Header, 
         raise SnapshotError("forged", f"the signature is not that of {key_id.hex()}")
     try:
         return msgspec.json.decode(encoded, type=Header), start, length
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise SnapshotError("malformed", f"header: {error}") from error
 
 

@@ -10,11 +10,14 @@ import msgspec
 from headrace.processors.base import DETAIL_CHARACTERS
 from headrace.processors.features import duration
 from headrace.schemas.published import ExamplesWire, FeaturesWire
-from headrace.schemas.records import BEFORE_ALL, Command, Fact, Input, Prediction
+from headrace.schemas.records import BEFORE_ALL, Command, Fact, Input, Long
 from headrace.schemas.wire import BadRecord
+from headrace.streams.errors import UNREADABLE
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["Source", "source_of"]
+
+_ANSWERS: dict[str, Any] = {"binary": bool, "multiclass": bool | Long | str, "regression": float}
 
 
 class Source(NamedTuple):
@@ -69,7 +72,7 @@ def source_of(pipeline: Pipeline, role: str, topic: str, features: FeaturesWire,
         return Source(role, topic, features.decode, lambda record: int(record["time_ms"]))
     if role == "examples":
         return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]))
-    return Source(role, topic, _prediction_decoder(), lambda record: int(record.time_ms))
+    return Source(role, topic, _prediction_decoder(pipeline.task), lambda record: int(record.time_ms))
 
 
 def _registry_decoder() -> Callable[[bytes | None], Command | Fact | BadRecord]:
@@ -79,19 +82,29 @@ def _registry_decoder() -> Callable[[bytes | None], Command | Fact | BadRecord]:
     def read(value: bytes | None) -> Command | Fact | BadRecord:
         try:
             return decode(value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             return BadRecord("malformed", f"neither a command nor a fact: {error}"[:DETAIL_CHARACTERS])
 
     return read
 
 
-def _prediction_decoder() -> Callable[[bytes | None], Prediction]:
-    decode = msgspec.json.Decoder(Prediction).decode
+def _prediction_decoder(task: str) -> Callable[[bytes | None], Any]:
+    """What the drift stage takes of a prediction, with the types of its task: state holds them."""
+    fields = [
+        ("event_id", str | Long),
+        ("time_ms", Long),
+        ("prediction", _ANSWERS[task] | None),
+        ("probability", float | None),
+        ("probabilities", dict[str, float] | None),
+        ("partition", Long),
+        ("offset", Long),
+    ]
+    decode = msgspec.json.Decoder(msgspec.defstruct("Answered", fields, frozen=True, gc=False)).decode
 
-    def read(value: bytes | None) -> Prediction:
+    def read(value: bytes | None) -> Any:
         try:
             return decode(value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             raise BadRecord("malformed", "not a prediction") from error
 
     return read

@@ -21,7 +21,7 @@ import msgspec
 
 from headrace.schemas.records import Alert
 from headrace.streams import failpoints
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import UNREADABLE, HeadraceError
 from headrace.streams.hashing import code_revision, environment_hash, state_hash
 from headrace.streams.keys import VerifyKey
 from headrace.streams.leftovers import follow
@@ -264,12 +264,14 @@ class Publisher:
         topic = self._topics("models")
         there = published(topic, shard, reader)
         crowned = self._crowned(shard, reader)
-        refused = [alert for one in there.values() if (alert := self._refused(one, models[0].at)) is not None]
-        due = [model for model in models if self._is_due(model, shard, there, crowned)]
+        refused = {version: alert for version, one in there.items() if (alert := self._refused(one, models[0].at))}
+        sound = [one for version, one in there.items() if version not in refused and one.shard == shard]
+        due = [model for model in models if self._is_due(model, sound, crowned)]
         new = {version_of(m.name, shard, m.n): (m, chunk(self._sealed(m, shard))) for m in due}
-        stay = self._staying([*there.values(), *(Published(m.name, shard, m.n) for m, _ in new.values())], crowned)
-        gone = {version: one for version, one in there.items() if version not in stay}
-        if not (new or gone or refused):
+        stay = self._staying([*sound, *(Published(m.name, shard, m.n) for m, _ in new.values())], crowned)
+        gone = [one for one in sound if one.version not in stay]
+        untold = [alert for alert in refused.values() if alert.alert_id not in self._told]
+        if not (new or gone or untold):
             return
         producer.begin()
         failpoints.hit("version.begun")
@@ -277,10 +279,10 @@ class Publisher:
             for i, piece in enumerate(pieces):
                 producer.send(topic, shard, f"{version}#{i}".encode(), piece)
                 failpoints.hit("version.chunk")
-        for version, one in gone.items():
+        for one in gone:
             for i in one.pieces:
-                producer.send(topic, shard, f"{version}#{i}".encode(), None)
-        for alert in refused:
+                producer.send(topic, shard, f"{one.version}#{i}".encode(), None)
+        for alert in untold:
             self._told.add(alert.alert_id)
             self._send_alert(producer, shard, alert)
         failpoints.hit("version.sent")
@@ -308,8 +310,8 @@ class Publisher:
             environment=self._environment,
         )
 
-    def _is_due(self, model: Frozen, shard: int, there: dict[str, Published], crowned: dict[str, list[int]]) -> bool:
-        last = max((one.n for one in there.values() if one.name == model.name), default=0)
+    def _is_due(self, model: Frozen, sound: Iterable[Published], crowned: dict[str, list[int]]) -> bool:
+        last = max((one.n for one in sound if one.name == model.name), default=0)
         promoted = any(last < n <= model.n for n in crowned.get(model.name, ()))
         return model.n > last and (model.n >= last + self._policy.every or promoted or not last)
 
@@ -331,20 +333,23 @@ class Publisher:
         for record in reader.read(self._topics("registry"), shard):
             try:
                 fact = msgspec.json.decode(record.value or b"")
-            except (msgspec.MsgspecError, ValueError, RecursionError):
+            except UNREADABLE:
                 continue
             if isinstance(fact, dict) and fact.get("kind") in _CROWNED and type(fact.get("n")) is int:
                 found.setdefault(str(fact.get("model")), []).append(fact["n"])
         return found
 
     def _refused(self, one: Published, at: dict[str, Any]) -> Alert | None:
-        """What is to be told of a version that is not what was signed; None if it is, or was told already."""
+        """What is to be told of a version that is not what was signed; None if it is.
+
+        Such a one neither counts nor goes: else whoever may write to the topic could have no version published any more
+        by naming one far ahead, and the others taken away.
+        """
         try:
             one.verified(self._codec.trusted)
         except SnapshotError as error:
             place = (self._topics("models"), one.shard, one.offsets[0], one.offsets[-1])
-            alert = alert_of(one.version, str(error), place, at["until_ms"] or 0)
-            return None if alert.alert_id in self._told else alert
+            return alert_of(one.version, str(error), place, at["until_ms"] or 0)
         return None
 
     def _send_alert(self, producer: Any, shard: int, alert: Alert) -> None:

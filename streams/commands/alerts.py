@@ -15,7 +15,7 @@ from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
 from headrace.streams.commands.output import emit, printable, say, show
 from headrace.streams.commands.topics import require
-from headrace.streams.errors import UsageError
+from headrace.streams.errors import UNREADABLE, UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every
 
@@ -143,7 +143,7 @@ def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
     found = []
     with contextlib.closing(cluster.reader()) as reader:
         for record in every(reader, names_of(pipeline)("alerts"), pipeline.partitions):
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(*UNREADABLE):
                 found.append(msgspec.json.decode(record.value or b"", type=Alert))
     return found
 
@@ -153,7 +153,7 @@ def _facts(ctx: click.Context, pipeline: Pipeline) -> list[Fact]:
     cluster, found = ctx.ensure_object(Context).cluster(), []
     with contextlib.closing(cluster.reader()) as reader:
         for record in every(reader, names_of(pipeline)("registry"), pipeline.partitions):
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(*UNREADABLE):
                 found.append(msgspec.json.decode(record.value or b"", type=Fact))
     return found
 

@@ -10,6 +10,7 @@ import msgspec
 from headrace.schemas.wire import BadRecord
 from headrace.streams.chain import Chain
 from headrace.streams.commands.output import escaped
+from headrace.streams.errors import UNREADABLE
 from headrace.streams.journal import numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
@@ -27,7 +28,7 @@ def decoder(pipeline: Pipeline, role: str) -> Callable[[Record], Any]:
     def value(record: Record) -> Any:
         try:
             return decode(record)
-        except (BadRecord, msgspec.MsgspecError, ValueError, TypeError):
+        except (BadRecord, TypeError, *UNREADABLE):
             return escaped(record.value, 400)
 
     return value

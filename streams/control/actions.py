@@ -17,7 +17,7 @@ import msgspec
 
 from headrace.schemas.records import Acknowledgement, Command
 from headrace.streams import registry
-from headrace.streams.errors import HeadraceError, Unreachable, UsageError
+from headrace.streams.errors import UNREADABLE, HeadraceError, Unreachable, UsageError
 from headrace.streams.explain import event_id_of, plain
 from headrace.streams.explain import explain as recompute
 from headrace.streams.kafka import Cluster
@@ -159,5 +159,5 @@ def _legal(record: _Record) -> _Record:
     """The record as whoever reads it decodes it; UsageError when nobody could."""
     try:
         return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
-    except (msgspec.MsgspecError, ValueError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"That cannot be written down: {error}.") from error

@@ -22,6 +22,7 @@ from headrace.schemas.records import Alert
 from headrace.streams.control.agents import Incoming
 from headrace.streams.control.outside import Failed, Outside, Target
 from headrace.streams.control.routes import Notice, answered
+from headrace.streams.errors import UNREADABLE
 
 __all__ = ["Alertmanager", "Standing", "labels_of"]
 
@@ -59,7 +60,7 @@ class Standing:
         """Take a record as it lies in the topic; what is no alert is passed over."""
         try:
             alert = _alert(record.value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             return
         self.take(alert, record)
 

@@ -15,6 +15,7 @@ from headrace.streams.control.letters import Letters
 from headrace.streams.control.matters import Matters
 from headrace.streams.control.measures import Measures
 from headrace.streams.control.shards import Shards
+from headrace.streams.errors import UNREADABLE
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import ROLES, topic_name
 
@@ -73,7 +74,7 @@ class Board:
                 self._take_acknowledgement(key, value, timestamp_ms)
             else:
                 self._takes[role](partition, value)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             unreadable = self._link["unreadable"]
             unreadable[role] = unreadable.get(role, 0) + 1
             self._touch("link")

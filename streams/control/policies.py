@@ -29,7 +29,7 @@ from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams import registry
 from headrace.streams.control.agents import Incoming
-from headrace.streams.errors import UsageError
+from headrace.streams.errors import UNREADABLE, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
@@ -88,7 +88,7 @@ class Approvals:
         """Look at the proposals of a shard, if this record gives reason to."""
         try:
             found = _record(record.value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             self.unreadable += 1
             return
         if isinstance(found, Command):

@@ -21,6 +21,7 @@ import msgspec
 from headrace.schemas.records import Alert
 from headrace.streams.control.agents import Incoming
 from headrace.streams.control.outside import Answer, Failed, Outside, Target
+from headrace.streams.errors import UNREADABLE
 
 __all__ = ["Line", "Notice", "Route", "Routes", "Webhook", "answered"]
 
@@ -185,7 +186,7 @@ class Routes:
         """Queue an alert for every route; done when all of them have it. What is no alert is counted, and done."""
         try:
             alert = _alert(record.value or b"")
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        except UNREADABLE:
             self.unreadable += 1
             log.warning("%s/%d@%d is no alert: it goes to nobody", *record[:3])
             return None

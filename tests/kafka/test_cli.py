@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,9 +75,11 @@ class Shell:
         """The JSON that a command prints."""
         return json.loads(self(*args, "--json", code=code))
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, stdout: int | None = None) -> subprocess.Popen[str]:
         """Start a command and leave it running."""
-        process = subprocess.Popen(self._command(args), env=self.environ, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            self._command(args), env=self.environ, stdout=stdout, stderr=subprocess.PIPE, text=True
+        )
         self.running.append(process)
         return process
 
@@ -224,6 +227,35 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
     assert published.json("dead-letter", "retry", "P", shown["place"], "--yes") == {"retried": [shown["place"]]}
     (again,) = list(published.cluster.reader().read(f"{published.name}.events", 0, COUNT + 3))
     assert (again.key, again.value) == (b"JFK", bad)
+
+
+def test_a_dead_letter_that_was_cut_is_not_published_again(published: Shell):
+    """Its whole record is named instead, and nothing is sent, not even what was chosen beside it."""
+    producer = published.cluster.plain_producer()
+    producer.produce(f"{published.name}.events", b"{", b"JFK")
+    producer.produce(f"{published.name}.events", b"{", b"k" * 1_000_001)
+    producer.flush(30)
+    published("run", "P", "--until-caught-up")
+
+    places = [row["place"] for row in published.json("dead-letter", "show", "P")["dead_letters"]]
+    said = published("dead-letter", "retry", "P", *places, "--yes", code=2)
+    assert f"{places[1]} was cut" in said
+    assert f"the whole record is in {published.name}.events/0 at offset {COUNT + 1}" in said
+    assert not list(published.cluster.reader().read(f"{published.name}.events", 0, COUNT + 2))
+
+
+def test_a_token_that_was_chosen_is_in_no_log(published: Shell):
+    """Written to no pipe; one that was made up is, as nobody would know it else."""
+    published.environ["HEADRACE_CONTROL_TOKEN"] = "chosen-by-somebody-0123456789"
+    chosen = published.start("control", "P", "--port", "0", stdout=subprocess.PIPE)
+    del published.environ["HEADRACE_CONTROL_TOKEN"]
+    made_up = published.start("control", "P", "--port", "0", stdout=subprocess.PIPE)
+    assert chosen.stdout is not None
+    assert made_up.stdout is not None
+    assert chosen.stdout.readline().endswith("(for changes: #token=...)\n")
+    assert re.search(r"/#token=\S{20,}$", made_up.stdout.readline())
+    chosen.terminate()
+    assert "chosen-by-somebody" not in "".join(chosen.communicate(timeout=60))
 
 
 def test_models_live_and_are_decided_on(published: Shell):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from river import base, compose, ensemble, linear_model, multiclass, naive_bayes, optim, preprocessing, tree
 
 from headrace.processors.compiled import PLANS, compile_model
-from headrace.processors.predict import answerer, plain
+from headrace.processors.predict import answerer, validated
 
 NAMES = ("a", "b", "c")
 numbers = st.one_of(
@@ -71,7 +71,7 @@ def same(recipe: Callable[[], Any], plan: str, history: list[Any], look: Callabl
         if what == "teach":
             assert outcome(compiled.learn, x, y) == outcome(river.learn_one, x, y)
         elif what == "ask":
-            assert outcome(compiled.predict, x) == outcome(lambda row: plain(answer(row)), x)
+            assert outcome(compiled.predict, x) == outcome(lambda row: validated("binary")(answer(row)), x)
         else:
             compiled.sync()
             assert look(model) == look(river)

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from river import linear_model, naive_bayes
+from river.drift import ADWIN, PageHinkley
 
-from headrace import field, label, mean
+from headrace import Gate, Proxies, field, label, mean, watch_error, watch_feature, watch_prediction
 from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
 from headrace.streams.hashing import state_hash
@@ -18,7 +20,7 @@ from headrace.streams.task import Task
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters
-from tests.small import CLASSES, HOUR_MS, NOW_MS, Scribbling, Scripted, event, known, play, small
+from tests.small import CLASSES, HOUR_MS, NOW_MS, Pickled, Scribbling, Scripted, event, known, play, small
 
 
 def predicted(result: Backtest) -> list[dict[str, Any]]:
@@ -107,6 +109,21 @@ def test_an_event_that_a_feature_refused_may_come_again() -> None:
 # -- models ----------------------------------------------------------------------------------------
 
 
+class Always(Scripted):
+    """A model with one answer, which is taken as it is."""
+
+    def clone(self) -> Always:
+        return Always(self.answer)
+
+    def predict_one(self, x: Any) -> Any:
+        return self.answer
+
+
+def numbered(label: Any) -> float:
+    """The label of a regression."""
+    return float(label.y)
+
+
 def models(**misbehaving: Scripted) -> Any:
     return small(
         features={"spent": field("spent")},
@@ -150,7 +167,7 @@ def test_an_unusable_answer_of_the_champion_refuses_the_event(kind: str) -> None
     assert lawful(result)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in UNUSABLE if "for a bool" not in kind])
+@pytest.mark.parametrize("kind", UNUSABLE)
 def test_an_unusable_answer_of_a_challenger_is_counted_and_not_scored(kind: str) -> None:
     """The champion's prediction is published; the challenger has one answer less; its state can be written."""
     result = play(
@@ -163,6 +180,44 @@ def test_an_unusable_answer_of_a_challenger_is_counted_and_not_scored(kind: str)
     assert result.task.chain.counts["model_errors.challenger"] == 1
     pending = dict(result.task.chain.stores.states["join"]["pending"].items())
     assert pending["odd"][6][:2] == ({True: 0.75, False: 0.25}, None)
+
+
+WATCHED = {
+    "drift": [watch_error(ADWIN()), watch_prediction(ADWIN()), watch_prediction(PageHinkley())],
+    "proxies": Proxies(every=10),
+}
+"""Whatever looks at answers, beside the scores."""
+
+TASKS: dict[str, Any] = {
+    "binary": {"labels": {"y": "y"}, "models": {"good": linear_model.LogisticRegression()}},
+    "multiclass": {"labels": {"y": "y"}, "models": {"good": naive_bayes.GaussianNB()}},
+    "regression": {"labels": {"y": numbered}, "models": {"good": linear_model.LinearRegression()}},
+}
+FAR = [1e308, -1.7e308, 1e200, 5e-324, -5.0]
+
+
+@pytest.mark.parametrize("champion", ["good", "odd"])
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("answer", [*FAR, *({True: p, False: 0.5} for p in FAR), {False: 1e308}, True, "a", 3], ids=str)
+def test_whatever_a_model_answers_nobody_who_looks_at_it_fails(task: str, champion: str, answer: Any) -> None:
+    """Numbers as large as floats go, and answers of another task: scores, gate, proxies and detectors go on."""
+    declared = TASKS[task]
+    pipeline = small(
+        **WATCHED,
+        task=task,
+        features={"spent": field("spent")},
+        labels=declared["labels"],
+        models={**declared["models"], "odd": Always(answer)},
+        champion=champion,
+        gate=Gate(minimum=20, every=5, renew=30, segments=("shop",), segment_minimum=10),
+        classes=[(__name__, "Always")],
+        shadow=1.0,
+    )
+    count = 80
+    events = [event(f"e{i}", i / 8, shop=f"s{i % 2}", spent=i / 10) for i in range(count)]
+    result = play(pipeline, events, [known(f"e{i}", i / 8 + 1, i % 2 == 0) for i in range(count)])
+    assert result.summary.features == count
+    assert lawful(result)
 
 
 def test_an_untrained_champion_that_cannot_answer_can_still_learn() -> None:
@@ -418,3 +473,56 @@ def test_a_prediction_whose_id_comes_again_is_no_loss() -> None:
         pass
     counts = back.chain.counts
     assert (counts["predictions"], counts["labelled"], counts["expired"], back.chain.pending) == (2, 0, 2, 0)
+
+
+FORGED: list[dict[str, Any]] = [
+    {"time_ms": 10**20},
+    {"offset": -(10**30)},
+    {"partition": 2**64},
+    {"event_id": 10**30},
+    {"event_id": "\ud800"},
+    {"prediction": 10**400},
+    {"prediction": "text", "probability": None},
+    {"prediction": [1]},
+    {"probability": "much"},
+]
+"""Predictions that no stage of ours makes, except that text is one in a multiclass pipeline."""
+
+FAR_OFF: list[dict[str, Any]] = [
+    *({"probability": p} for p in FAR),
+    *({"probabilities": {"a": p}} for p in FAR),
+    {"prediction": None, "probability": None},
+    {"time_ms": 10**18},
+]
+"""Predictions that some model might have made."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("change", [*FORGED, *FAR_OFF], ids=lambda change: str(change)[:40])
+def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, change: dict[str, Any]) -> None:
+    """It is a dead letter, unless it could be one of ours; the good ones around it are seen, and state stays plain."""
+    drift = [*WATCHED["drift"], watch_feature("spent", ADWIN())]
+    labels, some = TASKS[task]["labels"], TASKS[task]["models"]
+    pipeline = small(
+        task=task, drift=drift, proxies=WATCHED["proxies"], labels=labels, models=some, champion="good",
+        features={"spent": field("spent")},
+    )  # fmt: skip
+    events = [event(f"e{i}", i / 8, spent=i / 10) for i in range(40)]
+    made = play(pipeline, events, [known(f"e{i}", i / 8 + 1, i % 2 == 0) for i in range(40)]).outputs
+    good = json.loads(made["predictions"][25][2] or b"")
+    forged = json.dumps(good | change).encode()
+    stage = Task(pipeline, group_of(["drift"]), 0, topics=lambda role: f"small.{role}", codec=Pickled())
+    for rank, source in enumerate(stage.chain.sources):
+        values = [value for _, _, value, _ in made[source.role]]
+        if source.role == "predictions":
+            values[26:26] = [forged] * 5
+        for offset, value in enumerate(values):
+            stage.feed(rank, offset, b"a", value, NOW_MS)
+        stage.merge.end(rank)
+    dead = []
+    while (done := stage.run(10)) is not None:
+        dead += [dict(headers or [])["reason"] for role, _, _, headers in done.outputs if role == "dead-letter"]
+    assert list(stage.chain.stores.freeze())
+    assert stage.positions[stage.chain.group.inputs.index("predictions")] == len(made["predictions"]) + 5
+    ours = change in FAR_OFF or (task == "multiclass" and change.get("prediction") == "text")
+    assert dead == [] if ours else [b"malformed"] * 5

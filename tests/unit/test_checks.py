@@ -16,7 +16,7 @@ import pytest
 from river import drift
 
 import headrace.processors
-from headrace.processors.base import Rejected, StoreSpec
+from headrace.processors.base import StoreSpec
 from headrace.processors.baselines import Baselines
 from headrace.processors.checks import CHECKS, Checked, Scenario
 from headrace.processors.compare import Compare
@@ -26,7 +26,7 @@ from headrace.processors.features import count, field, label, mean, time_since_l
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.join import Early, Join
-from headrace.processors.predict import Predict, plain
+from headrace.processors.predict import Predict, validated
 from headrace.processors.proxies import Proxies, Proxy
 from headrace.processors.registry import CELL, Registry
 from headrace.processors.scan import Scan
@@ -121,8 +121,8 @@ def based(processor: Baselines, state: Any, item: Any) -> Any:
 
 def served(processor: Predict, state: Any, item: Any) -> Any:
     try:
-        return processor.process(plain(item))
-    except (Rejected, ValueError) as error:
+        return processor.process(validated("binary")(item))
+    except ValueError as error:
         return str(error)
 
 

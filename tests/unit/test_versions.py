@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from river import ensemble, linear_model, preprocessing, tree
+from river import dummy, ensemble, linear_model, preprocessing, tree
 
 from headrace.streams import versions
 from headrace.streams.checkpoint import Checkpoint
@@ -150,6 +150,25 @@ def test_a_changed_example_is_noticed_by_rebuild() -> None:
         rebuilt(one, opened(one)[-1:])
 
 
+def text(label: Any) -> str:
+    """A class by its name."""
+    return "yes" if label.y else "no"
+
+
+def number(label: Any) -> int:
+    """A class by its number."""
+    return int(label.y)
+
+
+def test_labels_of_a_declaration_before_are_named() -> None:
+    """Text where whole numbers are declared now: what learned it cannot be rebuilt, and the record is told."""
+    declared = {"task": "multiclass", "models": {"shares": dummy.PriorClassifier()}, "champion": "shares"}
+    one = lane(30, labels={"y": text}, **declared)
+    now = small(labels={"y": number}, **declared)
+    with pytest.raises(Lost, match=r"t\.examples/0 offset 0: .* its label is of another declaration"):
+        rebuild(now, opened(one), one.log.reader, topic, codec=CODEC)
+
+
 def test_what_stays_is_the_newest_and_the_first_after_each_promotion() -> None:
     """The others are deleted in the transaction that publishes the next one."""
     one = Publishing(models=MODELS, champion="logreg", versions=Versions(1, 2))
@@ -244,6 +263,28 @@ def test_a_worker_tells_once_of_a_snapshot_that_it_finds_refused() -> None:
     told = msgspec.json.decode(alert.value)
     assert (told["kind"], told["severity"], told["first_offset"]) == ("snapshot_refused", "critical", 0)
     assert alert.headers == [("stage", b"operations")]
+
+
+def test_what_is_forged_neither_stops_versions_nor_takes_their_place() -> None:
+    """A version far ahead that nobody signed, a foreign shard, a fact in endless brackets, an n without end."""
+    one = lane(30, every=1, keep=1)
+    (newest,) = {version.n for version in one.versions().values()}
+    one.log.begin()
+    for key in (b"logreg/0@999999999#0", b"tree/7@999999999#0"):
+        one.log.send(topic("models"), 0, key, b"forged")
+    for value in (b"[" * 100_000, b'{"kind":"promoted","model":"tree","n":%s}' % (b"9" * 5_000), b"{}", None):
+        one.log.send(topic("registry"), 0, b"tree", value)
+    one.log.commit()
+    one.publish([event("more", 30.0)], [known("more", 31.0)])
+    one.work(after=one.checkpoint)
+    found = one.versions()
+    forged = {"logreg/0@999999999", "tree/7@999999999"}
+    assert {version: one.n for version, one in found.items() if version not in forged} == {
+        f"{name}/0@{newest + 1}": newest + 1 for name in MODELS
+    }
+    assert forged <= found.keys()
+    told = [msgspec.json.decode(alert.value)["signal"] for alert in one.log.records[topic("alerts"), 0]]
+    assert sorted(told) == sorted(f"model:{version}" for version in forged)
 
 
 def test_a_refused_version_is_published_anew() -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from headrace.streams.control.board import Board
 from headrace.streams.control.page.guard import Guard, Refused
 from headrace.streams.control.page.stream import HUB, Hub, events, running
-from headrace.streams.errors import UsageError
+from headrace.streams.errors import UNREADABLE, UsageError
 
 __all__ = ["Actions", "build"]
 
@@ -196,7 +196,7 @@ async def _body(request: web.Request, kind: type[T]) -> T:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
         raise UsageError(f"{error}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UsageError("The body is no JSON object.") from error
 
 
