@@ -235,7 +235,7 @@ REASONS: dict[str, str] = {
     "feature_error": "a feature raised",
     "feature_nan": "a feature is NaN or infinite",
     "feature_type": "a feature has another type than it declares",
-    "predict_error": "the champion raised, or answered NaN",
+    "predict_error": "the champion raised, or answered what is none of the task, or no number",
     "train_error": "a model raised while learning",
     "bad_label": "the label function raised or gave an illegal label",
     "orphan": "no event with this id came within the label's time to live",

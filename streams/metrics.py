@@ -74,7 +74,9 @@ METRICS: dict[str, Kind] = {
     ),
     "headrace_alerts_total": Kind("counter", "Alerts published."),
     "headrace_model_errors_total": Kind(
-        "counter", "Events on which a challenger raised instead of answering.", (*_PART, "model")
+        "counter",
+        "Events on which a model that is no champion raised, or gave no answer of the task.",
+        (*_PART, "model"),
     ),
     "headrace_examples_learned_total": Kind("counter", "Examples that the models of this shard have learned: their n."),
     "headrace_conservation_law": Kind(
