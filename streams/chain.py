@@ -56,8 +56,11 @@ class Chain:
         Role → topic name, for the coordinates in dead letters and alerts.
     codec
         How models and detectors are written at checkpoints.
+
+    Attributes
+    ----------
     history
-        The training log, where models may be retrained.
+        The training log, where models may be retrained; the task sets it.
     """
 
     def __init__(
@@ -68,7 +71,6 @@ class Chain:
         *,
         topics: Callable[[str], str] | None = None,
         codec: ObjectCodec | None = None,
-        history: History | None = None,
     ) -> None:
         if group.stages != STAGES and pipeline.publish != OPTIONAL:
             raise UsageError(
@@ -76,7 +78,8 @@ class Chain:
                 "in: run all stages together, or leave publish= out of the declaration."
             )
         self.pipeline, self.group, self.shard = pipeline, group, shard
-        self.declared, self.history = pipeline, history
+        self.declared = pipeline
+        self.history: History | None = None
         if group.watches and not group.back and any(watch.react is not None for watch in pipeline.drift):
             raise UsageError("A watch with react= decides who serves: run the drift stage with predict, in one group.")
         self.topic = topics or (lambda role: f"{pipeline.name}.{role}")

@@ -23,25 +23,24 @@ from typing import Any
 __all__ = ["complete", "end_leftovers", "follow", "open_places"]
 
 _KEY = b"headrace.leftover"  # a compacted topic takes no record without a key
+_TIMEOUT_MS = 60_000  # of transactions beside the cycle's, which take longer than those
 
 Place = tuple[str, int]
 
 
-def follow(
-    cluster: Any, reader: Any, name: str, places: Iterable[Place], timeout_ms: int = 60_000
-) -> tuple[Any, list[Place]]:
+def follow(cluster: Any, reader: Any, name: str, places: Iterable[Place]) -> tuple[Any, list[Place]]:
     """A producer under this id, after whoever had it: nothing is left open of them in these partitions.
 
     Also returns where a transaction was found open that had not been committed.
     """
     places = list(places)
     complete(cluster, reader, name, places)
-    producer = cluster.producer(name, timeout_ms=timeout_ms)
+    producer = cluster.producer(name, timeout_ms=_TIMEOUT_MS)
     found = open_places(reader, places)
     if found:
         end_leftovers(producer, found)
         producer.drop()
-        producer = cluster.producer(name, timeout_ms=timeout_ms)
+        producer = cluster.producer(name, timeout_ms=_TIMEOUT_MS)
     return producer, found
 
 

@@ -129,11 +129,9 @@ def recover(
     yield found
 
 
-def restored(
-    pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec, shard: int = 0
-) -> Task:
-    """The task of the whole chain as its last checkpoint has it, to be looked at."""
-    task = Task(pipeline, group_of(), shard, topics=topics, codec=codec)
+def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec) -> Task:
+    """The first shard's task of the whole chain as its last checkpoint has it, to be looked at."""
+    task = Task(pipeline, group_of(), 0, topics=topics, codec=codec)
     reader = cluster.reader()
     try:
         _restore(task, *_saved(task, reader, topics("state")), Version.of(pipeline))
