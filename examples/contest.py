@@ -63,6 +63,6 @@ contest = Pipeline(
     gate=Gate(minimum=500, segments=("origin",), margin=0.02),
     columns=["origin"],
     topics={"events": "flights.events", "labels": "flights.labels"},
-    classes=[("headrace.examples.contest", "Sabotaged")],
+    classes=[(__name__, "Sabotaged")],
     data=flights.data,
 )

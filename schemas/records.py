@@ -136,7 +136,13 @@ class Fact(msgspec.Struct, frozen=True, tag_field="record", tag="fact"):
         dict[str, int],
         _says("input offsets, by role: of the example or command that decided, else of the records that come next"),
     ]
-    by: Annotated[str, _says("who: a person, `gate`, or `declaration`")]
+    by: Annotated[
+        str,
+        _says(
+            "who: a person, `gate`, `declaration`, `drift` (a reaction), `schedule`, `worker` (a copy has caught up) "
+            "or `control` (a policy)"
+        ),
+    ]
     why: Annotated[str, _says("for people; of a refused command, what is wrong with it")]
     evidence: Annotated[dict[str, Any], _says("what the decision rests on, by name")]
     command: Annotated[str | None, _says("id of the command that it answers; null: there was none")] = None

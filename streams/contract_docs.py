@@ -171,7 +171,7 @@ def _topics(pipeline: Pipeline) -> str:
         for spec in topic_specs(pipeline):
             key, value, by = _CARRIES[spec.role]
             settings = ", ".join(f"{name}={spec.config[name]}" for name in _SHOWN if name in spec.config)
-            settings = "yours" if spec.role in ("events", "labels") else settings
+            settings = f"yours; `--apply` makes {settings}" if spec.role in ("events", "labels") else settings
             yield f"`{spec.name}`", key.format(key=pipeline.events.key), value, by, str(spec.partitions), settings
 
     return _table(("topic", "key", "value", "written by", "partitions", "settings"), rows())

@@ -4,7 +4,7 @@ HeadraceError
 ├── UsageError            a person must change something: one sentence and the next step, exit code 2
 │   ├── DeclarationError  a pipeline is declared wrongly (also a ValueError)
 │   ├── TopicError        a topic is missing, or configured so that a promise would break
-│   ├── Unreachable       no broker answers
+│   ├── Unreachable       no broker answers: exit code 1, as it may later
 │   ├── SpecChanged       the journal was written by another specification, code or environment
 │   ├── Lost              records that recovery or audit needs are gone
 │   └── WrongFormat       nearly all records fail: a format that nobody declared
@@ -64,6 +64,8 @@ class TopicError(UsageError):
 
 class Unreachable(UsageError):
     """No broker answers at the bootstrap address."""
+
+    exit_code = 1
 
 
 class SpecChanged(UsageError):

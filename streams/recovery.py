@@ -77,6 +77,7 @@ def recover(
     began = clock()
     found = Recovered()
     saved, marker = _saved(task, reader, topics("state"))
+    last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     try:
         _restore(task, saved, marker, version)
     except SnapshotError as error:
@@ -90,7 +91,6 @@ def recover(
         found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
     failpoints.hit("recover.state")
     yield found
-    last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
     entries: list[Entry | Epoch] = []
     others: set[bytes] = set()
     start = _journal_from(task, reader, topics("journal"), marker)

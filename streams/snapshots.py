@@ -138,17 +138,18 @@ def verified(data: bytes, *, trusted: Mapping[bytes, VerifyKey]) -> Header:
 
 
 def open_sealed(
-    data: bytes, *, expect_name: str, trusted: Mapping[bytes, VerifyKey], extra: Extra = ()
+    data: bytes, *, expect_name: str, trusted: Mapping[bytes, VerifyKey], extra: Extra = (), any_libraries: bool = False
 ) -> tuple[Any, Header]:
     """Verify a snapshot and give its object and header; raises `SnapshotError` and nothing else for what is in `data`.
 
     In this order: signature, size and SHA-256 of the payload, name, library versions, and only then the pickle, which
-    may name nothing off the list (`extra` adds to it: the author's own classes).
+    may name nothing off the list (`extra` adds to it: the author's own classes). With `any_libraries` the versions are
+    not compared.
     """
     header, payload = _checked(data, trusted)
     if header.name != expect_name:
         raise SnapshotError("wrong_name", f"{header.name!r} where {expect_name!r} was expected")
-    if header.libraries != _LIBRARIES:
+    if header.libraries != _LIBRARIES and not any_libraries:
         raise SnapshotError("outdated", f"{expect_name}: made with {header.libraries}, here is {_LIBRARIES}")
     return _unpickled(_decompressed(payload, header), expect_name, extra), header
 
@@ -266,10 +267,15 @@ _LIBRARIES: Final = libraries()
 
 
 class Sealed:
-    """How the stores write objects: sealed with one key, opened with any trusted one."""
+    """How the stores write objects: sealed with one key, opened with any trusted one.
 
-    def __init__(self, key: SigningKey, trusted: Mapping[bytes, VerifyKey], extra: Extra = ()) -> None:
-        self.key, self.trusted, self.extra = key, trusted, extra
+    With `any_libraries` also those that other versions of Python, River or NumPy have written.
+    """
+
+    def __init__(
+        self, key: SigningKey, trusted: Mapping[bytes, VerifyKey], extra: Extra = (), *, any_libraries: bool = False
+    ) -> None:
+        self.key, self.trusted, self.extra, self.any_libraries = key, trusted, extra, any_libraries
 
     def seal(self, name: str, value: Any) -> bytes:
         """The bytes of a snapshot."""
@@ -277,4 +283,6 @@ class Sealed:
 
     def open(self, name: str, data: bytes) -> Any:
         """The object of a snapshot; raises `SnapshotError`."""
-        return open_sealed(data, expect_name=name, trusted=self.trusted, extra=self.extra)[0]
+        return open_sealed(
+            data, expect_name=name, trusted=self.trusted, extra=self.extra, any_libraries=self.any_libraries
+        )[0]

@@ -26,19 +26,22 @@ __all__ = ["demo"]
 REFERENCE = "headrace.examples.flights:flights"
 CONTEST = "headrace.examples.contest:contest"
 _INSTANCE = "demo"
+_LIVE = 10_000
 
 
 @click.command(cls=Headrace)
 @click.option("--events", type=click.IntRange(min=100), default=60_000, show_default=True, help="How many flights.")
 @click.option("--all", "everything", is_flag=True, help="All 336,776 flights of 2013.")
-@click.option("--live", type=click.IntRange(min=0), default=10_000, show_default=True, help="How many of them live.")
+@click.option(
+    "--live", type=click.IntRange(min=0), show_default="a sixth, 10000 at most", help="How many of them live."
+)
 @click.option("--rate", type=click.FloatRange(min=1), default=1_000.0, show_default=True, help="Live events a second.")
 @click.option("--keep", is_flag=True, help="Leave the broker and the control plane for a look.")
 @kafka_options
 @json_option
 @click.pass_context
 def demo(
-    ctx: click.Context, events: int, everything: bool, live: int, rate: float, keep: bool, json_to: str | None
+    ctx: click.Context, events: int, everything: bool, live: int | None, rate: float, keep: bool, json_to: str | None
 ) -> None:
     """Publish real flights to a real Kafka, predict, label and learn from them, and show what came of it.
 
@@ -53,9 +56,9 @@ def demo(
     began = time.monotonic()
     with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as (cluster, config):
         with Session(pipeline, REFERENCE, cluster, config) as session:
-            session.create_topics(load_pipeline(CONTEST))
+            session.create_topics(load_pipeline(CONTEST), CONTEST)
             session.start_plane(keep)
-            session.start(limit, min(live, limit or live), rate)
+            session.start(limit, _live(live, limit), rate)
             with _bars(session, limit):
                 pass
             session.stop_worker()
@@ -71,6 +74,13 @@ def demo(
         _further(cluster.bootstrap, session.plane if keep else None)
     if not all(summary.laws.values()):
         ctx.exit(1)
+
+
+def _live(wanted: int | None, limit: int | None) -> int:
+    """How many come live; without a wish most of them come before, as catching up is to be seen, too."""
+    if wanted is None:
+        return _LIVE if limit is None else min(_LIVE, limit // 6)
+    return wanted if limit is None else min(wanted, limit)
 
 
 @contextlib.contextmanager

@@ -61,21 +61,23 @@ class Session:
                 process.kill()
                 process.wait()
 
-    def create_topics(self, contest: Pipeline) -> None:
+    def create_topics(self, contest: Pipeline, reference: str) -> None:
         """All topics, and those that the contest does not share with them.
 
-        On a cluster that has them already the demo would mix with what is there.
+        With records that are there already the demo would mix: it wants them empty.
         """
-        specs = list(
-            {spec.name: spec for pipeline in (contest, self.pipeline) for spec in topic_specs(pipeline)}.values()
-        )
-        existing = self.cluster.describe(spec.name for spec in specs)
-        if existing:
+        specs = {spec.name: spec for pipeline in (contest, self.pipeline) for spec in topic_specs(pipeline)}
+        with contextlib.closing(self.cluster.reader()) as reader:
+            existing = self.cluster.describe(specs)
+            places = [(name, partition) for name, (count, _) in existing.items() for partition in range(count)]
+            used = [name for name, partition in places if reader.watermarks(name, partition)[1]]
+        if used:
             raise UsageError(
-                f"{next(iter(existing))} exists on this cluster already: remove it with "
-                f"`headrace reset {self.reference} --yes`, or let the demo start a broker of its own."
+                f"{used[0]} on this cluster has records already: empty it with "
+                f"`headrace reset {self.reference} --yes --delete-inputs` and `headrace reset {reference} --yes`, "
+                "or let the demo start a broker of its own."
             )
-        self.cluster.create((spec.name, spec.partitions, spec.config) for spec in specs)
+        self.cluster.create((s.name, s.partitions, s.config) for s in specs.values() if s.name not in existing)
 
     def start_plane(self, keep: bool) -> None:
         """The control plane, with its page; with `keep` it outlives a demo that went well."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from river import datasets
 
 from headrace.streams.cli import main
 from headrace.streams.kafka import Cluster
@@ -48,12 +46,9 @@ def shell(command: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty folder with a file of unknown columns in it."""
-    rows = [{**x, "is_phishing": y} for x, y in datasets.Phishing()]
-    with (tmp_path / "sites.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    """A folder with the file of unknown columns in it that the tutorial makes."""
+    (code,) = re.findall(r"^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     return tmp_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
 import msgspec
@@ -10,6 +11,7 @@ from river import drift, linear_model
 
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.schemas.records import Command
+from headrace.streams import snapshots, task
 from headrace.streams.audit import audit
 from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
@@ -63,7 +65,7 @@ class Life:
 
     def __init__(self, log, pipeline, *, stages=None, key=None, committed=(), accept_change=False):
         self.log, self.version = log, Version.of(pipeline)
-        codec = None if key is None else Sealed(key, {key.key_id: key.verify_key})
+        codec = None if key is None else Sealed(key, {key.key_id: key.verify_key}, any_libraries=accept_change)
         self.task = Task(pipeline, group_of(stages), 0, topics=_topic, codec=codec)
         self.found = Recovered()
         given = {"reader": log, "version": self.version, "topics": _topic, "new_reader": lambda: log}
@@ -153,6 +155,59 @@ def test_state_after_a_refused_checkpoint():
         life.work()
     life.checkpoint()
     assert Life(log, small(), key=new).state == life.state
+
+
+def _upgrade(monkeypatch):
+    """Another River from here on, as far as anybody can tell."""
+    here = {**task.environment(), "river": "99.9"}
+    monkeypatch.setattr(task, "environment", lambda: here)
+    monkeypatch.setattr(snapshots, "_LIBRARIES", {**snapshots.libraries(), "river": "99.9"})
+
+
+def _lived(key, drifts=()):
+    """A log with three days and a checkpoint after the second, and what the state was in the end."""
+    log = Log()
+    _day(log, 0)
+    _day(log, 1)
+    life = Life(log, small(drift=list(drifts)), key=key)
+    life.work()
+    life.checkpoint()
+    _day(log, 2)
+    life.work()
+    return log, life.state
+
+
+def test_a_state_of_other_libraries_is_kept_when_that_is_accepted(monkeypatch):
+    """Nothing before the checkpoint is needed: those inputs are not there any more."""
+    key = SigningKey.generate()
+    watched = [watch_error(drift.ADWIN())]
+    log, state = _lived(key, watched)
+    _upgrade(monkeypatch)
+    log.lows["events"], log.records["events"] = 80, log.records["events"][80:]
+    with pytest.raises(SpecChanged, match=r"environment\.river changed"):
+        Life(log, small(drift=watched), key=key)
+    life = Life(log, small(drift=watched), key=key, accept_change=True)
+    assert (life.found.refused, life.found.epoch_due, life.state) == (None, True, state)
+    life.checkpoint()
+    assert Life(log, small(drift=watched), key=key).found.refused is None
+
+
+def test_a_model_that_other_libraries_build_otherwise_begins_anew(monkeypatch):
+    """One with an attribute that the state's has not would fail at the first event: it is another model."""
+    key = SigningKey.generate()
+    log, _ = _lived(key)
+    _upgrade(monkeypatch)
+    made = linear_model.LogisticRegression.__init__
+
+    @functools.wraps(made)
+    def newer(self, *args, **options):
+        made(self, *args, **options)
+        self.added = None
+
+    monkeypatch.setattr(linear_model.LogisticRegression, "__init__", newer)
+    life = Life(log, small(), key=key, accept_change=True)
+    assert life.found.refused is None
+    assert life.task.chain.learned() == [("logreg", 80, 40)]
 
 
 def test_a_model_that_was_changed_begins_where_it_was():
