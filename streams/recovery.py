@@ -77,7 +77,10 @@ def recover(
     began = clock()
     found = Recovered()
     saved, marker = _saved(task, reader, topics("state"))
-    last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
+    last, entries, others = _journal(task, reader, topics("journal"), marker, found)
+    failpoints.hit("recover.journal")
+    yield found
+    found.epoch_due = _check_version(last, version, accept_change)
     try:
         _restore(task, saved, marker, version)
     except SnapshotError as error:
@@ -86,37 +89,20 @@ def recover(
         task.reset()
         task.chain.stores.outdated(saved)
         marker = None
+        _, entries, others = _journal(task, reader, topics("journal"), None, found)
     if marker is not None:
-        found.checkpoint_seq, found.journal_offset = marker["seq"], marker["journal_offset"]
+        found.checkpoint_seq = marker["seq"]
         found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
     failpoints.hit("recover.state")
     yield found
-    entries: list[Entry | Epoch] = []
-    others: set[bytes] = set()
-    start = _journal_from(task, reader, topics("journal"), marker)
-    if start is not None:
-        found.journal_offset = start
-    for record in reader.read(topics("journal"), task.shard, start):
-        if record.key != task.group.name.encode():
-            others.add(record.key)
-            continue
-        entry = read_entry(record.value)
-        if entry.seq < task.seq:
-            continue
-        entries.append(entry)
-        if isinstance(entry, Epoch):
-            last = Version(entry.spec_hash, entry.spec, entry.environment)
-    failpoints.hit("recover.journal")
-    yield found
     found.journalled = len(entries)
-    found.epoch_due = _check_version(last, version, accept_change)
     if marker is None and not entries:
         _refuse_overlap(task, others)
         _first_start(task, reader, committed)
     else:
         if marker is None:
             _begin(task, entries, reader, committed)
-        for _ in drafted(task.chain, _adopted(task, entries, reader)):
+        for _ in drafted(task.chain, _adopted(task, reader)):
             yield found
         for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
             found.replayed += records
@@ -140,6 +126,30 @@ def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], cod
     return task
 
 
+def _journal(
+    task: Task, reader: Any, topic: str, marker: dict[str, Any] | None, found: Recovered
+) -> tuple[Version | None, list[Entry | Epoch], set[bytes]]:
+    """The version that wrote last, the records that follow the checkpoint, and whose other records there are."""
+    seq, last = 0, None
+    if marker is not None:
+        seq, last = marker["seq"], Version(marker["spec_hash"], marker["spec"], marker["environment"])
+    start = _journal_from(task, reader, topic, marker)
+    found.journal_offset = start or 0
+    entries: list[Entry | Epoch] = []
+    others: set[bytes] = set()
+    for record in reader.read(topic, task.shard, start):
+        if record.key != task.group.name.encode():
+            others.add(record.key)
+            continue
+        entry = read_entry(record.value)
+        if entry.seq < seq:
+            continue
+        entries.append(entry)
+        if isinstance(entry, Epoch):
+            last = Version(entry.spec_hash, entry.spec, entry.environment)
+    return last, entries, others
+
+
 def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | None) -> int | None:
     """Where to read the journal from.
 
@@ -153,14 +163,14 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
     return int(max(low, marker["journal_offset"]) if nothing_followed else marker["journal_offset"])
 
 
-def _adopted(task: Task, entries: list[Entry | Epoch], reader: Any) -> set[str]:
-    """Models that catch up and are adopted in what is to be replayed."""
-    decisions, batches = task.chain.decisions, [entry for entry in entries if isinstance(entry, Entry)]
-    if decisions is None or not decisions.catching_up or not batches:
+def _adopted(task: Task, reader: Any) -> set[str]:
+    """Models that catch up, and whose adoption was asked for: in what is to be replayed, or in what comes next."""
+    decisions = task.chain.decisions
+    if decisions is None or not decisions.catching_up:
         return set()
     rank = task.group.inputs.index("registry")
-    source, start, end = task.chain.sources[rank], task.positions[rank], batches[-1].ends[rank]
-    commands = [source.decode(record.value) for record in reader.read(source.topic, task.shard, start, end)]
+    source, start = task.chain.sources[rank], task.positions[rank]
+    commands = [source.decode(record.value) for record in reader.read(source.topic, task.shard, start)]
     return {str(each.model) for each in commands if isinstance(each, Command) and each.kind == "adopt"}
 
 

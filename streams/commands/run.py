@@ -111,7 +111,7 @@ def run(
     require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state", *aside}, writes=True)
     configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
     settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
-    codec = Sealed(signing_key(), trusted_keys(), loaded.classes, any_libraries=accept_change)
+    codec = Sealed(signing_key(), trusted_keys(), loaded.classes, any_libraries=True)
     observer = Observer() if metrics_port is None else MetricsObserver(loaded, group)
     worker = Worker(
         loaded,

@@ -65,7 +65,7 @@ class Life:
 
     def __init__(self, log, pipeline, *, stages=None, key=None, committed=(), accept_change=False):
         self.log, self.version = log, Version.of(pipeline)
-        codec = None if key is None else Sealed(key, {key.key_id: key.verify_key}, any_libraries=accept_change)
+        codec = None if key is None else Sealed(key, {key.key_id: key.verify_key}, any_libraries=True)
         self.task = Task(pipeline, group_of(stages), 0, topics=_topic, codec=codec)
         self.found = Recovered()
         given = {"reader": log, "version": self.version, "topics": _topic, "new_reader": lambda: log}
@@ -188,6 +188,10 @@ def test_a_state_of_other_libraries_is_kept_when_that_is_accepted(monkeypatch):
         Life(log, small(drift=watched), key=key)
     life = Life(log, small(drift=watched), key=key, accept_change=True)
     assert (life.found.refused, life.found.epoch_due, life.state) == (None, True, state)
+    _day(log, 3)
+    life.work()
+    again = Life(log, small(drift=watched), key=key)  # died before its first checkpoint, and nobody says it once more
+    assert (again.found.refused, again.found.epoch_due, again.state) == (None, False, life.state)
     life.checkpoint()
     assert Life(log, small(drift=watched), key=key).found.refused is None
 
