@@ -77,6 +77,14 @@ class Decisions:
         """Retrained models that do not take part yet, with what the registry says of them."""
         return {name: known for name, known in self.registry["models"].items() if known["status"] == "retraining"}
 
+    def hopeless(self, model: str) -> str | None:
+        """Why this model, or a copy of it, cannot be learned from the training log as things are; None if it can."""
+        p, entry = self.context.pipeline, self.registry["models"][model]
+        if "examples" not in p.publish:
+            return _NO_EXAMPLES
+        base = entry["base"] or model
+        return None if base in p.models else f"{base}, of which it is a copy, is not declared any more"
+
     def retrain(
         self,
         base: str,
@@ -87,7 +95,7 @@ class Decisions:
         why: str | None = None,
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
-        """Let a fresh copy of a declared model catch up; the one before it retires, unless it serves.
+        """Let a fresh copy of a declared model catch up; the one before it (``base-N``) retires, unless it serves.
 
         So do others that do not serve, where there would be more than `MOST_RETRAINED`: the oldest first, but first of
         all those after which another was made of the same model.
@@ -98,11 +106,11 @@ class Decisions:
         while f"{base}-{count}" in self.registry["models"]:
             count += 1
         why, n = why or f"retraining of {base} was due", self.context.progress[0]
-        before = f"{base}-{self.registry['schedules'].get(base, [0])[0] if by == 'schedule' else count - 1}"
-        if self.status(before) in ("challenger", "retraining") and before in self.registry["models"]:
-            self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
-        living = retrained(self.registry)
         models = self.registry["models"]
+        for before in [name for name in retrained(self.registry) if models[name]["base"] == base]:
+            if before.removeprefix(f"{base}-").isdecimal() and self.status(before) in ("challenger", "retraining"):
+                self._note("retired", before, "retired", by=by, why=why, evidence={}, at=at)
+        living = retrained(self.registry)
         newest = {models[name]["base"]: name for name in living}
         idle = [name for name, status in living.items() if status not in SERVING]
         idle.sort(key=lambda name: newest[models[name]["base"]] == name)
@@ -170,8 +178,9 @@ class Decisions:
             self._note("refused", command.model, now, by=command.by, why=denied, evidence=forged, at=at)
             return
         kind, model, status, why, evidence = answer(self.registry, command, self.context.shard)
-        if kind == "retraining" and "examples" not in self.context.pipeline.publish:
-            kind, model, status, why = "refused", command.model, self.status(str(command.model)), _NO_EXAMPLES
+        hopeless = self.hopeless(str(command.model)) if kind in ("retraining", "caught_up") else None
+        if hopeless is not None:
+            kind, model, status, why = "refused", command.model, self.status(str(command.model)), hopeless
         elif kind == "caught_up":
             evidence = {"examples": self.context.progress[0]}
         by, name, saw = command.by, command.id, command.saw

@@ -198,6 +198,11 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> b
         return False
     what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
     what = [path for path in what if not path.startswith("order.")] or what  # a new feature is news, its place is not
+    if "task" in what:
+        raise SpecChanged(
+            f"The state is that of a {last.spec['task']} pipeline, and means nothing to a {now.spec['task']} one. "
+            "Start anew with `headrace reset`, or restore the task."
+        )
     renamed = [path for path in what if path in ("topics.events", "topics.labels")]
     if renamed:
         raise SpecChanged(

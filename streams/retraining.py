@@ -185,6 +185,7 @@ def adoptions(task: Any) -> list[Command]:
     return [
         Command(f"adopt-{name}-{known['since']}", "adopt", task.shard, "worker", name, why="it has caught up")
         for name, known in decisions.catching_up.items()
+        if decisions.hopeless(name) is None
     ]
 
 

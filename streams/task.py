@@ -26,6 +26,8 @@ from headrace.streams.topology import Group
 __all__ = ["Intake", "Processed", "Task", "Version"]
 
 _SAMPLE = 200
+_STAGES = {"events": "validate", "labels": "join"}
+"""Inputs that somebody else writes, and the stage that reads each."""
 _READ = ("bad_label", "orphan", "late_label")
 """Why a record that could be read became a dead letter of the stage that reads it."""
 
@@ -53,10 +55,11 @@ class Processed(NamedTuple):
 
 
 class Intake:
-    """Turns an input's records into `Input`s, and notices a format that nobody declared.
+    """Turns an input's records into `Input`s, and notices a format that nobody declared, of events or labels.
 
     `read(partition, offset, key, value, at_ms)` is one record with its time; it raises `WrongFormat` when 200 since the
-    last start, and all but a few since the very first, are unreadable.
+    last start, and all but a few since the very first, are unreadable. Topics of ours are in our format: what is not,
+    is of a declaration before, or somebody else's.
     """
 
     def __init__(self, chain: Chain, rank: int, *, tolerant: bool = False) -> None:
@@ -64,7 +67,7 @@ class Intake:
         self._good = _readable(chain.counts, self._source.role)
         self._bad: list[bytes] = []
         read = self._source.reader(chain.clock[1][rank])
-        self.read = read if tolerant or rank < chain.group.leading else self._suspicious(read)
+        self.read = self._suspicious(read) if not tolerant and self._source.role in _STAGES else read
 
     def _suspicious(self, read: Callable[..., Input]) -> Callable[..., Input]:
         good, suspect = self._good, self._suspect
@@ -229,6 +232,5 @@ class Task:
 
 def _readable(counts: dict[str, int], role: str) -> int:
     """How many records of this input could be read so far."""
-    stage = {"events": "validate", "labels": "join"}.get(role)
-    unread = (counts.get(f"dead.{stage}.{reason}", 0) for reason in REASONS if reason not in _READ)
+    unread = (counts.get(f"dead.{_STAGES.get(role)}.{reason}", 0) for reason in REASONS if reason not in _READ)
     return counts.get(role, 0) - sum(unread)

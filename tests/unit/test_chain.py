@@ -526,3 +526,19 @@ def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, ch
     assert stage.positions[stage.chain.group.inputs.index("predictions")] == len(made["predictions"]) + 5
     ours = change in FAR_OFF or (task == "multiclass" and change.get("prediction") == "text")
     assert dead == [] if ours else [b"malformed"] * 5
+
+
+def test_features_of_a_declaration_before_are_no_wrong_format() -> None:
+    """A drift stage of its own that lags behind a change meets them; nobody has declared our own formats."""
+    before = small(features={"spent": field("spent")}, drift=WATCHED["drift"])
+    now = small(drift=WATCHED["drift"])
+    made = play(before, [event(f"e{i}", i / 8) for i in range(250)], []).outputs
+    stage = Task(now, group_of(["drift"]), 0, topics=lambda role: f"small.{role}")
+    rank = stage.chain.group.inputs.index("features")
+    for offset, (_, key, value, _) in enumerate(made["features"]):
+        stage.feed(rank, offset, key, value, NOW_MS)
+    for each in range(len(stage.chain.group.inputs)):
+        stage.merge.end(each)
+    done = stage.run(1_000)
+    assert done is not None
+    assert [dict(headers or [])["reason"] for _, _, _, headers in done.outputs] == [b"unknown_schema"] * 250

@@ -7,7 +7,9 @@ import json
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
+from river.linear_model import LogisticRegression
 from river.naive_bayes import GaussianNB
 
 from headrace import Retrain
@@ -15,6 +17,7 @@ from headrace.processors.registry import retrained
 from headrace.streams import decisions
 from headrace.streams.hashing import state_hash
 from headrace.streams.memory import Backtest
+from headrace.streams.retraining import adoptions
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 from tests.small import CLASSES, NOW_MS, Pickled, Scripted, event, known, play, small
@@ -290,6 +293,31 @@ def test_a_schedule_retrains_and_lets_the_one_before_go() -> None:
     assert evidence == [15, 35, 55]
     assert "old-1" not in made.task.chain.stores.states["models"]
     assert learned(made, "old") == 60
+
+
+def test_a_declared_model_is_no_copy_whatever_its_name() -> None:
+    """Only what was made of a model goes for its next copy."""
+    models = {"old": LogisticRegression(), "old-1": LogisticRegression(l2=0.1)}
+    scheduled = pipeline(models=models, champion="old", retrain=[Retrain("old", examples=20)])
+    made = play(scheduled, EVENTS, LABELS, batch=10)
+    assert [fact["model"] for fact in facts(made) if fact["kind"] == "retraining"] == ["old-2", "old-3", "old-4"]
+    assert [fact["model"] for fact in facts(made) if fact["kind"] == "retired"] == ["old-2", "old-3"]
+
+
+def test_what_nobody_can_learn_any_more_is_not_adopted() -> None:
+    """The examples are published no longer, or the model is not declared: no worker asks, and who does is told."""
+    made = play(pipeline(), EVENTS, LABELS)
+    deciding = made.task.chain.decisions
+    assert deciding is not None
+    deciding.retrain("old", None, {})
+    asked = adoptions(made.task)
+    assert [each.model for each in asked] == ["old-1"]
+    for now in (pipeline(publish=["features"]), pipeline(models={"new": LogisticRegression()}, champion="new")):
+        deciding.context.pipeline = now
+        assert adoptions(made.task) == []
+        deciding._command(msgspec.structs.replace(asked[0], id=f"{now.publish}"), {})
+        assert deciding.registry["models"]["old-1"]["status"] == "retraining"
+        assert made.task.chain.counts["facts.refused"] > 0
 
 
 def test_no_more_copies_live_than_may(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import msgspec
 import pytest
-from river import drift, linear_model
+from river import drift, linear_model, naive_bayes
 
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.schemas.records import Command
@@ -243,6 +243,18 @@ elsewhere = ModuleType("elsewhere")
 
 def _spent(e) -> float:
     return elsewhere.factor * e.spent
+
+
+def test_a_state_of_another_task_is_refused_whatever_is_accepted():
+    """Scores of two classes are none of three, or of a number."""
+    log = Log()
+    _day(log, 0)
+    life = Life(log, small())
+    life.work()
+    for task_, y in (("multiclass", "y"), ("regression", lambda label: float(label.y))):
+        models = {"logreg": linear_model.LinearRegression() if task_ == "regression" else naive_bayes.GaussianNB()}
+        with pytest.raises(SpecChanged, match=f"of a binary pipeline, and means nothing to a {task_} one"):
+            Life(log, small(task=task_, models=models, labels={"y": y}), accept_change=True)
 
 
 def test_unseen_change_stops():

@@ -13,6 +13,7 @@ from headrace.schemas.records import Command
 from headrace.streams import retraining
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.hashing import state_hash
+from headrace.streams.journal import read
 from headrace.streams.recovery import recover
 from headrace.streams.retraining import Logged, drafted, logged
 from headrace.streams.task import Task, Version
@@ -49,9 +50,17 @@ def waiting() -> Lane:
     return lane.work(50, after=checkpoint)
 
 
-def test_what_catches_up_is_folded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that stands still for long is ended: no step of a recovery learns the whole log."""
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_catches_up_is_folded_in_parts(monkeypatch: pytest.MonkeyPatch, taken: bool) -> None:
+    """A worker that stands still for long is ended: no step of a recovery, and none that follows, learns the whole log.
+
+    Whether the adoption was taken already, or only asked for, when the worker before died.
+    """
     lane = waiting()
+    asked = [b'"adopt"' in (record.value or b"") for record in lane.log.records[topic("registry"), 0]].index(True)
+    journal = lane.log.records[topic("journal"), 0]
+    while not taken and read(journal[-1].value or b"").ends[0] > asked:  # type: ignore[union-attr]
+        journal.pop()
     learned: list[int] = []
     fold = retraining.fold
 
@@ -66,8 +75,11 @@ def test_what_catches_up_is_folded_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     task = Task(lane.pipeline, group_of(), 0, topics=topic, codec=Pickled(), history=history)
     for _ in recover(task, lane.log, Version.of(lane.pipeline), topic, {}, new_reader=lane.log.reader):
         pass
-    assert learned == [100, 100, 100, 0]
-    assert state_hash(task.chain.stores.contents()) == state_hash(lane.task.chain.stores.contents())
+    assert learned == [100, 100, 100] + [0] * taken
+    if taken:
+        assert state_hash(task.chain.stores.contents()) == state_hash(lane.task.chain.stores.contents())
+    else:
+        assert (task.chain.history.draft("fresh") or [None, 0])[1] == COUNT
 
 
 def test_what_cannot_be_folded_yet_stops_no_recovery() -> None:
