@@ -47,7 +47,7 @@ def fixed(n: int | None = None, *, start: str | None = None, end: str | None = N
 
     What is found is that the signal is not as it was then; the alert stays open as long as that is so.
     """
-    if (n is None) == (end is None):
+    if (n is None) == (end is None) or (n is not None and start is not None):
         raise ValueError("fixed takes n, or start and end")
     if n is not None:
         return Reference("fixed", n=_whole(n, "fixed: n"))
