@@ -61,6 +61,11 @@ class Versions:
         whole(self.keep, "versions.keep")
 
 
+_KINDS: dict[str, type] = {
+    "events": Events, "labels": Labels, "gate": Gate, "proxies": Proxies, "versions": Versions,
+}  # fmt: skip
+
+
 class Pipeline:
     """Events in, predictions out, learning from labels as they become known.
 
@@ -150,6 +155,12 @@ class Pipeline:
         self.folder = base
         self.name = legal(name, is_name(name), "name", "letters, digits, '.', '_' and '-', at most 100")
         self.task = legal(task, task in TASKS, "task", ", ".join(TASKS))
+        for what, value in {"events": events, "labels": labels}.items():
+            legal(value, isinstance(value, _KINDS[what]), what, f"{_KINDS[what].__name__}(...)")
+        for what, value in {"gate": gate, "proxies": proxies, "versions": versions}.items():
+            legal(value, value is None or isinstance(value, _KINDS[what]), what, f"None, {_KINDS[what].__name__}(...)")
+        for what, value in {"drift": drift, "retrain": retrain}.items():
+            legal(value, isinstance(value, list | tuple), what, "a list")
         self.events, self.labels = events, labels
         self.event_schema = schema_of(events, base, "events")
         self.label_schema = schema_of(labels, base, "labels")
@@ -359,7 +370,6 @@ class Pipeline:
             raise DeclarationError(f"drift: {watch.signal} is text, which has no order for 'ks'; legal: 'js', 'psi'.")
 
     def _gate(self, gate: Gate | None) -> Gate | None:
-        legal(gate, gate is None or isinstance(gate, Gate), "gate", "None, Gate(...)")
         if gate is not None:
             declared(partial(gate.loss_of, self.task), "gate")
             names = list(dict.fromkeys([*self.features, *(f["name"] for f in self.event_schema.columns())]))

@@ -11,6 +11,7 @@ from river import compose, drift, ensemble, forest, linear_model, multiclass, ne
 
 from headrace import (
     DeclarationError,
+    Retrain,
     between,
     count,
     field,
@@ -143,6 +144,11 @@ WRONG = {
         ["'f'", "2 partitions", "'shop'"],
     ),
     "topics": ({"topics": {"event": "raw"}}, ["topics", "'event'", "events, labels"]),
+    "proxies: a number": ({"proxies": 3}, ["proxies", "3", "Proxies(...)"]),
+    "versions: a number": ({"versions": 3}, ["versions", "3", "Versions(...)"]),
+    "gate: a share": ({"gate": 0.05}, ["gate", "0.05", "Gate(...)"]),
+    "retrain: not in a list": ({"retrain": Retrain("logreg", every="1d")}, ["retrain", "a list"]),
+    "drift: not in a list": ({"drift": watch_error()}, ["drift", "a list"]),
 }  # fmt: skip
 
 
