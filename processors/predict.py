@@ -38,7 +38,7 @@ def validated(task: str) -> Callable[[Any], Any]:
 
     def label_of(value: Any) -> Any:
         own = _plain(value)
-        if not isinstance(own, types):
+        if not isinstance(own, types) or (own.__class__ is bool and task == "regression"):
             raise ValueError(f"the model answered {own!r}, which is no {called}")
         return own
 
