@@ -30,8 +30,8 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import drafted
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
-from headrace.streams.task import Intake, Task, Version
-from headrace.streams.topology import group_named, group_of
+from headrace.streams.task import Intake, Task, Version, damage_told
+from headrace.streams.topology import group_known, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
 
@@ -77,7 +77,7 @@ def recover(
     began = clock()
     found = Recovered()
     saved, marker = _saved(task, reader, topics("state"))
-    last = None if marker is None else Version(marker["spec_hash"], marker["spec"], marker["environment"])
+    last = Version(marker["spec_hash"], marker["spec"], marker["environment"]) if marker else None
     try:
         _restore(task, saved, marker, version)
     except SnapshotError as error:
@@ -92,7 +92,7 @@ def recover(
     failpoints.hit("recover.state")
     yield found
     entries: list[Entry | Epoch] = []
-    others: set[bytes] = set()
+    others: set[bytes | None] = set()
     start = _journal_from(task, reader, topics("journal"), marker)
     if start is not None:
         found.journal_offset = start
@@ -172,12 +172,17 @@ def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] 
 def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version: Version) -> None:
     if marker is None:
         return
+    if not marker:
+        raise SnapshotError("malformed", "its marker says nothing")
     if marker["spec_hash"] == version.hash:
         task.restore(entries, marker)
         return
     before, after = marker["spec"], version.spec
-    task.restore(still(entries, before, after), marker)
-    carry(task.chain, entries, before, after)
+    with damage_told():
+        entries_now = still(entries, before, after)
+    task.restore(entries_now, marker)
+    with damage_told():
+        carry(task.chain, entries, before, after)
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:
@@ -213,13 +218,14 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
         task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
 
 
-def _refuse_overlap(task: Task, others: set[bytes]) -> None:
+def _refuse_overlap(task: Task, others: set[bytes | None]) -> None:
     """Stages that another group has run would publish everything a second time, to the same topics."""
-    for name in sorted(others):
-        shared = [stage for stage in group_named(name.decode()).stages if stage in task.group.stages]
+    known = [group for group in map(group_known, others) if group is not None]
+    for group in sorted(known, key=lambda group: group.name):
+        shared = [stage for stage in group.stages if stage in task.group.stages]
         if shared:
             raise UsageError(
-                f"The journal says that {', '.join(shared)} ran as part of {name.decode()}: run the same stages "
+                f"The journal says that {', '.join(shared)} ran as part of {group.name}: run the same stages "
                 "together as before, or start anew with `headrace reset`."
             )
 
