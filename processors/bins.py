@@ -23,8 +23,11 @@ nothing where all were missing."""
 
 
 def fit(values: Sequence[Any], bins: int) -> Binned:
-    """Bins for values like these: numbers, text, or tuples of numbers (None is missing)."""
-    present = [value for value in values if value is not None and not (isinstance(value, tuple) and None in value)]
+    """Bins for values like these: numbers, text, or tuples of numbers (None is missing).
+
+    Numbers that are not finite have no say: sets and sorts of NaN are ordered by chance.
+    """
+    present = [value for value in values if _finite(value)]
     if not present:
         return ("any", ())
     if isinstance(present[0], tuple):
@@ -32,6 +35,12 @@ def fit(values: Sequence[Any], bins: int) -> Binned:
     if any(isinstance(value, str) for value in present):
         return ("text", _frequent([value for value in present if isinstance(value, str)], bins))
     return ("numbers", _edges([float(value) for value in present], bins))
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_finite, value))
+    return value is not None and (isinstance(value, str) or math.isfinite(value))
 
 
 def size(binned: Binned) -> int:

@@ -147,7 +147,7 @@ class Scan:
         state["bins"] = binned
         state["sum"] = 0.0
         for value, *_ in sample[:base] if numeric else ():  # not sum(): it compensates from Python 3.12 on
-            state["sum"] += 0.0 if value is None else value
+            state["sum"] += value if isinstance(value, float | int) and value == value else 0.0
         state["first"] = np.array(first, dtype=np.float64)
         state["learning"] = self.reference.kind == "fixed" and not self._learned(WARM_UP, row[1])
         ring.clear(state, count, self.reference)
@@ -177,7 +177,7 @@ class Scan:
                 return i
             value = rows[i][0]
             first[place(value)] += 1
-            if state["bins"][0] == "numbers" and isinstance(value, float | int):
+            if state["bins"][0] == "numbers" and isinstance(value, float | int) and value == value:
                 state["sum"] += value
             n += 1
         return len(rows)
@@ -193,7 +193,7 @@ class Scan:
         if state["bins"][0] == "numbers":
             added = state["added"]
             for row in rows:
-                if isinstance(row[0], float | int):
+                if isinstance(row[0], float | int) and row[0] == row[0]:
                     added += row[0]
             state["added"] = added
         state["fill"] += len(rows)

@@ -82,7 +82,9 @@ class _Source:
             result = self._variable()
             self._unpack([result], _LAYOUT[kind])
             return result
-        if kind in ("int", "long"):
+        if kind == "int":
+            return self._long("    if n >> 32:", "        raise ValueError('no int')")
+        if kind == "long":
             return self._long()
         if kind == "boolean":
             return self._boolean()
@@ -103,11 +105,11 @@ class _Source:
         self._add(f"elif b == {null}:", f"    {result} = None", "else:", "    raise ValueError('no such branch')")
         return result
 
-    def _long(self) -> str:
+    def _long(self, *check: str) -> str:
+        """Read an integer; `check` is for those of more than a byte, as `n` in zigzag."""
         result = self._variable()
-        self._add(
-            "n = data[at]", "at += 1", "if n > 127:", "    n, at = more(data, at, n)", f"{result} = (n >> 1) ^ -(n & 1)"
-        )
+        self._add("n = data[at]", "at += 1", "if n > 127:", "    n, at = more(data, at, n)", *check)
+        self._add(f"{result} = (n >> 1) ^ -(n & 1)")
         return result
 
     def _boolean(self) -> str:

@@ -7,6 +7,7 @@ declared columns and the computed features are nested records, so that equal nam
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -65,10 +66,12 @@ class FeaturesWire:
         """
         self.pack = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
+        self._doubles = _doubles(features)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """What `encode` was given, missing features absent; anything else is a BadRecord."""
         record = _decode(self._header, self._decode, value)
+        _check(record["features"], self._doubles)
         record["features"] = {name: v for name, v in record["features"].items() if v is not None}
         return record
 
@@ -104,10 +107,13 @@ class ExamplesWire:
         """``encode(n, event_id, ..., probability, packed)``: one record; `packed` is what `pack` makes of features."""
         self.pack = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
+        self._head, self._doubles = _doubles(head), _doubles(features)
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """One example as a dict; anything else is a BadRecord."""
         record = _decode(self._header, self._decode, value)
+        _check(record, self._head)
+        _check(record["features"], self._doubles)
         record["features"] = {name: v for name, v in record["features"].items() if v is not None}
         return record
 
@@ -158,6 +164,19 @@ def number_of(value: bytes | None) -> int | None:
         if byte < 128:
             return (number >> 1) ^ -(number & 1)
     return None
+
+
+def _doubles(avro_fields: Sequence[Any]) -> tuple[str, ...]:
+    """The fields that hold floating-point numbers."""
+    return tuple(field.name for field in fields_of(avro_fields) if field.kind in ("float", "double"))
+
+
+def _check(record: Mapping[str, Any], names: Sequence[str]) -> None:
+    """We publish finite numbers only: what is handed on counts on it."""
+    for name in names:
+        number = record[name]
+        if number is not None and not math.isfinite(number):
+            raise BadRecord("malformed", f"{name} is no finite number")
 
 
 def avro_name(name: str) -> str:

@@ -12,14 +12,18 @@ transactions would not do: a crash before the marker would leave half of each ge
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Meta
 
 from headrace.streams import failpoints
+from headrace.streams.errors import UNREADABLE
 from headrace.streams.packing import pack, unpack
 from headrace.streams.stores import part_of
 from headrace.streams.task import Task, Version
 
-__all__ = ["MARKER", "Checkpoint", "LastSavepoint", "fold"]
+__all__ = ["MARKER", "Checkpoint", "LastSavepoint", "fold", "key_of", "marker_of"]
 
 MARKER = "marker"
 _ENTRY_BYTES = 200
@@ -34,6 +38,24 @@ class LastSavepoint(NamedTuple):
 
     epoch: int
     at_ms: int
+
+
+_Place = Annotated[int, Meta(ge=0)]
+
+
+class _Marker(msgspec.Struct):
+    """What a marker says, at least."""
+
+    seq: _Place
+    epoch: _Place
+    positions: tuple[_Place, ...]
+    journal_offset: _Place
+    spec_hash: str
+    spec: dict[str, Any]
+    environment: dict[str, Any]
+    journal_end: int = -1
+    savepoint: tuple[int, int] | None = None
+    outputs: dict[str, _Place] = {}
 
 
 class _Producer(Protocol):
@@ -116,6 +138,8 @@ def fold(
 ) -> tuple[dict[tuple[str, str, Any], bytes], dict[str, Any] | None]:
     """The state and the marker that committed records of the state topic fold to, for one group.
 
+    A marker that says nothing is empty; keys that are none of ours are passed over.
+
     What follows its last marker belongs to a checkpoint that was not whole yet when the topic's end was asked for.
     """
     entries: dict[bytes, bytes] = {}
@@ -127,14 +151,48 @@ def fold(
     state: dict[tuple[str, str, Any], bytes] = {}
     marker = None
     for key, value in entries.items():
-        owner, *name = unpack(key)
-        if owner != group:
+        parts = key_of(key)
+        if parts is None or parts[0] != group:
             continue
-        if name == [MARKER]:
-            marker = unpack(value)
-        elif wants(name[0]):
-            state[name[0], name[1], name[2]] = value
+        if len(parts) == 2:
+            marker = marker_of(value) or {}
+        elif wants(parts[1]):
+            state[parts[1], parts[2], parts[3]] = value
     return state, marker
+
+
+def key_of(key: bytes | None, *, numbered: bool = False) -> tuple[Any, ...] | None:
+    """The parts of an entry's key: group, in savepoints the number, and processor, store, key, or MARKER.
+
+    None of what is no such key: anybody may have written it.
+    """
+    try:
+        whole = unpack(key or b"")
+        hash(whole)
+    except (TypeError, *UNREADABLE):
+        return None
+    owner = 2 if numbered else 1
+    if (
+        type(whole) is not tuple
+        or type(whole[0] if whole else None) is not str
+        or len(whole) not in (owner + 1, owner + 3)
+    ):
+        return None
+    if numbered and type(whole[1]) is not int:
+        return None
+    if len(whole) == owner + 1:
+        return whole if whole[owner] == MARKER else None
+    return whole if type(whole[owner]) is type(whole[owner + 1]) is str else None
+
+
+def marker_of(value: bytes | None) -> dict[str, Any] | None:
+    """What a marker says; None where it says nothing that could be used."""
+    try:
+        marker: dict[str, Any] = unpack(value or b"")
+        msgspec.convert(marker, _Marker)
+    except (TypeError, *UNREADABLE):
+        return None
+    return marker
 
 
 def _whole(records: Iterable[tuple[bytes | None, bytes | None]], marker: bytes) -> Iterator[tuple[bytes, bytes | None]]:

@@ -95,7 +95,7 @@ class Folding:
             if producer.suspicious and open_places(reader, [place]):
                 raise Aborted("the command to adopt it may never be read")
             self._unsure.discard(shard)
-            log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name][1])
+            log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name].n)
         except HeadraceError as error:
             log.warning("%s/%s does not catch up: %s", name, shard, error)
             self._begun[shard, command.id] = self._clock() + _AGAIN_S
@@ -127,10 +127,10 @@ class Folding:
         if base not in self._pipeline.models:
             raise HeadraceError(f"{base} is not declared any more")
         begun = self.drafts.pop((shard, name), None)
-        draft: Draft = begun or (self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
+        draft = begun or Draft(self._pipeline.fresh_models()[base], entry["from_n"], entry["from_n"])
         for _ in range(_ROUNDS):
-            model, before, skipped = draft
-            draft = fold(self._pipeline, model, training.examples(before), entry, 1 << 62, before, skipped)
-            if draft[1] - before <= _NEAR:
+            before = draft.n
+            draft = fold(self._pipeline, draft, training.examples(before, draft.place), entry, 1 << 62)
+            if draft.n - before <= _NEAR:
                 break
         return draft

@@ -138,7 +138,7 @@ class _Made:
     def __init__(self, outputs: dict[str, list[Output]], chain: Chain) -> None:
         self._outputs, self._decode = outputs, chain.examples_wire.decode
 
-    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
+    def examples(self, after: int, place: int = 0) -> Iterator[Mapping[str, Any]]:
         """From the one after `after` on."""
         return (self._decode(value) for _, _, value, _ in islice(self._outputs.get("examples", ()), after, None))
 

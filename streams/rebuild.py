@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from headrace.processors.compiled import Compiled, compile_model
-from headrace.schemas.published import number_of
-from headrace.schemas.wire import BadRecord
 from headrace.streams.chain import Chain
 from headrace.streams.deepstack import on_deep_stack
 from headrace.streams.errors import HeadraceError, Lost
@@ -24,6 +23,7 @@ from headrace.streams.hashing import state_hash
 from headrace.streams.pickling import dumps, loads
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import recomputations
+from headrace.streams.retraining import following, numbered
 from headrace.streams.snapshots import Header, Sealed, SnapshotError
 from headrace.streams.topology import group_of
 from headrace.streams.versions import Published, version_of
@@ -136,27 +136,21 @@ def examples_of(pipeline: Pipeline, shard: int, reader: Any, topics: Callable[[s
     An example with the features of a declaration before has a number only.
     """
     decode = Chain(pipeline, group_of(), shard, topics=topics).examples_wire.decode
-    topic, last = topics("examples"), None
-    for record in reader.read(topic, shard):
-        try:
-            example = decode(record.value)
-        except BadRecord as error:
-            number = number_of(record.value)
-            if number is None:
-                raise Lost(f"{topic}/{shard} offset {record.offset} is damaged: {error.detail}.") from error
-            example = {"n": number}
-        n = example["n"]
-        if last is not None and n != last + 1:
-            raise Lost(f"{topic}/{shard} offset {record.offset} is example {n}, where {last + 1} was expected.")
-        last = n
+    topic = topics("examples")
+    whole = reader.watermarks(topic, shard)[0] == 0
+    read = (numbered(decode, record.value, record.offset) for record in reader.read(topic, shard))
+    found = (example for example in read if example is not None)
+    first = None if whole else next(found, None)
+    examples = found if first is None else chain((first,), found)
+    for example in following(examples, 0 if first is None else first["n"] - 1, 1 << 62):
         x = example.get("features")
         try:
             label = None if x is None else pipeline.learned_label(example["label"])
         except ValueError as error:
             raise Lost(
-                f"{topic}/{shard} offset {record.offset}: {error}; its label is of another declaration."
+                f"{topic}/{shard} example {example['n']}: {error}; its label is of another declaration."
             ) from error
-        yield n, x, label, example
+        yield example["n"], x, label, dict(example)
 
 
 class _Fold:

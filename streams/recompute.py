@@ -25,9 +25,10 @@ from headrace.streams.merge import Batch
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import logged
 from headrace.streams.savepoints import savepoints
+from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Intake, Task, Version
-from headrace.streams.topology import STAGES, Group, group_named
+from headrace.streams.topology import STAGES, Group, group_known
 
 __all__ = ["Pair", "Recomputation", "Step", "recomputations"]
 
@@ -177,7 +178,11 @@ class Recomputation:
             marker = savepoint.marker
             follows = _reach(marker["positions"], lows) and first.seq <= marker["seq"]
             if follows and marker["spec_hash"] == version.hash:
-                task.restore(savepoint.entries, marker)
+                try:
+                    task.restore(savepoint.entries, marker)
+                except SnapshotError:  # a later one may do
+                    task.reset()
+                    continue
                 task.start()
                 return dict(marker["outputs"])
         if isinstance(first, Epoch) and first.spec_hash != version.hash:
@@ -226,10 +231,11 @@ def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: 
     """The groups that have a journal in this partition, upstream first."""
     reader = new_reader()
     try:
-        names = dict.fromkeys((r.key or b"").decode(errors="replace") for r in reader.read(topics("journal"), shard))
+        names = dict.fromkeys(record.key for record in reader.read(topics("journal"), shard))
     finally:
         reader.close()
-    return sorted(map(group_named, names), key=lambda group: STAGES.index(group.stages[0]))
+    known = [group for group in map(group_known, names) if group is not None]
+    return sorted(known, key=lambda group: STAGES.index(group.stages[0]))
 
 
 def _reach(positions: list[int] | tuple[int, ...], lows: list[int]) -> bool:

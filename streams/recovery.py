@@ -30,8 +30,8 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import drafted
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
-from headrace.streams.task import Intake, Task, Version
-from headrace.streams.topology import group_named, group_of
+from headrace.streams.task import Intake, Task, Version, damage_told
+from headrace.streams.topology import group_known, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
 
@@ -128,15 +128,15 @@ def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], cod
 
 def _journal(
     task: Task, reader: Any, topic: str, marker: dict[str, Any] | None, found: Recovered
-) -> tuple[Version | None, list[Entry | Epoch], set[bytes]]:
+) -> tuple[Version | None, list[Entry | Epoch], set[bytes | None]]:
     """The version that wrote last, the records that follow the checkpoint, and whose other records there are."""
     seq, last = 0, None
-    if marker is not None:
+    if marker:
         seq, last = marker["seq"], Version(marker["spec_hash"], marker["spec"], marker["environment"])
     start = _journal_from(task, reader, topic, marker)
     found.journal_offset = start or 0
     entries: list[Entry | Epoch] = []
-    others: set[bytes] = set()
+    others: set[bytes | None] = set()
     for record in reader.read(topic, task.shard, start):
         if record.key != task.group.name.encode():
             others.add(record.key)
@@ -156,7 +156,7 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
     It is named from the checkpoint before on; what lies between may be deleted, if nothing followed the checkpoint: at
     most the end of the transaction that was the last one then.
     """
-    if marker is None:
+    if not marker:
         return None
     low, end = reader.watermarks(topic, task.shard)
     nothing_followed = low == end and end <= marker.get("journal_end", -1) + 1
@@ -182,12 +182,17 @@ def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] 
 def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version: Version) -> None:
     if marker is None:
         return
+    if not marker:
+        raise SnapshotError("malformed", "its marker says nothing")
     if marker["spec_hash"] == version.hash:
         task.restore(entries, marker)
         return
     before, after = marker["spec"], version.spec
-    task.restore(still(entries, before, after), marker)
-    carry(task.chain, entries, before, after)
+    with damage_told():
+        entries_now = still(entries, before, after)
+    task.restore(entries_now, marker)
+    with damage_told():
+        carry(task.chain, entries, before, after)
 
 
 def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:
@@ -228,13 +233,14 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
         task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
 
 
-def _refuse_overlap(task: Task, others: set[bytes]) -> None:
+def _refuse_overlap(task: Task, others: set[bytes | None]) -> None:
     """Stages that another group has run would publish everything a second time, to the same topics."""
-    for name in sorted(others):
-        shared = [stage for stage in group_named(name.decode()).stages if stage in task.group.stages]
+    known = [group for group in map(group_known, others) if group is not None]
+    for group in sorted(known, key=lambda group: group.name):
+        shared = [stage for stage in group.stages if stage in task.group.stages]
         if shared:
             raise UsageError(
-                f"The journal says that {', '.join(shared)} ran as part of {name.decode()}: run the same stages "
+                f"The journal says that {', '.join(shared)} ran as part of {group.name}: run the same stages "
                 "together as before, or start anew with `headrace reset`."
             )
 

@@ -12,7 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from headrace.processors.base import described
 from headrace.schemas.published import number_of
@@ -23,20 +23,45 @@ from headrace.streams.decisions import Decisions
 from headrace.streams.errors import Lost
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["Draft", "History", "Logged", "Schedule", "adoptions", "drafted", "fold", "folded", "grown", "logged"]
+__all__ = [
+    "Draft",
+    "History",
+    "Logged",
+    "Schedule",
+    "adoptions",
+    "drafted",
+    "fold",
+    "folded",
+    "following",
+    "grown",
+    "logged",
+    "numbered",
+]
 
 _PART = 1_000
 """Examples that are learned in one step of a recovery."""
 
-Draft = tuple[Any, int, int]
-"""A model that has come so far: it, the running number of the last example, and how many were left out."""
+_BEHIND = "behind"
+"""What an example has besides its fields: the offset behind it, where its topic tells one."""
+
+
+class Draft(NamedTuple):
+    """A model that has come so far: it, the running number of the last example, and how many were left out.
+
+    `place` is the offset behind that example: whoever goes on from there finds what whoever comes along finds.
+    """
+
+    model: Any
+    n: int
+    skipped: int
+    place: int = 0
 
 
 class History(Protocol):
     """The training log of a shard, for who runs a task."""
 
-    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
-        """All examples that are there, from the one after this running number on."""
+    def examples(self, after: int, place: int = 0) -> Iterator[Mapping[str, Any]]:
+        """All examples that are there, from the one after this running number on, and from this offset on."""
 
     def draft(self, model: str) -> Draft | None:
         """How far somebody has come already."""
@@ -60,26 +85,19 @@ class Logged:
         self._new_reader, self._topic, self._shard = new_reader, topic, shard
         self._decode, self._settle, self._drafts = decode, settle, {} if drafts is None else drafts
 
-    def examples(self, after: int) -> Iterator[Mapping[str, Any]]:
+    def examples(self, after: int, place: int = 0) -> Iterator[Mapping[str, Any]]:
         """All committed examples from the one after `after` on: example n lies at offset n - 1 or later."""
         self._settle()
         reader = self._new_reader()
         try:
             low, end = reader.watermarks(self._topic, self._shard)  # markers of what is committed may still be to come
-            for record in reader.read(self._topic, self._shard, max(low, after), end) if max(low, after) < end else ():
-                example = self._read(record.value)
+            start = max(low, after, place)
+            for record in reader.read(self._topic, self._shard, start, end) if start < end else ():
+                example = numbered(self._decode, record.value, record.offset)
                 if example is not None and example["n"] > after:
-                    yield example
+                    yield {**example, _BEHIND: record.offset + 1}
         finally:
             reader.close()
-
-    def _read(self, value: bytes | None) -> Mapping[str, Any] | None:
-        """An example; only its running number where it has the features of a declaration before."""
-        try:
-            return self._decode(value or b"")
-        except BadRecord:
-            number = number_of(value)
-            return None if number is None else {"n": number}
 
     def draft(self, model: str) -> Draft | None:
         """What a worker has folded so far, handed over: it is nobody else's from here on."""
@@ -88,6 +106,36 @@ class Logged:
     def keep(self, model: str, draft: Draft) -> None:
         """What was folded so far, until it is asked for."""
         self._drafts[self._shard, model] = draft
+
+
+def numbered(
+    decode: Callable[[bytes], Mapping[str, Any]], value: bytes | None, offset: int
+) -> Mapping[str, Any] | None:
+    """An example; only its running number where it has the features of a declaration before; None of what is none."""
+    try:
+        example = decode(value or b"")
+    except BadRecord:
+        number = number_of(value)
+        example = {} if number is None else {"n": number}
+    return example if 0 < example.get("n", 0) <= offset + 1 else None
+
+
+def following(examples: Iterable[Mapping[str, Any]], after: int, last_n: int) -> Iterator[Mapping[str, Any]]:
+    """The examples that follow number `after`, up to `last_n`, each the next one; others are not ours and passed over.
+
+    Raises `Lost` at the end where the next one did not come, but later ones did.
+    """
+    ahead = None
+    for example in examples if after < last_n else ():
+        if example["n"] == after + 1:
+            after, ahead = after + 1, None
+            yield example
+            if after == last_n:
+                return
+        elif ahead is None and example["n"] > after:
+            ahead = example["n"]
+    if ahead is not None:
+        raise Lost(f"example {after + 1} of the training log is gone; the next one left is {ahead}.")
 
 
 def logged(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int, chain: Any) -> Logged:
@@ -107,22 +155,12 @@ def grown(declared: Pipeline, retrained: Iterable[tuple[str, str]]) -> Pipeline:
 
 
 def fold(
-    declared: Pipeline,
-    model: Any,
-    examples: Iterable[Mapping[str, Any]],
-    entry: Mapping[str, Any],
-    last_n: int,
-    after: int,
-    skipped: int,
+    declared: Pipeline, draft: Draft, examples: Iterable[Mapping[str, Any]], entry: Mapping[str, Any], last_n: int
 ) -> Draft:
-    """Let the model learn the examples up to `last_n` that its registry entry admits; one that it cannot is passed."""
-    n = after
-    for example in examples:
-        if example["n"] > last_n:
-            break
-        if example["n"] != n + 1:
-            raise Lost(f"example {n + 1} of the training log is gone; the next one left is {example['n']}.")
-        n = example["n"]
+    """Let a draft learn the examples up to `last_n` that its registry entry admits; one that it cannot is passed."""
+    model, n, skipped, place = draft
+    for example in following(examples, n, last_n):
+        n, place = example["n"], example.get(_BEHIND, 0)
         from_ms = entry["from_ms"]
         left_out = n <= entry["from_n"] or "features" not in example
         if left_out or (from_ms is not None and example["label_time_ms"] < from_ms):
@@ -132,7 +170,7 @@ def fold(
             model.learn_one(example["features"], declared.learned_label(example["label"]))
         except Exception as error:
             described(error)
-    return model, n, skipped
+    return Draft(model, n, skipped, place)
 
 
 def drafted(chain: Any, names: Container[str]) -> Iterator[None]:
@@ -147,10 +185,10 @@ def drafted(chain: Any, names: Container[str]) -> Iterator[None]:
         if name not in names or entry["base"] not in chain.declared.models:
             continue
         draft = _begun(chain.declared, chain.history, name, entry, last_n)
-        with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(draft[1])) as examples:
-            while draft[1] < last_n and (part := list(islice(examples, _PART))):
-                model, after, skipped = draft
-                draft = fold(chain.declared, model, part, entry, last_n, after, skipped)
+        with contextlib.suppress(Lost), contextlib.closing(chain.history.examples(draft.n, draft.place)) as examples:
+            ours = following(examples, draft.n, last_n)
+            while part := list(islice(ours, _PART)):
+                draft = fold(chain.declared, draft, part, entry, last_n)
                 yield
             chain.history.keep(name, draft)
 
@@ -161,19 +199,19 @@ def folded(
     """The retrained model after example `last_n`, and how many were before its time."""
     if history is None or entry["base"] not in declared.models:
         raise Lost(f"{name} was retrained from {entry['base']}, which nobody can do again here.")
-    model, after, skipped = _begun(declared, history, name, entry, last_n)
-    model, n, skipped = fold(declared, model, history.examples(after), entry, last_n, after, skipped)
-    if n != last_n:
-        raise Lost(f"the training log ends at example {n}, {name} is to learn up to {last_n}.")
-    return model, skipped
+    draft = _begun(declared, history, name, entry, last_n)
+    draft = fold(declared, draft, history.examples(draft.n, draft.place), entry, last_n)
+    if draft.n != last_n:
+        raise Lost(f"the training log ends at example {draft.n}, {name} is to learn up to {last_n}.")
+    return draft.model, draft.skipped
 
 
 def _begun(declared: Pipeline, history: History, name: str, entry: Mapping[str, Any], last_n: int) -> Draft:
     """The draft that somebody has begun, unless it is past example `last_n`; else one that has learned nothing."""
     draft = history.draft(name)
-    if draft is None or draft[1] > last_n:
+    if draft is None or draft.n > last_n:
         after = min(entry["from_n"], last_n)
-        draft = (declared.fresh_models()[entry["base"]], after, after)
+        draft = Draft(declared.fresh_models()[entry["base"]], after, after)
     return draft
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from headrace.streams import failpoints
-from headrace.streams.checkpoint import MARKER, fold
+from headrace.streams.checkpoint import MARKER, fold, key_of, marker_of
 from headrace.streams.errors import Stalled
-from headrace.streams.packing import pack, unpack
+from headrace.streams.packing import pack
 
 __all__ = ["LONGEST_COPY_S", "Savepoint", "copy", "savepoints"]
 
@@ -59,16 +59,16 @@ def copy(
 
 def savepoints(group: str, shard: int, topics: Callable[[str], str], reader: Any) -> Iterator[Savepoint]:
     """All complete savepoints of a group, oldest first."""
-    building: dict[tuple[str, str, Any], bytes] = {}
-    current: int | None = None
+    building: dict[int, dict[tuple[str, str, Any], bytes]] = {}
     for record in reader.read(topics("savepoints"), shard):
-        owner, seq, *name = unpack(record.key)
-        if owner != group:
+        parts = key_of(record.key, numbered=True)
+        if parts is None or parts[0] != group or record.value is None:
             continue
-        if seq != current:
-            building, current = {}, seq
-        if name == [MARKER]:
-            yield Savepoint(unpack(record.value), building)
-            building, current = {}, None
-        else:
-            building[name[0], name[1], name[2]] = record.value
+        entries = building.setdefault(parts[1], {})
+        if len(parts) == 5:
+            entries[parts[2], parts[3], parts[4]] = record.value
+            continue
+        marker = marker_of(record.value)
+        if marker is not None and "outputs" in marker:
+            yield Savepoint(marker, entries)
+        building.clear()

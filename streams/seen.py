@@ -6,6 +6,7 @@ with what is open or different, not with what happened.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,8 +14,8 @@ import msgspec
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Alert, Evaluation, Fact, Prediction
-from headrace.streams.checkpoint import MARKER
-from headrace.streams.errors import UNREADABLE
+from headrace.streams.checkpoint import MARKER, key_of
+from headrace.streams.errors import UNREADABLE, Lost
 from headrace.streams.journal import Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
@@ -23,13 +24,20 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import last
 from headrace.streams.stores import part_of
 from headrace.streams.topics import topic_name
+from headrace.streams.topology import group_known
 
 __all__ = ["Seen"]
 
 _EVALUATIONS = 500
 _JOURNAL = 200
 _STATE = 2_000
-_COUNTED = ("counts", "clock", "progress")
+_COUNTED: dict[str, Any] = {
+    "counts": dict[str, int],
+    "clock": tuple[int, tuple[int, ...]],
+    "progress": tuple[int, int | None],
+}
+"""What is looked at in a checkpoint, and what it is there."""
+
 _WHOLE = {MARKER, *_COUNTED}
 
 _alert: Callable[[bytes], Alert] = msgspec.json.Decoder(Alert).decode
@@ -156,22 +164,29 @@ class Seen:
             return
 
     def _take_journal(self, shard: int, record: Record) -> None:
-        entry = read_entry(record.value or b"")
-        group = (record.key or b"").decode("utf-8", "replace")
+        group = group_known(record.key)
+        try:
+            entry = read_entry(record.value or b"")
+        except Lost:
+            return
+        if group is None:
+            return
         # Records count from 0, and so do epochs, each of which opens with a record that is no batch.
         found = {"partition": shard, "batches": entry.seq - entry.epoch, "epoch": entry.epoch}
         if not isinstance(entry, Epoch):
             found["last_ms"] = record.timestamp_ms
-        self.journals[group, shard] = self.journals.get((group, shard), {}) | found
+        self.journals[group.name, shard] = self.journals.get((group.name, shard), {}) | found
 
     def _take_state(self, shard: int, record: Record) -> None:
-        if record.key is None or record.value is None:
+        group, *name = key_of(record.key) or ("",)
+        if record.value is None or group_known(group.encode()) is None:
             return
-        group, *name = unpack(record.key)
         if name == [MARKER]:
             self.checkpoints.setdefault((group, shard), {})[MARKER] = record.timestamp_ms
-        elif name[:1] == ["chain"] and name[1] in _COUNTED and name[2] == 0:  # small: one chunk
-            self.checkpoints.setdefault((group, shard), {})[name[1]] = unpack(part_of(record.value))
+        elif name[0] == "chain" and name[1] in _COUNTED and name[2] == 0:  # small: one chunk
+            with contextlib.suppress(TypeError, LookupError, *UNREADABLE):
+                value = msgspec.convert(unpack(part_of(record.value)), _COUNTED[name[1]])
+                self.checkpoints.setdefault((group, shard), {})[name[1]] = value
 
 
 def _between(reader: Any, topic: str, shard: int, start: int, end: int) -> Iterator[Record]:

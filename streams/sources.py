@@ -68,11 +68,14 @@ def source_of(pipeline: Pipeline, role: str, topic: str, features: FeaturesWire,
         return Source(role, topic, decode, time_of, duration(pipeline.labels.far_future), pipeline.labels.max_bytes)
     if role == "registry":
         return Source(role, topic, _registry_decoder(), lambda record: BEFORE_ALL)
+    # What we publish comes after what it was made of, whose own Kafka time may be ahead by `grace` (docs/topics.md).
+    far_ms = duration(pipeline.events.far_future) + pipeline.grace_ms
     if role == "features":
-        return Source(role, topic, features.decode, lambda record: int(record["time_ms"]))
+        return Source(role, topic, features.decode, lambda record: int(record["time_ms"]), far_ms)
     if role == "examples":
-        return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]))
-    return Source(role, topic, _prediction_decoder(pipeline.task), lambda record: int(record.time_ms))
+        far_ms = max(far_ms, duration(pipeline.labels.far_future) + pipeline.grace_ms)
+        return Source(role, topic, examples.decode, lambda record: int(record["label_time_ms"]), far_ms)
+    return Source(role, topic, _prediction_decoder(pipeline.task), lambda record: int(record.time_ms), far_ms)
 
 
 def _registry_decoder() -> Callable[[bytes | None], Command | Fact | BadRecord]:

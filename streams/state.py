@@ -85,7 +85,8 @@ class Stores:
                     # One text for a key of many stores, as live: whoever has looked it up in one has it at hand.
                     store.load(texts.setdefault(key, key) if key.__class__ is str else key, data)
             else:
-                for key, data in sorted(mine):
+                self._outdated.update((*place, key) for key, _ in mine if type(key) is not int)
+                for key, data in sorted(entry for entry in mine if type(entry[0]) is int):
                     store.load(key, data)
         self.loaded()
 

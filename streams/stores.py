@@ -22,6 +22,7 @@ _CHUNK_BYTES = 400_000
 _LOG_BYTES = 40_000
 _LOG_KEYS = 4_000
 _REWRITE_ABOVE = 10_000
+_PLAIN = (list, dict)
 _decoder = msgspec.msgpack.Decoder()
 
 
@@ -278,7 +279,10 @@ class CellStore:
             return
         count = self._parts[0][0]
         data = b"".join(self._parts[i][1] for i in range(count))
-        self.value = _decoder.decode(data) if self._codec is None else self._codec.open(self._name, data)
+        value = _decoder.decode(data) if self._codec is None else self._codec.open(self._name, data)
+        if self._codec is None and type(self.value) in _PLAIN and type(value) is not type(self.value):
+            raise ValueError(f"{self._name} is a {type(self.value).__name__}, not a {type(value).__name__}")
+        self.value = value
         self._chunks = len(self._parts)
         self._parts = {}
 

@@ -7,6 +7,7 @@ published with the journal entry that lets anybody make it again; `replay` does 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,16 +15,17 @@ from headrace.schemas.records import REASONS, Input
 from headrace.schemas.wire import BadRecord, guess_format
 from headrace.streams.chain import Chain
 from headrace.streams.context import Output
-from headrace.streams.errors import Diverged, Lost, WrongFormat
+from headrace.streams.errors import Diverged, HeadraceError, Lost, WrongFormat
 from headrace.streams.hashing import environment
 from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import History
+from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.topology import Group
 
-__all__ = ["Intake", "Processed", "Task", "Version"]
+__all__ = ["Intake", "Processed", "Task", "Version", "damage_told"]
 
 _SAMPLE = 200
 _STAGES = {"events": "validate", "labels": "join"}
@@ -52,6 +54,17 @@ class Processed(NamedTuple):
     batch: Batch
     outputs: list[Output]
     entry: Entry
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """Whatever the entries of a checkpoint raise that are not what we wrote is a `SnapshotError`."""
+    try:
+        yield
+    except (HeadraceError, MemoryError):
+        raise
+    except Exception as error:
+        raise SnapshotError("malformed", f"an entry is damaged ({type(error).__name__}: {error})") from error
 
 
 class Intake:
@@ -203,8 +216,11 @@ class Task:
         return {"seq": self.seq, "epoch": self.epoch, "positions": list(self.positions)}
 
     def restore(self, entries: dict[tuple[str, str, Any], bytes], marker: dict[str, Any]) -> None:
-        """Take the state of a checkpoint."""
-        self.chain.load(entries)
+        """Take the state of a checkpoint; raises `SnapshotError` for what is none of this task's."""
+        if len(marker["positions"]) != len(self.group.inputs):
+            raise SnapshotError("malformed", "its marker is about other inputs")
+        with damage_told():
+            self.chain.load(entries)
         self.seq, self.epoch, self.positions = marker["seq"], marker["epoch"], list(marker["positions"])
 
     def _feed(self, rank: int) -> Callable[[int, bytes | None, bytes | None, int], None]:

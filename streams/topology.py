@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import UsageError
 
-__all__ = ["STAGES", "Group", "group_named", "group_of", "groups", "segment_of"]
+__all__ = ["STAGES", "Group", "group_known", "group_named", "group_of", "groups", "segment_of"]
 
 STAGES = ("validate", "featurize", "predict", "join", "train", "evaluate", "drift")
 _SEGMENTS = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
@@ -99,6 +99,11 @@ def group_named(name: str) -> Group:
     return group_of(None if name == "lane" else name.split("-"))
 
 
+def group_known(name: bytes | None) -> Group | None:
+    """The group that a journal record's key names; None where somebody else wrote it."""
+    return None if name is None else _BY_NAME.get(name)
+
+
 def segment_of(stage: str) -> Group:
     """The smallest group with this stage: what lies between two cuts."""
     return next(Group(segment) for segment in _SEGMENTS if stage in segment)
@@ -109,3 +114,6 @@ def groups() -> list[Group]:
     count = len(_SEGMENTS)
     spans = sorted(((first, last) for first in range(count) for last in range(first, count)), key=lambda s: s[0] - s[1])
     return [Group(tuple(s for segment in _SEGMENTS[first : last + 1] for s in segment)) for first, last in spans]
+
+
+_BY_NAME = {group.name.encode(): group for group in groups()}

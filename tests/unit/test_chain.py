@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any
 
+import fastavro
 import msgspec
 import pytest
 from river import linear_model, naive_bayes
 from river.drift import ADWIN, PageHinkley
 
 from headrace import Gate, Proxies, field, label, mean, watch_error, watch_feature, watch_prediction
+from headrace.schemas.avro import single_object
 from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
 from headrace.streams.hashing import state_hash
@@ -492,13 +495,15 @@ FAR_OFF: list[dict[str, Any]] = [
     *({"probability": p} for p in FAR),
     *({"probabilities": {"a": p}} for p in FAR),
     {"prediction": None, "probability": None},
-    {"time_ms": 10**18},
 ]
 """Predictions that some model might have made."""
 
+LATE: dict[str, Any] = {"time_ms": 10**18}
+"""A time that no event has."""
+
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("change", [*FORGED, *FAR_OFF], ids=lambda change: str(change)[:40])
+@pytest.mark.parametrize("change", [*FORGED, *FAR_OFF, LATE], ids=lambda change: str(change)[:40])
 def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, change: dict[str, Any]) -> None:
     """It is a dead letter, unless it could be one of ours; the good ones around it are seen, and state stays plain."""
     drift = [*WATCHED["drift"], watch_feature("spent", ADWIN())]
@@ -525,7 +530,80 @@ def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, ch
     assert list(stage.chain.stores.freeze())
     assert stage.positions[stage.chain.group.inputs.index("predictions")] == len(made["predictions"]) + 5
     ours = change in FAR_OFF or (task == "multiclass" and change.get("prediction") == "text")
-    assert dead == [] if ours else [b"malformed"] * 5
+    assert dead == ([] if ours else [b"far_future" if change is LATE else b"malformed"] * 5)
+
+
+def _apart(pipeline: Any, stages: list[str], role: str, change: Any, **records: Any) -> tuple[Task, list[Any]]:
+    """Stages of their own over what the front published, among it five copies of a record that was changed."""
+    made = play(pipeline, records["events"], records["labels"]).outputs
+    labels = [("labels", key, value, None) for key, value in records["labels"]]
+    stage = Task(pipeline, group_of(stages), 0, topics=lambda role: f"small.{role}", codec=Pickled())
+    for rank, source in enumerate(stage.chain.sources):
+        found = labels if source.role == "labels" else made.get(source.role, [])
+        values = [value for _, _, value, _ in found] if source.role != "registry" else []
+        if source.role == role:
+            values[6:6] = [change(source.decode, values[5])] * 5
+        for offset, value in enumerate(values):
+            stage.feed(rank, offset, b"a", value, NOW_MS)
+        stage.merge.end(rank)
+    dead = []
+    while (done := stage.run(10)) is not None:
+        dead += [dict(headers or [])["reason"] for role, _, _, headers in done.outputs if role == "dead-letter"]
+    assert list(stage.chain.stores.freeze())
+    return stage, dead
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"partition": 2**31}, b"malformed"),
+        ({"features": {"spent": math.nan, "visits": 1}}, b"malformed"),
+        ({"features": {"spent": -math.inf, "visits": 1}}, b"malformed"),
+        ({"time_ms": 2**62}, b"far_future"),
+    ],
+    ids=str,
+)
+def test_forged_features_do_not_end_a_stage_of_their_own(change: dict[str, Any], reason: bytes) -> None:
+    """An int of more than 32 bits, a number that is none, a time that no event has: what follows is predicted."""
+    pipeline = small()
+
+    def forged(decode: Any, value: bytes) -> bytes:
+        return _encoded(Chain(pipeline, group_of()).features_wire, decode(value) | {"event_id": "forged"} | change)
+
+    given = {
+        "events": [event(f"e{i}", i / 8) for i in range(20)],
+        "labels": [*(known(f"e{i}", i / 8 + 1) for i in range(20)), known("forged", 4.0)],
+    }
+    stage, dead = _apart(pipeline, ["predict", "join", "train", "evaluate"], "features", forged, **given)
+    assert dead == [reason] * 5
+    assert stage.chain.counts["predictions"] == stage.chain.counts["labelled"] == 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"probability": math.nan}, {"probability": math.inf}, {"features": {"spent": math.nan}}, {"label_time_ms": 2**62}],
+    ids=str,
+)
+def test_forged_examples_do_not_end_a_stage_of_their_own(change: dict[str, Any]) -> None:
+    """A probability that is none has no grade."""
+    pipeline = small(features={"spent": field("spent")}, drift=[watch_error(ADWIN())], proxies=WATCHED["proxies"])
+
+    def forged(decode: Any, value: bytes) -> bytes:
+        return _encoded(Chain(pipeline, group_of()).examples_wire, decode(value) | change)
+
+    events = [event(f"e{i}", i / 8) for i in range(20)]
+    labels = [known(f"e{i}", i / 8 + 1, i % 2 == 0) for i in range(20)]
+    stage, dead = _apart(pipeline, ["drift"], "examples", forged, events=events, labels=labels)
+    assert dead == [b"far_future" if "label_time_ms" in change else b"malformed"] * 5
+    assert stage.chain.stream_time_ms < NOW_MS
+
+
+def _encoded(wire: Any, record: dict[str, Any]) -> bytes:
+    """Under our header, whatever is in it: its integers may have 64 bits."""
+    schema = json.loads(json.dumps(wire.schema).replace('"int"', '"long"'))
+    into = io.BytesIO()
+    fastavro.schemaless_writer(into, fastavro.parse_schema(schema), record)
+    return single_object(wire.schema) + into.getvalue()
 
 
 def test_features_of_a_declaration_before_are_no_wrong_format() -> None:

@@ -15,6 +15,7 @@ from headrace.streams.cli import main
 from headrace.streams.commands import status
 from headrace.streams.commands.glance import lines, view
 from headrace.streams.errors import HeadraceError, Unreachable
+from headrace.streams.journal import Entry, write
 from headrace.streams.log import Record
 from headrace.streams.overview import Seen, gather
 from headrace.streams.packing import pack
@@ -334,3 +335,20 @@ def test_a_broker_that_goes_away_meanwhile_is_no_group_without_offsets(pipeline:
     topics.committed = gone  # type: ignore[method-assign]
     with pytest.raises(HeadraceError, match="No Kafka broker answers"):
         gather(topics, topics, pipeline)
+
+
+def test_junk_in_internal_topics_is_passed_over(pipeline: Any, topics: Topics):
+    """Keys and values that no worker wrote, and groups of stages that are none."""
+    topics.checkpoint({"events": 3, "features": 3, "predictions": 3})
+    for key in (b"", b"\xc1", pack(7), pack(("lane",)), pack(("nobody", "marker")), pack(("lane", "chain", "counts"))):
+        topics.put("state", b"junk", key)
+    for name in ("counts", "clock", "progress"):
+        for value in (b"junk", pack(7), pack((1, pack("x"))), pack((1, b"junk"))):
+            topics.put("state", value, pack(("lane", "chain", name, 0)))
+    topics.put("journal", b"junk", b"lane")
+    topics.put("journal", write(Entry(3, 0, [0, 0], [1, 1], b"", 0, b"")), b"nobody")
+    found = Seen()
+    ends = {(role, 0): topics.stable(f"{NAME}.{role}", 0) for role in ("state", "journal")}
+    found.look(topics, pipeline, ends, ["lane"])
+    assert found.checkpoints["lane", 0]["counts"]["events"] == 3
+    assert found.journals == {}

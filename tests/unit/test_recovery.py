@@ -19,6 +19,7 @@ from headrace.streams.errors import Diverged, Lost, SpecChanged, Stalled, UsageE
 from headrace.streams.journal import write
 from headrace.streams.keys import SigningKey
 from headrace.streams.log import Record
+from headrace.streams.packing import pack
 from headrace.streams.recovery import Recovered, recover
 from headrace.streams.retraining import logged
 from headrace.streams.savepoints import copy, savepoints
@@ -701,3 +702,84 @@ def test_events_that_lack_a_feature_are_not_learned():
         life.work()
     counts = life.task.chain.counts
     assert (counts["labelled"], counts["labels.refused"], counts["refused_pending"]) == (40, 40, 0)
+
+
+JUNK_KEYS = [
+    *(b"", b"\xc1", b"junk", pack("lane"), pack(()), pack(("lane",)), pack(("lane", "x")), pack(("lane", 3))),
+    *(pack(("lane", 1, 2, 3)), pack(("lane", "chain", "clock", {"a": 1})), pack(("lane", "chain", "clock", "a"))),
+    *(pack(("lane", "a", "b", "c", "d", "e")), pack({"lane": 1}), pack((["lane"], "marker")), b"\x91" * 5_000, None),
+    pack(("nobody", "chain", "clock", 0)),
+]
+"""Keys that no checkpoint has, for `P.state`; what else stands before a name in `P.savepoints` is none there either."""
+
+
+def _saved_twice():
+    """A log with a savepoint and a checkpoint, and what came after them."""
+    log = Log()
+    one = Life(log, small(), key=KEY)
+    for day in range(2):
+        _day(log, day)
+        one.work()
+        one.savepoint()
+    _day(log, 2)
+    one.work()
+    return log, one
+
+
+def test_keys_of_others_stop_no_recovery():
+    """They are passed over, and so are journal records that no group of stages wrote."""
+    log, one = _saved_twice()
+    for topic in ("state", "savepoints", "journal"):
+        before = list(log.records[topic])
+        log.records[topic] = []
+        for record in before:
+            for key in JUNK_KEYS if record in before[-3:] else ():
+                log.send(topic, 0, key, b"junk")
+            log.send(topic, 0, record.key, record.value)
+    for key in (b"\xff", b"nobody", b"", b"predict-join", None):
+        log.send("journal", 0, key, b"junk")
+    again = Life(log, small(), key=KEY)
+    assert again.found.refused is None
+    assert again.state == one.state
+    again.savepoint()
+    assert len(list(savepoints("lane", 0, _topic, log))) == 3
+    assert audit(small(), lambda: log, _topic, codec=CODEC).different == 0
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"junk", b"\xc1", pack(None), pack(7), pack({"seq": 1}), pack([1, b"x"]), pack([2, b"x"])]
+)
+@pytest.mark.parametrize("key", [("marker",), ("chain", "clock", 0), ("join", "pending", 0), ("chain", "progress", 0)])
+def test_a_checkpoint_with_a_value_of_others_is_refused(key, value):
+    """Everything is rebuilt, and the next checkpoint replaces it."""
+    log, one = _saved_twice()
+    marker = next(record for record in reversed(log.records["state"]) if record.key == pack(("lane", "marker")))
+    log.send("state", 0, pack(("lane", *key)), value)
+    if key != ("marker",):
+        log.send("state", 0, marker.key, marker.value)
+    again = Life(log, small(), key=KEY)
+    assert again.found.refused is not None
+    assert again.state == one.state
+    again.checkpoint()
+    healed = Life(log, small(), key=KEY)
+    assert healed.found.refused is None
+    assert healed.state == one.state
+
+
+def test_audit_passes_over_a_savepoint_that_was_damaged():
+    """Its marker says nothing, or an entry is none: the next one is taken."""
+    log, _ = _saved_twice()
+    for damage in (True, False):
+        found = Log({"events": 40})
+        found.records = {topic: list(records) for topic, records in log.records.items()}
+        found.records["events"] = found.records["events"][40:]
+        kept = found.records["savepoints"]
+        place = next(i for i, record in enumerate(kept) if (b"marker" in record.key) is damage)
+        kept[place] = kept[place]._replace(value=b"junk")
+        result = audit(small(), functools.partial(_itself, found), _topic, codec=CODEC)
+        assert result.different == 0
+        assert result.ranges["lane/0"]["events"] == [80, 120]
+
+
+def _itself(log):
+    return log

@@ -9,13 +9,17 @@ import msgspec
 import pytest
 
 from headrace import Retrain
+from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
+from headrace.schemas.varint import long_bytes
 from headrace.streams import retraining
 from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.errors import Lost
 from headrace.streams.hashing import state_hash
 from headrace.streams.journal import read
+from headrace.streams.rebuild import examples_of
 from headrace.streams.recovery import recover
-from headrace.streams.retraining import Logged, drafted, logged
+from headrace.streams.retraining import Draft, Logged, drafted, fold, folded, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.inmemory import Lane, Log, topic
@@ -64,9 +68,9 @@ def test_what_catches_up_is_folded_in_parts(monkeypatch: pytest.MonkeyPatch, tak
     learned: list[int] = []
     fold = retraining.fold
 
-    def counted(declared: Any, model: Any, examples: Any, entry: Any, last_n: int, after: int, skipped: int) -> Any:
-        made = fold(declared, model, examples, entry, last_n, after, skipped)
-        learned.append(made[1] - after)
+    def counted(declared: Any, draft: Any, examples: Any, entry: Any, last_n: int) -> Any:
+        made = fold(declared, draft, examples, entry, last_n)
+        learned.append(made.n - draft.n)
         return made
 
     monkeypatch.setattr(retraining, "fold", counted)
@@ -139,3 +143,62 @@ def test_a_schedule_that_is_declared_late_counts_from_then() -> None:
     assert task.run(1_000) is not None
     assert task.chain.decisions is not None
     assert task.chain.decisions.registry["schedules"]["logreg"][0] == 3
+
+
+def crowded(lane: Lane) -> None:
+    """Records of others among the examples: of another declaration, with numbers that are taken, far off or to come."""
+    place = topic("examples"), 0
+    ours, foreign = lane.log.records[place], b"\xc3\x01" + b"\0" * 8
+    mixed = list(ours[:20])
+    mixed += [ours[0]._replace(value=foreign + long_bytes(n) + b"\0") for n in (1, 17, 30, 12, 2**40, -3, 40)]
+    mixed += [ours[0]._replace(value=value) for value in (None, b"", b"junk", ours[4].value, ours[24].value)]
+    mixed += [*ours[20:], ours[0]._replace(value=foreign + long_bytes(7))]
+    lane.log.records[place] = [record._replace(offset=at) for at, record in enumerate(mixed)]
+
+
+def test_records_of_others_stop_no_fold() -> None:
+    """They are passed over, wherever a draft goes on; an example that is really gone is still missed."""
+    lane = waiting()
+    decode, entry = lane.task.chain.examples_wire.decode, {"base": "logreg", "from_n": 0, "from_ms": None}
+
+    def made(last_n: int = COUNT, parts: tuple[int, ...] = ()) -> tuple[str, int]:
+        history = Logged(lane.log.reader, topic("examples"), 0, decode)
+        draft = Draft(lane.pipeline.fresh_models()["logreg"], 0, 0)
+        for n in parts:
+            draft = fold(lane.pipeline, draft, history.examples(draft.n, draft.place), entry, n)
+        history.keep("fresh", draft)
+        model, skipped = folded(lane.pipeline, history, "fresh", entry, last_n)
+        return state_hash(model), skipped
+
+    before = made()
+    crowded(lane)
+    assert before == made() == made(parts=tuple(range(1, COUNT, 7))) == made(parts=(20, 21))
+    examples = examples_of(lane.pipeline, 0, lane.log, topic)
+    assert [n for n, *_ in examples] == list(range(1, COUNT + 1))
+    with pytest.raises(Lost, match="ends at example 300"):
+        made(COUNT + 1)
+    kept = lane.log.records[topic("examples"), 0]
+    lane.log.records[topic("examples"), 0] = [r for r in kept if number_of(r.value) != 25]
+    with pytest.raises(Lost, match="example 25 of the training log is gone; the next one left is 26"):
+        made()
+    with pytest.raises(Lost, match="example 25 of the training log is gone"):
+        list(examples_of(lane.pipeline, 0, lane.log, topic))
+
+
+def test_an_example_that_comes_out_of_turn_is_not_learned_twice() -> None:
+    """Whoever goes on from a draft learns what whoever begins anew does: a copy before its turn is nobody's example."""
+    lane = waiting()
+    ours = lane.log.records[topic("examples"), 0]
+    other = b"\xc3\x01" + b"\0" * 8 + long_bytes(52)
+    mixed = [*ours[:50], *[ours[0]._replace(value=None)] * 60, ours[0]._replace(value=other), *ours[50:]]
+    lane.log.records[topic("examples"), 0] = [record._replace(offset=at) for at, record in enumerate(mixed)]
+    history = Logged(lane.log.reader, topic("examples"), 0, lane.task.chain.examples_wire.decode)
+    entry = {"base": "logreg", "from_n": 0, "from_ms": None}
+    found = []
+    for parts in ((), (51,), (50, 51), (49, 52)):
+        draft = Draft(lane.pipeline.fresh_models()["logreg"], 0, 0)
+        for n in (*parts, COUNT):
+            draft = fold(lane.pipeline, draft, history.examples(draft.n, draft.place), entry, n)
+        found.append((state_hash(draft.model), *draft[1:]))
+    assert found[1:] == found[:1] * 3
+    assert found[0][1:3] == (COUNT, 0)

@@ -214,3 +214,39 @@ def test_bad_arguments_are_refused(make, why):
     """The error says what is legal."""
     with pytest.raises(ValueError, match=why):
         make()
+
+
+class Nan(float):
+    """A NaN with a hash of its own, as NaNs have by their address."""
+
+    def __new__(cls, hashed):
+        made = super().__new__(cls, math.nan)
+        made.hashed = hashed
+        return made
+
+    def __hash__(self):
+        return self.hashed
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_bins_do_not_depend_on_where_a_nan_lies(vectors):
+    """What is no number has no say in them, and counts as missing."""
+    fitted = set()
+    for seed in range(20):
+        rng = random.Random(seed)
+        values = [float(i % 7) if i % 5 else Nan(rng.getrandbits(60)) for i in range(WARM_UP)]
+        fitted.add(bins.fit([(v, 1.0) for v in values] if vectors else values, 10))
+    (binned,) = fitted
+    if not vectors:
+        assert binned[1] == (0.5, 1.5, 2.5, 3.5, 4.5, 5.5)
+        assert bins.reader(binned)(math.nan) == bins.size(binned) - 1
+
+
+def test_a_scan_goes_on_after_numbers_that_are_none():
+    """They count as missing: sums are of the others."""
+    scan = Scan(false_alarms_every=10_000)
+    state = scan.fresh()
+    run(scan, [math.nan if i % 3 == 0 else 1.0 + i % 2 for i in range(3 * WARM_UP)], state=state)
+    assert math.isfinite(state["sum"])
+    assert math.isfinite(state["total"])
+    assert bins.fit([math.nan, math.inf, None], 10) == ("any", ())

@@ -146,7 +146,7 @@ def test_a_changed_example_is_noticed_by_rebuild() -> None:
     (made,) = rebuilt(one, opened(one)[-1:])
     assert (made.way, made.same, made.examples_differ, made.state) == ("replay", False, 1, made.published)
     del records[40]
-    with pytest.raises(Lost, match="is example 42, where 41 was expected"):
+    with pytest.raises(Lost, match="example 41 of the training log is gone; the next one left is 42"):
         rebuilt(one, opened(one)[-1:])
 
 
@@ -165,7 +165,7 @@ def test_labels_of_a_declaration_before_are_named() -> None:
     declared = {"task": "multiclass", "models": {"shares": dummy.PriorClassifier()}, "champion": "shares"}
     one = lane(30, labels={"y": text}, **declared)
     now = small(labels={"y": number}, **declared)
-    with pytest.raises(Lost, match=r"t\.examples/0 offset 0: .* its label is of another declaration"):
+    with pytest.raises(Lost, match=r"t\.examples/0 example 1: .* its label is of another declaration"):
         rebuild(now, opened(one), one.log.reader, topic, codec=CODEC)
 
 
