@@ -194,11 +194,15 @@ TASKS: dict[str, Any] = {
     "regression": {"labels": {"y": numbered}, "models": {"good": linear_model.LinearRegression()}},
 }
 FAR = [1e308, -1.7e308, 1e200, 5e-324, -5.0]
+PAIRS = [(-1.0, -2.0), (-2.0, -1.0), (-1.0, -1.0), (-0.5, 1.0), (-5e-324, -1.0), (2.0, -1e308), (0.0, 0.0), (-1.0, 2.0)]
+PAIRED = [{True: p, False: q} for p, q in PAIRS]
 
 
 @pytest.mark.parametrize("champion", ["good", "odd"])
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("answer", [*FAR, *({True: p, False: 0.5} for p in FAR), {False: 1e308}, True, "a", 3], ids=str)
+@pytest.mark.parametrize(
+    "answer", [*FAR, *({True: p, False: 0.5} for p in FAR), *PAIRED, {False: 1e308}, True, "a", 3], ids=str
+)
 def test_whatever_a_model_answers_nobody_who_looks_at_it_fails(task: str, champion: str, answer: Any) -> None:
     """Numbers as large as floats go, and answers of another task: scores, gate, proxies and detectors go on."""
     declared = TASKS[task]
