@@ -15,7 +15,7 @@ from headrace.processors.drift import Drift
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
-from headrace.processors.registry import MOST_RETRAINED, SERVING
+from headrace.processors.registry import LONGEST_BASE, MOST_RETRAINED, SERVING
 from headrace.processors.retrain import Retrain
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
@@ -31,6 +31,7 @@ __all__ = ["BASELINES", "LEAST_BYTES", "OPTIONAL", "TASKS", "Events", "Labels", 
 
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
+_SHORT_BASE = f"a model whose name has {LONGEST_BASE} characters at most, as its copies' names are longer"
 OPTIONAL = ("features", "examples")
 """Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
 
@@ -339,6 +340,7 @@ class Pipeline:
                 model = watch.react.model
                 if watch.react.kind == "retraining":
                     legal("examples", "examples" in self.publish, "drift: retrain", "with examples among publish=")
+                    legal(model, len(model) <= LONGEST_BASE, "drift: retrain", _SHORT_BASE)
                 legal(model, model in self.models, "drift: react", "a declared model: " + ", ".join(self.models))
             for name in watch.names:
                 legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
@@ -371,6 +373,7 @@ class Pipeline:
         for one in retrain:
             legal(one, isinstance(one, Retrain), "retrain", "a sequence of Retrain(...)")
             legal(one.model, one.model in self.models, "retrain", ", ".join(self.models))
+            legal(one.model, len(one.model) <= LONGEST_BASE, "retrain", _SHORT_BASE)
         names = [one.model for one in retrain]
         legal(names, len(set(names)) == len(names), "retrain", "each model once")
         most = MOST_RETRAINED - len(SERVING)
