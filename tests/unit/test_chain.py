@@ -291,6 +291,60 @@ def test_a_number_no_float_can_hold_is_a_bad_label() -> None:
     assert lawful(result)
 
 
+def classed(most: int) -> Any:
+    """A multiclass pipeline of so many classes at most; its labels are text."""
+    schema = {"type": "record", "name": "L", "fields": [
+        {"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "y", "type": "string"},
+    ]}  # fmt: skip
+    return small(
+        task="multiclass",
+        features={"spent": field("spent")},
+        models={"bayes": naive_bayes.GaussianNB()},
+        champion="bayes",
+        labels={"schema": schema, "most_classes": most},
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+def test_there_are_so_many_classes_and_no_more(batch: int) -> None:
+    """A label of one more is a dead letter, whatever became of those before; the classes that are known go on."""
+    said = [("1", "a"), ("2", "b"), ("nobody", "c"), ("3", "d"), ("3", "a"), ("4", "e"), ("5", "c"), ("6", "b")]
+    result = play(
+        classed(3),
+        [event(str(i), i / 10) for i in range(1, 7)],
+        [known(id, 1 + i / 10, y) for i, (id, y) in enumerate(said)],
+        batch=batch,
+    )
+    assert [(value, headers["reason"], headers["detail"]) for _, value, headers in letters(result)] == [
+        (known(id, hour, y)[1], "bad_label", "ValueError: class number 4: labels.most_classes is 3")
+        for id, hour, y in (("3", 1.3, "d"), ("4", 1.5, "e"))
+    ]
+    assert (result.summary.labelled, result.summary.pending) == (5, 1)
+    assert lawful(result)
+
+
+def test_the_classes_are_known_after_a_restart() -> None:
+    """They are in the checkpoint, so a replay refuses what was refused."""
+    chain = Chain(classed(2), group_of(), 0, codec=Pickled())
+    for y in ("a", "b", "a"):
+        chain._one_of_the_classes(y)
+    restored = Chain(classed(2), group_of(), 0, codec=Pickled())
+    restored.stores.load(dict(chain.stores.freeze()))
+    assert restored.stores.states["join"]["classes"].value == {"a": None, "b": None}
+    with pytest.raises(ValueError, match="class number 3"):
+        restored._one_of_the_classes("c")
+    assert restored._one_of_the_classes("b") == "b"
+
+
+@pytest.mark.parametrize(("length", "reasons"), [(1_000, []), (1_001, ["bad_label"])])
+def test_a_label_is_no_long_text(length: int, reasons: list[str]) -> None:
+    """Whatever a model has of it, it has again and again."""
+    result = play(classed(10), [event("1")], [known("1", 1, "é" * length)])
+    assert [headers["reason"] for _, _, headers in letters(result)] == reasons
+    assert lawful(result)
+
+
 def test_a_label_without_an_event_is_an_orphan_after_the_time_to_live() -> None:
     """It waits for `ttl`, at exactly that time too; then it is a dead letter with its own bytes and offset."""
     waiting = play(small(), [event("1"), event("2", 50)], [known("nobody", 2)])
