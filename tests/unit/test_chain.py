@@ -11,7 +11,8 @@ import pytest
 from river import linear_model, naive_bayes
 from river.drift import ADWIN, PageHinkley
 
-from headrace import Gate, Proxies, field, label, mean, watch_error, watch_feature, watch_prediction
+from headrace import Gate, Proxies, field, label, mean, same_hour, watch_error, watch_feature, watch_prediction
+from headrace.processors.scan import Scan
 from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
 from headrace.streams.hashing import state_hash
@@ -42,10 +43,17 @@ def test_what_is_unreadable_or_far_in_the_future_does_not_move_stream_time() -> 
     assert result.summary.pending == 2
 
 
-def test_a_time_before_any_calendar_is_a_time_like_others() -> None:
-    """The least and other far past times of 64 bits are processed without a crash."""
-    result = play(small(), [(b"a", document(id=str(i), at=at)) for i, at in enumerate([-(2**63), -(2**62), 0])])
-    assert result.summary.predictions == 3
+@pytest.mark.parametrize("detector", [ADWIN(), Scan(every=16, false_alarms_every=10_000, reference=same_hour())])
+def test_a_time_before_any_calendar_is_a_time_like_others(detector: Any) -> None:
+    """The least and other far past times of 64 bits are processed without a crash, whoever asks for the hour."""
+    times = [-(2**63), -(2**63) + 1, -(2**62), -(2**62) + 1, *range(0, 50 * HOUR_MS, HOUR_MS)]
+    watched = small(drift=[watch_feature("spent", detector), watch_error(ADWIN())])
+    result = play(
+        watched,
+        [(b"a", document(id=str(i), at=at)) for i, at in enumerate(times)],
+        [(b"a", json.dumps({"id": str(i), "at": at, "y": True}).encode()) for i, at in enumerate(times)],
+    )
+    assert result.summary.predictions == len(times)
     assert lawful(result)
 
 
