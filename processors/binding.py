@@ -10,7 +10,19 @@ from operator import attrgetter
 from typing import Any
 
 from headrace.processors.base import Rejected
-from headrace.processors.features import TYPES, Field, Function, Label, Type, Window, coerce, failed, returns
+from headrace.processors.features import (
+    LONGEST_KEPT,
+    TYPES,
+    Field,
+    Function,
+    Label,
+    Type,
+    Window,
+    coerce,
+    failed,
+    returns,
+    too_long,
+)
 from headrace.processors.slots import Part, parts_of
 from headrace.processors.windows import Group, Table
 
@@ -24,13 +36,17 @@ NEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A value of the event: a column or what a function answers, as `type`, for the feature `name`."""
+    """A value of the event: a column or what a function answers, as `type`, for the feature `name`.
+
+    `kept` says that a window keeps it: then it is no long text.
+    """
 
     name: str
     source: str | Callable[[Any], Any]
     type: Type
     nullable: bool
     default: Any = None
+    kept: bool = False
 
     def read(self, event: Any) -> Any:
         """Answer the value as its declared type, None where it is missing; raises `Rejected`."""
@@ -43,7 +59,10 @@ class Reader:
                 failed(self.name, error)
         if value is None and self.default is not None:
             return self.default
-        return coerce(self.name, self.type, self.nullable, value)
+        value = coerce(self.name, self.type, self.nullable, value)
+        if self.kept and value is not None and len(value) > LONGEST_KEPT:
+            too_long(self.name)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +214,14 @@ class Plan:
             raise ValueError(f"feature {name!r}: {window.how} is of numbers; legal for a string: last, count")
         if window.how not in ("last", "count"):
             kind = "double"
-        return Reader(name, value, kind, missing)  # type: ignore[arg-type]
+        kept = kind == "string" and window.how == "last"
+        return Reader(name, value, kind, missing, kept=kept)  # type: ignore[arg-type]
 
     def _reader(self, reader: Reader) -> int:
         for i, known in enumerate(self.readers):
-            if replace(known, name=reader.name) == reader:
+            if replace(known, name=reader.name, kept=reader.kept) == reader:
+                if reader.kept and not known.kept:
+                    self.readers[i] = reader
                 return i
         self.readers.append(reader)
         return len(self.readers) - 1

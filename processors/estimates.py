@@ -58,7 +58,7 @@ def estimates(
 def area(negatives: Sequence[float], positives: Sequence[float]) -> float | None:
     """The area under the ROC curve by grades, ties counting half."""
     n, p = sum(negatives), sum(positives)
-    if not n or not p:
+    if not n * p:
         return None
     below = area = 0.0
     for negative, positive in zip(negatives, positives, strict=True):
@@ -92,9 +92,10 @@ def _of_classes(
     total = tp + fp + fn + tn
     if not total:
         return {}
+    of_true = 2 * tp + fp + fn  # models may state less than 0 and more than 1: no sum is what it would be else
     out: dict[str, float | None] = {
         "EstimatedAccuracy": (tp + tn) / total,
-        "EstimatedF1": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
+        "EstimatedF1": 2 * tp / of_true if of_true else None,
         "EstimatedROCAUC": area(negatives, positives),
     }
     if costs:

@@ -18,8 +18,8 @@ from headrace.processors.base import DETAIL_CHARACTERS, Rejected, described
 from headrace.processors.windows import check_tile, default_tile, duration
 
 __all__ = [
-    "Field", "Function", "Label", "Window", "coerce", "count", "duration", "failed", "field", "label", "last",
-    "max_", "mean", "min_", "returns", "sum_", "time_since_last", "variance",
+    "LONGEST_KEPT", "Field", "Function", "Label", "Window", "coerce", "count", "duration", "failed", "field", "label",
+    "last", "max_", "mean", "min_", "returns", "sum_", "time_since_last", "too_long", "variance",
 ]  # fmt: skip
 
 Type = Literal["double", "long", "string", "boolean"]
@@ -29,6 +29,9 @@ TYPES: dict[str, Type] = {
     "double": "double", "float": "double", "long": "long", "int": "long", "string": "string", "boolean": "boolean",
 }  # fmt: skip
 """Avro primitive of a column → type of a feature."""
+
+LONGEST_KEPT = 1_000
+"""Characters of a text that a window keeps: all tiles of a key are one record."""
 
 RETURNS: dict[Any, Type] = {float: "double", int: "long", str: "string", bool: "boolean"}
 
@@ -133,7 +136,7 @@ def variance(
 def last(
     value: Value, *, by: str | tuple[str, ...] | None, over: str, tile: str | None = None, default: Any = None
 ) -> Window:
-    """The `value` of the latest row that has one, in its own type."""
+    """The `value` of the latest row that has one, in its own type; text has 1,000 characters at most."""
     return _window("last", _given(value), by, over, tile, default)
 
 
@@ -189,6 +192,11 @@ def coerce(name: str, kind: Type, nullable: bool, value: Any) -> Any:
     if kind == "boolean" and isinstance(value, bool | np.bool_):
         return bool(value)
     raise Rejected("feature_type", f"{name}: {kind} is declared, the value is of type {type(value).__name__}")
+
+
+def too_long(name: str) -> NoReturn:
+    """Reject the record whose text a window would keep."""
+    raise Rejected("feature_type", f"{name}: text of more than {LONGEST_KEPT:,} characters, which a window would keep")
 
 
 def failed(name: str, error: Exception) -> NoReturn:

@@ -22,8 +22,10 @@ from headrace.schemas.records import Command, Fact
 __all__ = [
     "CELL",
     "COMMANDS",
+    "LONGEST_BASE",
     "MOST_RETRAINED",
     "SERVING",
+    "STATUSES",
     "Answer",
     "Registry",
     "answer",
@@ -35,10 +37,13 @@ __all__ = [
 
 CELL = "registry"
 SERVING = ("champion", "canary")
+STATUSES = ("champion", "canary", "challenger", "retraining", "retired")
 _KEPT = 100
 """Past champions and command ids that are remembered."""
 MOST_RETRAINED = 8
 """Retrained models that may be there at a time; who is retired does not count."""
+LONGEST_BASE = 89
+"""Characters of a model's name of which copies are made: theirs, ``NAME-1`` and so on, have a hundred at most."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -249,6 +254,8 @@ def _fits(registry: Mapping[str, Any], fact: Fact) -> bool:
     """Whether a fact is about a model that is there, and says what there is to say: nobody's fact need not."""
     if fact.model is None or fact.kind not in _TAKES:
         return True
+    if fact.status not in (STATUSES if fact.kind == "registered" else (*STATUSES, None)):
+        return False
     known = fact.kind in ("registered", "retraining") or fact.model in registry["models"]
     told = all(name in fact.evidence for name in _NEEDS.get(fact.kind, ()))
     if not known or not told:

@@ -13,7 +13,7 @@ from typing import Any
 
 from headrace.processors.base import State
 from headrace.processors.binding import Asked, Bound, Fed, Plan, Reader, outcome
-from headrace.processors.features import coerce, failed
+from headrace.processors.features import LONGEST_KEPT, coerce, failed, too_long
 from headrace.processors.slots import FOLDING, define, indent
 from headrace.processors.windows import Group
 
@@ -104,7 +104,7 @@ SWEEP = ["if stream >= due:", "    due = sweep(stream)"]
 
 def _names(plan: Plan, grace_ms: int, state: State) -> dict[str, Any]:
     """Answer what the source may refer to."""
-    names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "checked": plan.bound}
+    names: dict[str, Any] = {**FOLDING, "coerce": coerce, "failed": failed, "too_long": too_long, "checked": plan.bound}
     dues: list[list[Any]] = []
     for number, table in enumerate(plan.tables):
         store, idle = state[table.name], state[table.name + ".index"]
@@ -258,6 +258,9 @@ def _read(target: str, name: str, reader: Reader, names: dict[str, Any]) -> list
         wrong += f" or not {target}.isascii()"
     lines.append(f"if {wrong}:")
     lines.append(f"    {target} = coerce({reader.name!r}, {reader.type!r}, {reader.nullable}, {target})")
+    if reader.kept:
+        some = f"{target} is not None and " if reader.nullable else ""
+        lines += [f"if {some}len({target}) > {LONGEST_KEPT}:", f"    too_long({reader.name!r})"]
     return lines
 
 

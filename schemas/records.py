@@ -240,7 +240,7 @@ REASONS: dict[str, str] = {
     "far_future": "the event time is too far ahead of the record's own Kafka time",
     "feature_error": "a feature raised",
     "feature_nan": "a feature is NaN or infinite",
-    "feature_type": "a feature has another type than it declares",
+    "feature_type": "a feature has another type than it declares, or is text too long for a window",
     "predict_error": "the champion raised, or answered what is none of the task, or no number",
     "train_error": "a model raised while learning",
     "bad_label": "the label function raised or gave an illegal label",

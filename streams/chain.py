@@ -306,6 +306,8 @@ class Chain:
             wanted |= {"validate": Validate(p.horizon_ms).stores(), "featurize": p.featurize.stores()}
         if group.front or group.back:
             wanted["join"] = self.join.stores()
+            if p.task == "multiclass":
+                wanted["join"] += (StoreSpec("classes", "cell", initial=dict),)
         if group.back:
             models = p.fresh_models()
             wanted["registry"] = Registry().stores()
@@ -358,6 +360,8 @@ class Chain:
         p, back, context, clock, counts = self.pipeline, self._back, self.context, self.clock, self.counts
         label_of, legal, id_of, make = p.label_of, p.legal_label, attrgetter(p.labels.id), _EARLY
         flags = p.task == "binary"
+        if p.task == "multiclass":
+            legal = self._one_of_the_classes
         answer = self._outcome_of_label if back is None else back.on_label
 
         def on_label(item: Input) -> None:
@@ -380,6 +384,16 @@ class Chain:
             answer(item, id_of(record), make(Early, (time_ms, offset, partition, y, key, value)))
 
         return on_label
+
+    def _one_of_the_classes(self, y: Any) -> Any:
+        """`y` as a label of a multiclass pipeline that has not too many classes; ValueError says what is legal."""
+        y = self.pipeline.legal_label(y)
+        seen, most = self.stores.states["join"]["classes"].value, self.pipeline.labels.most_classes
+        if y not in seen:
+            if len(seen) >= most:
+                raise ValueError(f"class number {most + 1}: labels.most_classes is {most}")
+            seen[y] = None
+        return y
 
     def _outcome_of_label(self, _: Input, event_id: Any, label: Early) -> None:
         """A label where nothing is predicted: only windows over outcomes need it."""

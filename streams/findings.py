@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.baselines import BASELINES
+from headrace.processors.registry import STATUSES
 from headrace.streams.checkpoint import MARKER
 from headrace.streams.seen import Seen
 from headrace.streams.summary import counted
@@ -69,8 +70,8 @@ def models(seen: Seen) -> list[dict[str, Any]]:
                     **_scores(seen, name, shard),
                 }
             )
-    order = ("champion", "canary", "challenger", "retraining", "retired")
-    return sorted(rows, key=lambda row: (row["shard"], order.index(row["status"]), row["model"]))
+    rank = {status: i for i, status in enumerate(STATUSES)}  # others last: nobody's status ends an overview
+    return sorted(rows, key=lambda row: (row["shard"], rank.get(row["status"], len(rank)), row["model"]))
 
 
 def baselines(seen: Seen) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ from headrace.schemas.wire import Decoder, time_of
 from headrace.streams.errors import DeclarationError
 from headrace.streams.legal import column, legal
 
-__all__ = ["Events", "Labels", "class_type", "reader_of", "schema_of"]
+__all__ = ["MOST_CLASSES", "Events", "Labels", "class_type", "reader_of", "schema_of"]
 
+MOST_CLASSES = 1_000
 _CLASSES = {"string": str, "enum": str, "int": int, "long": int, "boolean": bool}
 """Kinds of fields that hold multiclass labels."""
 
@@ -77,6 +78,9 @@ class Labels:
         How long an event waits for its label, in stream time.
     on_expiry
         ``"drop"``, or the label that an expired event counts as (no click: ``False``).
+    most_classes
+        Of a multiclass pipeline: so many classes at most. Once its labels (whatever became of them) had so many, one of
+        another class is a dead letter: what models and metrics keep grows with the classes.
     """
 
     schema: Any
@@ -90,6 +94,7 @@ class Labels:
     far_future: str = "10m"
     max_bytes: int = 1_000_000
     schemas: Mapping[int, Any] = field(default_factory=dict)
+    most_classes: int = MOST_CLASSES
 
 
 def schema_of(declared: Events | Labels, base: Path, what: str) -> Schema:

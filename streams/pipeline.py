@@ -15,14 +15,14 @@ from headrace.processors.drift import Drift
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.proxies import Proxies
-from headrace.processors.registry import MOST_RETRAINED, SERVING
+from headrace.processors.registry import LONGEST_BASE, MOST_RETRAINED, SERVING
 from headrace.processors.retrain import Retrain
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
 from headrace.schemas.faults import RANGES
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import state_hash
-from headrace.streams.inputs import Events, Labels, class_type, reader_of, schema_of
+from headrace.streams.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
 from headrace.streams.legal import column, declared, is_key, is_name, is_share, legal, milliseconds, moment, whole
 from headrace.streams.pickling import forbidden_globals
 from headrace.streams.plain import clone, plain, shown, unmeasured, unseeded, watched
@@ -31,8 +31,12 @@ __all__ = ["BASELINES", "LEAST_BYTES", "OPTIONAL", "TASKS", "Events", "Labels", 
 
 TASKS = ("binary", "multiclass", "regression")
 BASELINES = ("no-change", "prior")
+_SHORT_BASE = f"a model whose name has {LONGEST_BASE} characters at most, as its copies' names are longer"
 OPTIONAL = ("features", "examples")
 """Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
+
+_MOST_CHARACTERS = 1_000
+"""Of a label that is text: models, metrics and predictions have it again and again."""
 
 LEAST_BYTES, _MOST_BYTES = 1_000_000, 10_000_000
 """Topics take what may come of inputs of so many bytes, however small `max_bytes` is; and no larger ones, as then no
@@ -181,6 +185,7 @@ class Pipeline:
         legal(self.max_bytes, self.max_bytes <= _MOST_BYTES, "max_bytes", f"{_MOST_BYTES:,} at most")
         self.label_of = self._label_function(labels.y)
         self._class_type = class_type(labels, self.label_schema) if task == "multiclass" else None
+        whole(labels.most_classes, "labels.most_classes")
         self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         self.classes = frozenset(classes)
         self.features = dict(features)
@@ -235,6 +240,8 @@ class Pipeline:
             if type(y) is int and not -(2**63) <= y < 2**63:
                 raise ValueError("a label is an int of 64 bits at most")
             if type(y) is str:
+                if len(y) > _MOST_CHARACTERS:
+                    raise ValueError(f"a label is text of {_MOST_CHARACTERS:,} characters at most")
                 y.encode()  # which raises for what is no Unicode text
             return y
         if type(y) in (int, float) and math.isfinite(y):
@@ -261,7 +268,7 @@ class Pipeline:
             "name": self.name,
             "task": self.task,
             "events": plain(self.events) | {"schema": plain(self.event_schema.avro)},
-            "labels": plain(self.labels) | {"schema": plain(self.label_schema.avro)},
+            "labels": self._plain_labels() | {"schema": plain(self.label_schema.avro)},
             "features": {name: plain(feature) for name, feature in self.features.items()},
             "models": {
                 name: {"declared": shown(model), "hash": self.model_hashes[name]} for name, model in self.models.items()
@@ -289,6 +296,13 @@ class Pipeline:
     def model_hashes(self) -> dict[str, str]:
         """Name → hash of the model as it is declared, untrained."""
         return {name: state_hash(model) for name, model in self.models.items()}
+
+    def _plain_labels(self) -> dict[str, Any]:
+        """Without what is as it was before it could be declared."""
+        said: dict[str, Any] = plain(self.labels)
+        if self.labels.most_classes == MOST_CLASSES:
+            del said["most_classes"]
+        return said
 
     def _expiry(self, y: Any) -> Any:
         try:
@@ -350,6 +364,7 @@ class Pipeline:
                 model = watch.react.model
                 if watch.react.kind == "retraining":
                     legal("examples", "examples" in self.publish, "drift: retrain", "with examples among publish=")
+                    legal(model, len(model) <= LONGEST_BASE, "drift: retrain", _SHORT_BASE)
                 legal(model, model in self.models, "drift: react", "a declared model: " + ", ".join(self.models))
             for name in watch.names:
                 legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
@@ -381,6 +396,7 @@ class Pipeline:
         for one in retrain:
             legal(one, isinstance(one, Retrain), "retrain", "a sequence of Retrain(...)")
             legal(one.model, one.model in self.models, "retrain", ", ".join(self.models))
+            legal(one.model, len(one.model) <= LONGEST_BASE, "retrain", _SHORT_BASE)
         names = [one.model for one in retrain]
         legal(names, len(set(names)) == len(names), "retrain", "each model once")
         most = MOST_RETRAINED - len(SERVING)

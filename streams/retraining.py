@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -221,10 +222,16 @@ def adoptions(task: Any) -> list[Command]:
     if decisions is None or not decisions.waiting:
         return []
     return [
-        Command(f"adopt-{name}-{known['since']}", "adopt", task.shard, "worker", name, why="it has caught up")
+        Command(_adoption(name, known["since"]), "adopt", task.shard, "worker", name, why="it has caught up")
         for name, known in decisions.catching_up.items()
         if decisions.hopeless(name) is None
     ]
+
+
+def _adoption(name: str, since: int) -> str:
+    """A command's id has a hundred characters at most: a long name is in it as a hash."""
+    told = f"adopt-{name}-{since}"
+    return told if len(told) <= 100 else f"adopt-{blake2b(name.encode(), digest_size=12).hexdigest()}-{since}"
 
 
 class Schedule:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ from headrace.streams.commands.options import Context, Headrace, json_option, ka
 from headrace.streams.commands.output import emit, printable, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError
+from headrace.streams.moments import stamp
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every
 
@@ -50,8 +50,8 @@ def alerts(
     rows = [row for row in rows if signal in (None, row["signal"])]
     if emit(json_to, {"alerts": rows, "open": sum(row["status"] != "resolved" for row in rows)}):
         table = [
-            [str(row["alert_id"])[:_SHORT], row["status"], row["severity"], row["signal"], _at(row["opened_ms"]),
-             _at(row["time_ms"]), row["findings"], printable(row["message"])]
+            [str(row["alert_id"])[:_SHORT], row["status"], row["severity"], row["signal"], stamp(row["opened_ms"]),
+             stamp(row["time_ms"]), row["findings"], printable(row["message"])]
             for row in rows
         ]  # fmt: skip
         show("", _COLUMNS, table)
@@ -83,7 +83,7 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
         columns = ("signal", "false alarms every", "alerts", "open", "last opened", "last")
         table = [
             [row["signal"], row["false_alarms_every"] or "unknown", row["alerts"], row["open"],
-             "-" if row["last_ms"] is None else _at(row["last_ms"]), printable(row["last"] or "-")]
+             "-" if row["last_ms"] is None else stamp(row["last_ms"]), printable(row["last"] or "-")]
             for row in rows
         ]  # fmt: skip
         show("", columns, table)
@@ -113,7 +113,7 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
     last = mine[-1]
     say(f"{last.alert_id}  {last.signal}  {last.severity}  {last.status}")
     for alert in mine:
-        say(f"{_at(alert.time_ms)}  {alert.status:8}  {printable(alert.message)}")
+        say(f"{stamp(alert.time_ms)}  {alert.status:8}  {printable(alert.message)}")
     say(f"offsets   {last.topic}/{last.partition} {last.first_offset} to {last.last_offset}, {last.n} values")
     say(f"statistic {', '.join(f'{name} {value:.6g}' for name, value in last.statistic.items())}")
     say(f"examples  {', '.join(printable(str(example)) for example in last.examples) or '-'}")
@@ -156,7 +156,3 @@ def _facts(ctx: click.Context, pipeline: Pipeline) -> list[Fact]:
             with contextlib.suppress(*UNREADABLE):
                 found.append(msgspec.json.decode(record.value or b"", type=Fact))
     return found
-
-
-def _at(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from headrace.streams.commands.options import (
@@ -21,6 +19,7 @@ from headrace.streams.explain import Explained, RawRecord, event_id_of, plain
 from headrace.streams.explain import explain as recompute
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
+from headrace.streams.moments import moment
 from headrace.streams.snapshots import Sealed
 
 __all__ = ["explain"]
@@ -65,10 +64,10 @@ def _tell(found: Explained) -> None:
     if found.features is not None:
         show("features", ("name", "value"), list(found.features.items()))
     if found.learned is not None and found.prediction is not None:
-        until = "" if found.learned.until_ms is None else f", until {_moment(found.learned.until_ms)}"
+        until = "" if found.learned.until_ms is None else f", until {moment(found.learned.until_ms)}"
         say(f"{found.learned.version} answered: {found.learned.n:,} examples learned{until}; the last of them:")
         show("", ("n", "event", "label", "known at"), [
-            (e["n"], e["event_id"], e["label"], _moment(e["label_time_ms"])) for e in found.learned.last
+            (e["n"], e["event_id"], e["label"], moment(e["label_time_ms"])) for e in found.learned.last
         ])  # fmt: skip
         answer = {name: found.prediction[name] for name in ("prediction", "probability", "reason")}
         say(", ".join(f"{name} {value}" for name, value in answer.items() if value is not None))
@@ -83,10 +82,6 @@ def _records(what: str, records: list[RawRecord]) -> None:
     for record in records:
         say(
             f"{what}: {record.topic}/{record.partition} offset {record.offset}, {len(record.value or b''):,} bytes, "
-            f"{_moment(record.time_ms)}, became {record.became or 'nothing yet'}"
+            f"{moment(record.time_ms)}, became {record.became or 'nothing yet'}"
         )
         say(f"  {escaped(record.value)}")
-
-
-def _moment(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from rich import box
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.streams.commands.output import figure, printable
+from headrace.streams.moments import stamp
 
 __all__ = ["lines", "view"]
 
@@ -50,7 +50,7 @@ def lines(value: dict[str, Any]) -> str:
     broken = [law["law"] for law in value["laws"] if not law["holds"]]
     open_alerts = ", ".join(f"{n} {name}" for name, n in severities.items() if n) or "none"
     parts = [
-        _clock(value["taken_ms"]),
+        stamp(value["taken_ms"], "%H:%M:%S UTC"),
         f"members {members}",
         f"events/s {_pace(_rate(value, 'validate'))}",
         f"lag {lag:,}",
@@ -64,7 +64,7 @@ def lines(value: dict[str, Any]) -> str:
 
 
 def _head(value: dict[str, Any]) -> Text:
-    text = Text.assemble((value["pipeline"], "bold"), f"  {value['task']}  {_clock(value['taken_ms'])}")
+    text = Text.assemble((value["pipeline"], "bold"), f"  {value['task']}  {stamp(value['taken_ms'], '%H:%M:%S UTC')}")
     newest = value["last_prediction"]
     if newest is not None:
         text.append(f"\nThe last prediction was published {_ago(newest['age_s'])} ago, by {newest['model']}.")
@@ -112,7 +112,7 @@ def _fresh(value: dict[str, Any]) -> RenderableType:
     found = value["freshness"]
     if found is None:
         return Text("Freshness is known after the first checkpoint.", "dim")
-    until = "nothing yet" if found["learned_until_ms"] is None else f"labels until {_day(found['learned_until_ms'])}"
+    until = "nothing yet" if found["learned_until_ms"] is None else f"labels until {stamp(found['learned_until_ms'])}"
     age = "" if found["model_age_s"] is None else f", {_ago(found['model_age_s'])} behind stream time"
     return Text(
         f"Learned {found['learned']:,} examples, {until}{age}; checkpoint {_ago(found['checkpoint_age_s'])} ago."
@@ -129,7 +129,7 @@ def _alerts(value: dict[str, Any]) -> RenderableType:
             alert["alert_id"][:8],
             Text(alert["severity"], _STYLES.get(alert["severity"], "")),
             printable(alert["signal"]),
-            _day(alert["opened_ms"]),
+            stamp(alert["opened_ms"]),
             alert["findings"],
             printable(alert["message"]),
         )
@@ -190,11 +190,3 @@ def _ago(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:,.1f} s"
-
-
-def _clock(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S UTC")
-
-
-def _day(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.schemas.records import Fact
+from headrace.schemas.records import Command, Fact
 from headrace.streams import registry
 from headrace.streams.commands.options import (
     PIPELINE,
@@ -27,6 +27,7 @@ from headrace.streams.commands.output import emit, say, show, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.commands.versions import VERSION_COMMANDS
 from headrace.streams.errors import UsageError
+from headrace.streams.legal import is_name
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import group_name
 from headrace.streams.topology import groups
@@ -184,6 +185,8 @@ def canary(ctx: click.Context, model: str, share: float, **how: Any) -> None:
 @_deciding
 def retrain(ctx: click.Context, model: str, name: str, start: str | None, **how: Any) -> None:
     """Let a fresh copy of MODEL learn the training log while the others serve, and then challenge the champion."""
+    if not is_name(name):
+        raise UsageError(f"--as is {name!r}; legal: up to 100 letters, digits, dots, dashes and underscores.")
     _decide(ctx, "retrain", model, name=name, **_start(start), **how)
 
 
@@ -223,6 +226,11 @@ def _decide(
     if model is not None and model not in names:  # a worker would say so, too, but only when one runs
         raise UsageError(f"There is no model {model!r}; the models are {', '.join(names)}.")
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
+    try:
+        for command in wanted:
+            msgspec.convert(msgspec.to_builtins(command), Command)  # as a worker will: it answers no other
+    except msgspec.ValidationError as error:
+        raise UsageError(f"No worker takes such a command: {error}.") from error
     cluster = ctx.ensure_object(Context).cluster()
     starts = registry.send(pipeline, cluster, wanted)
     idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)

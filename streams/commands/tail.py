@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ from headrace.streams.commands.output import escaped, json_line, json_text, prin
 from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
+from headrace.streams.moments import moment
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every, last
 from headrace.streams.topics import ROLES, topic_specs
@@ -96,7 +96,7 @@ def _print(record: Record, decode: Callable[[Record], Any], as_json: bool) -> No
     if as_json:
         json_line(plain(record, value))
         return
-    at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+    at = moment(record.timestamp_ms)
     text = printable(value) if isinstance(value, str) else json_text(value)
     notes = " ".join(f"{printable(name)}={escaped(note, 200)}" for name, note in record.headers or [])
-    say(f"{record.partition}:{record.offset} {at}Z {escaped(record.key, 60)} {text}{' ' + notes if notes else ''}")
+    say(f"{record.partition}:{record.offset} {at} {escaped(record.key, 60)} {text}{' ' + notes if notes else ''}")

@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from headrace.streams.control.agents import Incoming
 from headrace.streams.control.outside import Failed, Outside, Target
 from headrace.streams.control.routes import Notice, answered
 from headrace.streams.errors import UNREADABLE
+from headrace.streams.moments import moment
 
 __all__ = ["Alertmanager", "Standing", "labels_of"]
 
@@ -31,6 +31,7 @@ log = logging.getLogger("headrace.control")
 _alert = msgspec.json.Decoder(Alert).decode
 _AT_ONCE = 200
 _KEPT = 10_000
+_LAST_S = 253_402_300_799.0  # the end of the year 9999
 _HOLD = 10
 """After so many repetitions that did not come, an alert resolves."""
 
@@ -190,4 +191,5 @@ def _annotations(alert: Alert) -> dict[str, str]:
 
 
 def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """As Alertmanager reads it: a time that no calendar has is the nearest that it takes."""
+    return moment(1000 * min(max(seconds, 0.0), _LAST_S))

@@ -60,17 +60,16 @@ class Board:
         offset: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Iterable[tuple[str, bytes]] = (),
+        headers: Iterable[tuple[str, bytes | None]] = (),
         timestamp_ms: int = 0,
     ) -> None:
         """Fold one committed record of the topic with this role, in the order of its partition."""
         self._link["records"] += 1
-        if role == "dead-letter":
-            self._letters.take(partition, offset, key, value, headers, timestamp_ms)
-            self._touch("letters")
-            return
         try:
-            if role == "control":
+            if role == "dead-letter":
+                self._letters.take(partition, offset, key, value, headers, timestamp_ms)
+                self._touch("letters")
+            elif role == "control":
                 self._take_acknowledgement(key, value, timestamp_ms)
             else:
                 self._takes[role](partition, value)

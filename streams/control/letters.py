@@ -29,11 +29,11 @@ class Letters:
         offset: int,
         key: bytes | None,
         value: bytes | None,
-        headers: Iterable[tuple[str, bytes]],
+        headers: Iterable[tuple[str, bytes | None]],
         timestamp_ms: int,
     ) -> None:
         """Take the next one; its bytes become text of bounded length, and stay data."""
-        said = {name: _text(raw, _TEXT) for name, raw in headers}
+        said = {name: _text(raw or b"", _TEXT) for name, raw in headers}  # Kafka allows a header without a value
         kind = (said.get("topic", "?"), said.get("stage", "?"), said.get("reason", "?"))
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = ("?", "?", "other")

@@ -23,7 +23,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
@@ -144,6 +144,10 @@ def retraining(text: str, pipeline: Pipeline) -> Retraining:
     if len(cron.split()) != 5 or not croniter.is_valid(cron):
         raise UsageError(f"--retrain {model} has the schedule {cron!r}; legal: cron's five fields, as in '0 3 * * 1'.")
     made = Retraining(model, cron)
+    try:
+        made.next(time.time())
+    except CroniterBadDateError as error:
+        raise UsageError(f"--retrain {model} has the schedule {cron!r}; legal: one that comes about.") from error
     if len(made.name(0)) > 100:
         raise UsageError(f"--retrain: copies of {model} would have names of more than 100 letters.")
     return made

@@ -54,6 +54,15 @@ def test_open_ones_and_signals_are_chosen(told):
     assert [row["alert_id"] for row in rows] == ["ac3"]
 
 
+def test_times_that_no_calendar_has_are_told_in_milliseconds(told, monkeypatch):
+    """An event's time is any number of 64 bits, and so is an alert's."""
+    monkeypatch.setattr(command, "_read", lambda ctx, pipeline: [alert("aa1", "opened", -(2**62))])
+    for arguments in (["alerts", PIPELINE], ["alerts", PIPELINE, "show", "aa"]):
+        result = told(*arguments)
+        assert result.exception is None
+        assert "-4611686018427387904 ms" in result.output
+
+
 def test_one_is_shown_with_its_evidence(told):
     """By the beginning of its id: its records, offsets, statistic and examples."""
     text = told("alerts", PIPELINE, "show", "aa").output

@@ -208,6 +208,14 @@ def test_dead_letters_by_reason_with_the_newest_samples():
     assert kind["samples"][0]["value"] == "<b>11</b>"
 
 
+def test_a_header_without_a_value_is_an_empty_one():
+    """Kafka allows it, and so anybody may have written it."""
+    board = Board(contest)
+    board.take("dead-letter", 0, 0, None, None, [("reason", b"null"), ("stage", None), ("detail", None)], 1)
+    (kind,) = board.section("letters")["kinds"]
+    assert (kind["reason"], kind["stage"], kind["samples"][0]["detail"]) == ("null", "", "")
+
+
 def test_dead_letters_of_any_bytes_become_bounded_text():
     """Neither bytes that are no text, nor long ones, nor reasons without end get through."""
     board = Board(contest)

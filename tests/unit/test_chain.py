@@ -13,7 +13,8 @@ import pytest
 from river import linear_model, naive_bayes
 from river.drift import ADWIN, PageHinkley
 
-from headrace import Gate, Proxies, field, label, mean, watch_error, watch_feature, watch_prediction
+from headrace import Gate, Proxies, field, label, mean, same_hour, watch_error, watch_feature, watch_prediction
+from headrace.processors.scan import Scan
 from headrace.schemas.avro import single_object
 from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError, WrongFormat
@@ -45,10 +46,17 @@ def test_what_is_unreadable_or_far_in_the_future_does_not_move_stream_time() -> 
     assert result.summary.pending == 2
 
 
-def test_a_time_before_any_calendar_is_a_time_like_others() -> None:
-    """The least and other far past times of 64 bits are processed without a crash."""
-    result = play(small(), [(b"a", document(id=str(i), at=at)) for i, at in enumerate([-(2**63), -(2**62), 0])])
-    assert result.summary.predictions == 3
+@pytest.mark.parametrize("detector", [ADWIN(), Scan(every=16, false_alarms_every=10_000, reference=same_hour())])
+def test_a_time_before_any_calendar_is_a_time_like_others(detector: Any) -> None:
+    """The least and other far past times of 64 bits are processed without a crash, whoever asks for the hour."""
+    times = [-(2**63), -(2**63) + 1, -(2**62), -(2**62) + 1, *range(0, 50 * HOUR_MS, HOUR_MS)]
+    watched = small(drift=[watch_feature("spent", detector), watch_error(ADWIN())])
+    result = play(
+        watched,
+        [(b"a", document(id=str(i), at=at)) for i, at in enumerate(times)],
+        [(b"a", json.dumps({"id": str(i), "at": at, "y": True}).encode()) for i, at in enumerate(times)],
+    )
+    assert result.summary.predictions == len(times)
     assert lawful(result)
 
 
@@ -197,11 +205,15 @@ TASKS: dict[str, Any] = {
     "regression": {"labels": {"y": numbered}, "models": {"good": linear_model.LinearRegression()}},
 }
 FAR = [1e308, -1.7e308, 1e200, 5e-324, -5.0]
+PAIRS = [(-1.0, -2.0), (-2.0, -1.0), (-1.0, -1.0), (-0.5, 1.0), (-5e-324, -1.0), (2.0, -1e308), (0.0, 0.0), (-1.0, 2.0)]
+PAIRED = [{True: p, False: q} for p, q in PAIRS]
 
 
 @pytest.mark.parametrize("champion", ["good", "odd"])
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("answer", [*FAR, *({True: p, False: 0.5} for p in FAR), {False: 1e308}, True, "a", 3], ids=str)
+@pytest.mark.parametrize(
+    "answer", [*FAR, *({True: p, False: 0.5} for p in FAR), *PAIRED, {False: 1e308}, True, "a", 3], ids=str
+)
 def test_whatever_a_model_answers_nobody_who_looks_at_it_fails(task: str, champion: str, answer: Any) -> None:
     """Numbers as large as floats go, and answers of another task: scores, gate, proxies and detectors go on."""
     declared = TASKS[task]
@@ -287,6 +299,60 @@ def test_a_number_no_float_can_hold_is_a_bad_label() -> None:
     """The label function answers 10**400 in a regression."""
     result = play(small(task="regression", labels={"y": lambda record: 10**400}), [event("1")], [known("1", 1)])
     assert [headers["reason"] for _, _, headers in letters(result)] == ["bad_label"]
+    assert lawful(result)
+
+
+def classed(most: int) -> Any:
+    """A multiclass pipeline of so many classes at most; its labels are text."""
+    schema = {"type": "record", "name": "L", "fields": [
+        {"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "y", "type": "string"},
+    ]}  # fmt: skip
+    return small(
+        task="multiclass",
+        features={"spent": field("spent")},
+        models={"bayes": naive_bayes.GaussianNB()},
+        champion="bayes",
+        labels={"schema": schema, "most_classes": most},
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+def test_there_are_so_many_classes_and_no_more(batch: int) -> None:
+    """A label of one more is a dead letter, whatever became of those before; the classes that are known go on."""
+    said = [("1", "a"), ("2", "b"), ("nobody", "c"), ("3", "d"), ("3", "a"), ("4", "e"), ("5", "c"), ("6", "b")]
+    result = play(
+        classed(3),
+        [event(str(i), i / 10) for i in range(1, 7)],
+        [known(id, 1 + i / 10, y) for i, (id, y) in enumerate(said)],
+        batch=batch,
+    )
+    assert [(value, headers["reason"], headers["detail"]) for _, value, headers in letters(result)] == [
+        (known(id, hour, y)[1], "bad_label", "ValueError: class number 4: labels.most_classes is 3")
+        for id, hour, y in (("3", 1.3, "d"), ("4", 1.5, "e"))
+    ]
+    assert (result.summary.labelled, result.summary.pending) == (5, 1)
+    assert lawful(result)
+
+
+def test_the_classes_are_known_after_a_restart() -> None:
+    """They are in the checkpoint, so a replay refuses what was refused."""
+    chain = Chain(classed(2), group_of(), 0, codec=Pickled())
+    for y in ("a", "b", "a"):
+        chain._one_of_the_classes(y)
+    restored = Chain(classed(2), group_of(), 0, codec=Pickled())
+    restored.stores.load(dict(chain.stores.freeze()))
+    assert restored.stores.states["join"]["classes"].value == {"a": None, "b": None}
+    with pytest.raises(ValueError, match="class number 3"):
+        restored._one_of_the_classes("c")
+    assert restored._one_of_the_classes("b") == "b"
+
+
+@pytest.mark.parametrize(("length", "reasons"), [(1_000, []), (1_001, ["bad_label"])])
+def test_a_label_is_no_long_text(length: int, reasons: list[str]) -> None:
+    """Whatever a model has of it, it has again and again."""
+    result = play(classed(10), [event("1")], [known("1", 1, "é" * length)])
+    assert [headers["reason"] for _, _, headers in letters(result)] == reasons
     assert lawful(result)
 
 

@@ -21,12 +21,12 @@ from click.testing import CliRunner, Result
 from headrace.deploy import broker
 from headrace.deploy.broker import BrokerError, Status
 from headrace.examples.flights_data import flights as first_flights
-from headrace.streams import cli
+from headrace.streams import cli, moments
 from headrace.streams.commands import output, tail
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
-from headrace.streams.errors import Diverged, HeadraceError, TopicError
+from headrace.streams.errors import Diverged, HeadraceError, TopicError, UsageError
 from headrace.streams.keys import KeyFileError
 from headrace.streams.log import Record
 from headrace.streams.reading import last
@@ -324,6 +324,29 @@ def test_a_record_cannot_steer_the_terminal(value: Any, as_json: bool, capsys: p
     headers = [("\x1b]0;h\x07", b"\x1b]0;v\x07")]
     tail._print(Record("t", 0, 0, b"\x1b[A", b"", 0, headers), lambda record: value, as_json)
     assert capsys.readouterr().out.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("time_ms", [-(2**63), -62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])
+def test_times_that_no_calendar_has_are_told_in_milliseconds(time_ms: int, capsys: pytest.CaptureFixture[str]):
+    """Before year 1 and after 9999: an event's time, and what a producer says is the time of its record."""
+    tail._print(Record("t", 0, 0, b"k", b"", time_ms), lambda record: "v", False)
+    assert capsys.readouterr().out == f"0:0 {time_ms} ms k v\n"
+    assert (moments.moment(time_ms), moments.stamp(time_ms)) == (f"{time_ms} ms", f"{time_ms} ms")
+
+
+def test_other_times_are_dates(capsys: pytest.CaptureFixture[str]):
+    """In UTC."""
+    tail._print(Record("t", 0, 0, b"k", b"", 1_357_100_000_001), lambda record: "v", False)
+    assert capsys.readouterr().out == "0:0 2013-01-02T04:13:20.001Z k v\n"
+    assert moments.stamp(1_357_100_000_001) == "2013-01-02 04:13"
+
+
+@pytest.mark.parametrize("name", ["n" * 101, "a b", ""])
+def test_a_name_that_no_worker_takes_is_refused_at_once(name: str):
+    """Nobody would answer such a command."""
+    found = CliRunner().invoke(cli.main, ["models", PIPELINE, "retrain", "logreg", "--as", name], standalone_mode=False)
+    assert isinstance(found.exception, UsageError)
+    assert "legal: up to 100 letters" in str(found.exception)
 
 
 def test_json_for_terminals_is_the_same_json():

@@ -326,6 +326,40 @@ def test_a_rejected_event_leaves_the_state_as_it_was(lane: Any) -> None:
     assert made.content() == before
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_window_keeps_no_long_text(lane: Any, before: bool) -> None:
+    """All tiles of a key are one record of a topic, which takes so much; what no window keeps may be longer."""
+    counted = {"n": count("side", by="key", over="60s")}
+    kept = {"side": last("side", by="key", over="60s"), "f": field("side")}
+    made = lane(**(counted | kept if before else kept | counted))
+    made.event(0, side="é" * 1_000)
+    held = copy.deepcopy(made.content())
+    with pytest.raises(Rejected, match="feature_type: side: text of more than 1,000 characters") as rejected:
+        made.event(1, side="x" * 1_001)
+    assert rejected.value.reason == "feature_type"
+    assert made.content() == held
+    assert made.event(2)["side"] == "é" * 1_000
+    free = lane(f=field("side"), **counted)
+    assert free.event(0, side="x" * 1_001)["f"] == "x" * 1_001
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_text_that_may_be_missing_is_counted_and_kept(lane: Any, order: int) -> None:
+    """Both are fed by one reading of it, whichever is declared first."""
+
+    def text(event: Event) -> str | None:
+        return None if event.n is None else event.side
+
+    features = [("n", count(text, by="side", over="60s")), ("last", last(text, by="side", over="60s"))][::order]
+    made = lane(**dict(features))
+    assert len(made.processor.plan.readers) == 1
+    made.event(0, n=None)
+    made.event(0)
+    assert made.event(1) == {"n": 1, "last": "x"}
+    with pytest.raises(Rejected, match="last: text of more than"):
+        made.event(2, side="x" * 1_001)
+
+
 def test_a_sum_that_overflows_rejects_the_event(lane: Any) -> None:
     """Infinity is not a feature."""
     made = lane(s=sum_(returning(1.5e308, float), by=None, over="60s"))

@@ -10,11 +10,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from headrace.processors.registry import fresh
 from headrace.schemas.records import Alert, Evaluation, Fact, Prediction
 from headrace.streams.cli import main
 from headrace.streams.commands import status
 from headrace.streams.commands.glance import lines, view
 from headrace.streams.errors import HeadraceError, Unreachable
+from headrace.streams.findings import models
 from headrace.streams.journal import Entry, write
 from headrace.streams.log import Record
 from headrace.streams.overview import Seen, gather
@@ -227,6 +229,26 @@ def test_models_stand_beside_the_baselines(pipeline: Any, topics: Topics):
     assert (value["models"][0]["overall"], value["models"][0]["recent"]) == ({"ROCAUC": 0.5}, {"ROCAUC": 0.75})
     assert [row["model"] for row in value["baselines"]] == ["prior"]
     assert value["champions"][0]["model"] == "old"
+
+
+def test_a_status_that_nobody_knows_ends_no_overview(pipeline: Any, topics: Topics):
+    """A fact that has one is none of ours; and were there one all the same, its model would come last."""
+    for version, model, what in ((1, "old", "champion"), (2, "odd", "zombie"), (2, "new", "challenger")):
+        topics.put("registry", Fact(version, "registered", model, what, "old", 0, 0, None, {}, "me", "", {}))
+    assert [row["model"] for row in gather(topics, topics, pipeline)["models"]] == ["old", "new"]
+    seen = Seen()
+    entries = {"a": {"status": "zombie", "since": 1}, "b": {"status": "retired", "since": 1}}
+    seen.registries[0] = fresh() | {"models": entries}
+    assert [row["model"] for row in models(seen)] == ["b", "a"]
+
+
+def test_times_without_a_date_are_shown_in_milliseconds(pipeline: Any, topics: Topics):
+    """An event's time may be any number of 64 bits."""
+    topics.put("alerts", msgspec.structs.replace(alert("a", "opened"), opened_ms=-(2**62)))
+    topics.checkpoint({"events": 1}, learned=(7, 2**62))
+    text = _shown(gather(topics, topics, pipeline))
+    assert "-4611686018427387904 ms" in text
+    assert "labels until 4611686018427387904 ms" in text
 
 
 def test_what_is_missing_is_named(pipeline: Any, topics: Topics):

@@ -301,6 +301,17 @@ def test_a_function_of_multiclass_labels_says_what_it_returns(y: Any) -> None:
         small(task="multiclass", labels={"y": y})
 
 
+def test_the_most_classes_are_in_the_specification_where_they_are_declared() -> None:
+    """So that what was declared before they could be is what it was."""
+    said = small(task="multiclass", labels={"y": named}).spec()["labels"]
+    assert "most_classes" not in said
+    assert small(task="multiclass", labels={"y": named, "most_classes": 7}).spec()["labels"] == said | {
+        "most_classes": 7
+    }
+    with pytest.raises(DeclarationError, match="most_classes is 0"):
+        small(task="multiclass", labels={"y": named, "most_classes": 0})
+
+
 def test_text_that_no_bytes_can_hold_is_no_label() -> None:
     """A lone surrogate is refused like any other illegal label, not met when the example is written."""
     with pytest.raises(ValueError, match="surrogate"):
@@ -328,6 +339,7 @@ DECIDES = {
     "a feature's window": {"features": {"spent": field("spent"), "visits": count(by="shop", over="6h")}},
     "the label": {"labels": {"y": lambda r: not r.y}},
     "the ttl": {"labels": {"ttl": "1d"}},
+    "the classes": {"labels": {"most_classes": 10}},
     "an expectation": {"events": {"expect": {"spent": between(0, 10)}}},
     "a model's parameter": {"models": {"logreg": scaled(linear_model.LogisticRegression(l2=0.1))}},
     "the watches": {"drift": [watch_prediction(drift.ADWIN())]},

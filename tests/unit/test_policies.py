@@ -202,6 +202,7 @@ def test_one_that_is_there_already_is_not_asked_for_again(monkeypatch: pytest.Mo
         ("logreg=0 3 * * 1 0", "cron's five fields"),
         ("logreg=61 3 * * 1", "cron's five fields"),
         ("logreg=@daily", "cron's five fields"),
+        ("logreg=0 0 31 2 *", "legal: one that comes about"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_one_sentence(text: str, said: str):

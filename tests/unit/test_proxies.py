@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from headrace.processors.estimates import area
 from headrace.processors.health import distinct
 from headrace.processors.proxies import Proxies, Proxy
 from headrace.streams.state import Stores
@@ -61,6 +62,14 @@ def test_what_probabilities_promise_is_kept_when_they_are_calibrated():
         assert scored.metrics["Estimated" + name] == estimate.metrics["Estimated" + name]
         assert scored.metrics[name] == pytest.approx(estimate.metrics["Estimated" + name], abs=0.03)
     assert scored.metrics["Cost"] == pytest.approx(estimate.metrics["EstimatedCost"], abs=0.1)
+
+
+def test_sums_that_are_nothing_are_no_divisors():
+    """Models may state probabilities below 0, and as small as floats go."""
+    assert area([5e-324], [5e-324]) is None
+    made, state = proxy(every=20)
+    (estimate,) = run(made, state, [served(p, i) for i, p in enumerate([-1.0] * 20)])
+    assert "EstimatedF1" in estimate.metrics
 
 
 def test_calibration_is_told_with_the_labels():

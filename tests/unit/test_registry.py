@@ -176,6 +176,17 @@ def test_a_fact_that_fits_nothing_is_an_error_and_changes_nothing(kind: str, mod
     assert state == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "status"), [("registered", "zombie"), ("registered", None), ("promoted", "zombie"), ("proposed", "")]
+)
+def test_a_fact_of_no_known_status_fits_nothing(kind: str, status: Any) -> None:
+    """Whoever shows models by their status knows them all."""
+    state, before = registry(), registry()
+    with pytest.raises(ValueError, match="does not fit the registry"):
+        fold(state, fact(4, kind, "b", status))
+    assert state == before
+
+
 def test_facts_of_a_later_version_of_headrace_only_count() -> None:
     """An unknown kind changes nothing but the version."""
     state = registry()

@@ -7,19 +7,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from river.drift import ADWIN
 
-from headrace import Retrain
+from headrace import Retrain, retrain, watch_error
 from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
 from headrace.schemas.varint import long_bytes
 from headrace.streams import retraining
 from headrace.streams.checkpoint import Checkpoint
-from headrace.streams.errors import Lost
+from headrace.streams.errors import DeclarationError, Lost
 from headrace.streams.hashing import state_hash
 from headrace.streams.journal import read
 from headrace.streams.rebuild import examples_of
 from headrace.streams.recovery import recover
-from headrace.streams.retraining import Draft, Logged, drafted, fold, folded, logged
+from headrace.streams.retraining import Draft, Logged, adoptions, drafted, fold, folded, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.inmemory import Lane, Log, topic
@@ -108,6 +109,48 @@ def test_what_is_not_adopted_in_what_is_replayed_is_not_folded() -> None:
     assert list(drafted(lane.task.chain, set())) == []
     assert len(list(drafted(lane.task.chain, {"logreg-1"}))) == 1
     assert (history.draft("logreg-1") or [None, 0])[1] == COUNT
+
+
+@pytest.mark.parametrize("length", [5, 85, 100])
+def test_a_copy_with_a_long_name_is_adopted(length: int) -> None:
+    """The worker's own command is one that it reads: its id has a hundred characters at most."""
+    name = "n" * length
+    lane = Lane(small(), Log(), Pickled())
+    lane.publish(events(0, 20), labels(0, 20))
+    ask = Command("c", "retrain", 0, "me", "logreg", name=name)
+    lane.log.begin()
+    lane.log.send(topic("registry"), 0, None, msgspec.json.encode(ask))
+    lane.log.commit()
+    lane.work(50)
+    assert lane.task.chain.decisions is not None
+    assert lane.task.chain.decisions.retrained == {name: "logreg"}
+
+
+def test_ids_of_adoptions_stay_as_they_were() -> None:
+    """Where they are short enough: a worker of before has asked for the same."""
+    lane = Lane(small(), Log(), Pickled())
+    decisions = lane.task.chain.decisions
+    assert decisions is not None
+    lane.publish(events(0, 1), [])
+    lane.work(50)
+    decisions.retrain("logreg", None, {})
+    (asked,) = adoptions(lane.task)
+    assert asked.id == f"adopt-logreg-1-{decisions.registry['version']}"
+
+
+@pytest.mark.parametrize("react", [False, True])
+def test_copies_must_have_names_that_are_names(react: bool) -> None:
+    """Of a model with a long name they would be too long: that is said where it is declared."""
+
+    def declared(name: str) -> Any:
+        more: dict[str, Any] = {"retrain": [Retrain(name, examples=10)]}
+        if react:
+            more = {"drift": [watch_error(ADWIN(), react=retrain(name))]}
+        return small(models={name: small().models["logreg"]}, champion=name, **more)
+
+    assert declared("m" * 89).champion == "m" * 89
+    with pytest.raises(DeclarationError, match="a model whose name has 89 characters at most"):
+        declared("m" * 90)
 
 
 def test_examples_are_read_to_the_end_of_what_was_written() -> None:

@@ -34,7 +34,9 @@ export const ago = (ms) => `${duration(Math.max(0, (Date.now() - ms) / 1000))} a
 
 // A moment of the data, in UTC, as the command line prints it.
 export function moment(ms) {
-  return ms === null || ms === undefined ? none : new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+  if (ms === null || ms === undefined) return none;
+  const date = new Date(ms);
+  return isNaN(date) ? `${ms} ms` : date.toISOString().slice(0, 16).replace("T", " "); // no calendar has every time
 }
 
 export const words = (name) => String(name).replaceAll("_", " ").replaceAll("-", " ");
