@@ -167,12 +167,13 @@ def _registered(registry: dict[str, Any], fact: Fact, model: str) -> None:
 
 
 def _crown(registry: dict[str, Any], fact: Fact, model: str) -> None:
-    """Make this one the champion, and a challenger of the one before."""
+    """Make this one the champion, and a challenger of the one before, about whom all proposals were."""
     before = registry["champion"]
     if before is not None and before != model and _status(registry, before) == "champion":
         _set(registry, before, "challenger", fact.version)
     _end_canary(registry, model)
-    registry["proposals"].pop(model, None)
+    if before != model:
+        registry["proposals"].clear()
     registry["champion"] = model
     _set(registry, model, "champion", fact.version)
 

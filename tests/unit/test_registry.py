@@ -211,6 +211,19 @@ def test_decisions_of_a_gate_must_make_sense(kind: str, model: str, does: bool) 
     assert applies(registry(), kind, model) is does
 
 
+@pytest.mark.parametrize("kind", ["promoted", "rolled_back"])
+def test_a_proposal_lapses_when_another_champion_takes_over(kind: str) -> None:
+    """Its evidence is about the champion of then; the gate proposes it again if it is better than the one of now."""
+    state = registry(("proposed", "b", "challenger"), ("promoted", "c", "champion"))
+    assert state["proposals"] == {}
+    state = registry(("promoted", "c", "champion"), ("proposed", "b", "challenger"), (kind, "a", "champion"))
+    assert state["proposals"] == {}
+    said = "nothing is proposed of b: promote it, or wait for the gate"
+    found = answer(state, Command("x", "approve", 0, "me", "b"), 0)
+    assert (found.kind, found.why) == ("refused", said)
+    assert applies(state, "proposed", "b")
+
+
 def test_a_proposal_is_made_once() -> None:
     """Until it is approved or the model retires."""
     assert not applies(registry(("proposed", "b", "challenger")), "proposed", "b")
