@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import click
 
@@ -12,6 +13,9 @@ from headrace.streams.commands.output import emit, show
 from headrace.streams.errors import UsageError
 
 __all__ = ["broker"]
+
+_STARTED = ("bootstrap", "version", "log")
+"""What people need of a broker that runs; `status` and JSON have the rest."""
 
 instance_option = click.option(
     "--instance", default="default", show_default=True, metavar="NAME", help="Which of several local brokers."
@@ -30,7 +34,7 @@ def broker() -> None:
 def start(fresh: bool, instance: str, json_to: str | None) -> None:
     """Start it, or find it running; data and port are kept unless --fresh."""
     _legal(instance)
-    _print(local.start(instance=instance, fresh=fresh), json_to)
+    _print(local.start(instance=instance, fresh=fresh), json_to, _STARTED)
 
 
 @broker.command(cls=Headrace)
@@ -62,10 +66,10 @@ def _legal(instance: str) -> None:
         raise UsageError(f"--instance: {error}.") from error
 
 
-def _print(found: local.Status, json_to: str | None) -> None:
+def _print(found: local.Status, json_to: str | None, shown: Sequence[str] | None = None) -> None:
     values = dataclasses.asdict(found)
     if emit(json_to, values):
-        show("", ("broker", ""), [(name.replace("_", " "), _cell(value)) for name, value in values.items()])
+        show("", ("broker", ""), [(name.replace("_", " "), _cell(values[name])) for name in shown or values])
 
 
 def _cell(value: object) -> object:

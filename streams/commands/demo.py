@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headrace.deploy import broker as local
 from headrace.streams.commands.backtest import show_summary
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options
-from headrace.streams.commands.output import console, emit, say, show
+from headrace.streams.commands.output import console, emit, say, show, warn
 from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.session import Session
 from headrace.streams.errors import HeadraceError
@@ -59,11 +59,12 @@ def demo(
             session.create_topics(load_pipeline(CONTEST), CONTEST)
             session.start_plane(keep)
             session.start(limit, _live(live, limit), rate)
-            with _bars(session, limit):
+            with _bars(session, limit, rate):
                 pass
             session.stop_worker()
             summary = session.summary()
             contest = load_pipeline(CONTEST)
+            _phase("The contest: the same flights once more, led by a poor model.")
             promotions = session.contest(contest, CONTEST)
             value = summary.plain() | session.figures() | {"promotions": promotions}
             value |= {"seconds": round(time.monotonic() - began, 1)}
@@ -119,27 +120,39 @@ def _cluster(context: Context, keep: bool) -> Iterator[tuple[Cluster, dict[str, 
 
 
 @contextlib.contextmanager
-def _bars(session: Session, limit: int | None) -> Iterator[None]:
-    """Both phases under two progress bars."""
+def _bars(session: Session, limit: int | None, rate: float) -> Iterator[None]:
+    """Both phases under two progress bars, or as lines where there is no terminal."""
     terminal = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bars:
         publisher = bars.add_task("published", total=None)
         worker = bars.add_task("predicted", total=limit)
 
-        said = False
+        said = published = False
 
         def show_progress() -> None:
-            nonlocal said
+            nonlocal said, published
             if not said and session.plane is not None and session.plane.address is not None:
                 said = True
                 bars.console.print(f"The page, while this runs: {session.plane.address}", soft_wrap=True)
+            if not published and session.history:
+                published = True
+                _phase(f"Published {session.published:,} records of the history; a worker starts.")
             bars.update(publisher, completed=session.published, total=session.total)
             bars.update(worker, completed=session.watcher.predictions)
 
         session.history_done(show_progress)
+        caught_up = session.caught_up_per_s
+        _phase("Caught up." if caught_up is None else f"Caught up at {caught_up:,.0f} events a second.")
+        _phase(f"Live: the other records, at {rate:,.0f} events a second.")
         session.live_done(show_progress)
         yield
+
+
+def _phase(text: str) -> None:
+    """A line on stderr where no bar tells how far it is."""
+    if not console(stderr=True).is_terminal:
+        warn(text)
 
 
 def _figures(value: dict[str, Any]) -> None:

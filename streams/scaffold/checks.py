@@ -9,7 +9,7 @@ __all__ = ["checks"]
 
 def checks(plan: Plan, name: str, module: str) -> str:
     """The module of tests."""
-    return f'''"""What must hold of `{name}` before it runs: run by `python -m pytest {module}`."""
+    return f'''"""What must hold of `{name}` before it runs: run by `python -m pytest {name}`."""
 
 import pandas as pd
 import pytest

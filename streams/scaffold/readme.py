@@ -13,7 +13,7 @@ def readme(plan: Plan, name: str, module: str, data: str) -> str:
     """README.md."""
     label = plan.label
     assert label is not None
-    pipeline = f"{module}/{module}.py:{module}"
+    pipeline = f"{name}/{module}.py:{module}"
     what = f"{plan.task}: {_TASKS[plan.task]}" + (f"; true is {plan.positive!r}" if plan.positive else "")
     known = f"column {plan.label_time.name!r}" if plan.label_time else f"{plan.delay} after the event (an assumption)"
     time = "rows are taken a minute apart" if plan.time_made else f"column {plan.fields[plan.time].name!r}"
@@ -29,15 +29,7 @@ that come later on another.
 
 From the folder above this one:
 
-    python -m pytest {module}                     # what must hold before it runs
-    headrace backtest {pipeline}      # in memory, over all the data: models beside baselines
-    headrace broker start                         # a Kafka on this machine; or name yours with --bootstrap
-    headrace topics {pipeline} --apply
-    headrace publish {pipeline}       # the data, as events and labels
-    headrace run {pipeline}           # predict and learn until Ctrl-C
-    headrace status {pipeline} --watch
-    headrace tail {pipeline} predictions
-
+{_commands(name, pipeline)}
 ## What was taken for what
 
 | | |
@@ -50,7 +42,7 @@ From the folder above this one:
 | entity (key) | {key} |
 
 {notes}
-All of this is in `{module}_data.py`, `{module}.py`, `event.avsc` and `label.avsc`: change what is not so, and run
+All of this is in `{module}loader.py`, `{module}.py`, `event.avsc` and `label.avsc`: change what is not so, and run
 the tests.
 
 ## Next
@@ -62,3 +54,19 @@ the tests.
 - Publish with your own producers: JSON that fits `event.avsc` to `{name}.events`, and `label.avsc` to `{name}.labels`.
 - After a change: `headrace backtest {pipeline} --gate --against HEAD` says whether it made the model worse.
 """
+
+
+def _commands(folder: str, pipeline: str) -> str:
+    """What to run, in order, with the comments below one another."""
+    lines = (
+        (f"python -m pytest {folder}", "what must hold before it runs"),
+        (f"headrace backtest {pipeline}", "in memory, over all the data: models beside baselines"),
+        ("headrace broker start", "a Kafka on this machine; or name yours with --bootstrap"),
+        (f"headrace topics {pipeline} --apply", "create what is missing"),
+        (f"headrace publish {pipeline}", "the data, as events and labels"),
+        (f"headrace run {pipeline}", "predict and learn until Ctrl-C"),
+        (f"headrace status {pipeline} --watch", "everything at a glance"),
+        (f"headrace tail {pipeline} predictions", "what was answered"),
+    )
+    width = max(len(command) for command, _ in lines)
+    return "".join(f"    {command:{width}}  # {comment}\n" for command, comment in lines)

@@ -16,6 +16,12 @@ __all__ = ["SAMPLE_ROWS", "files"]
 
 SAMPLE_ROWS = 1_000
 
+_PYTEST = """\
+# The tests' own settings: those of a project around this folder have no say.
+[pytest]
+pythonpath = .
+"""
+
 
 def files(plan: Plan, name: str, module: str, data: str) -> dict[str, bytes]:
     """Name → content of every file. `data` is the path of the table, seen from the pipeline's folder."""
@@ -25,6 +31,7 @@ def files(plan: Plan, name: str, module: str, data: str) -> dict[str, bytes]:
         "event.avsc": event_schema(plan, name),
         "label.avsc": label_schema(plan, name),
         f"test_{module}.py": checks(plan, name, module),
+        "pytest.ini": _PYTEST,
         "README.md": readme(plan, name, module, data),
     }
     return {file: content.encode() for file, content in text.items()} | {"sample.csv": _sample(plan)}

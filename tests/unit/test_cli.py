@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -273,6 +274,20 @@ def test_a_broker_that_does_not_run_is_exit_1():
     """`broker status` answers no by its exit code, and says so in its JSON."""
     result = headrace("broker", "status", "--json")
     assert (result.exit_code, json.loads(result.stdout)["running"]) == (1, False)
+
+
+def test_a_start_says_what_is_needed(monkeypatch: pytest.MonkeyPatch):
+    """Address, version and log to people; all that is known to programs, and by `broker status`."""
+    found = Status("default", True, "4.3.0", "127.0.0.1:9", 7, Path("/data"), False, Path("/data/log"), "java 25")
+    monkeypatch.setattr(broker, "start", lambda **_: found)
+    monkeypatch.setattr(broker, "status", lambda **_: found)
+    rows = headrace("broker", "start").stdout.split()
+    assert rows[-6:] == ["bootstrap", "127.0.0.1:9", "version", "4.3.0", "log", "/data/log"]
+    assert "fresh" not in rows
+    everything = json.loads(headrace("broker", "start", "--json").stdout)
+    assert set(everything) == {field.name for field in dataclasses.fields(Status)}
+    shown = headrace("broker", "status").stdout
+    assert [name for name in everything if name.replace("_", " ") not in shown] == []
 
 
 def test_python_m_headrace_is_the_command():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from headrace.streams.commands import demo
 from headrace.streams.demo import watcher as module
 from headrace.streams.demo.watcher import Watcher
 from headrace.streams.log import Record
@@ -55,3 +58,53 @@ def test_the_rate_is_of_what_came_after_the_first_transaction(
     watcher.close()
     assert watcher.per_s == per_s
     assert watcher.predictions == sum(count for _, count in polls)
+
+
+class _Session:
+    """Goes through its phases at once."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self.plane = SimpleNamespace(address="http://127.0.0.1:1/")
+        self.watcher = SimpleNamespace(predictions=0)
+        self.published, self.total, self.history = 0, 10, dict[str, int]()
+        self.caught_up_per_s = per_s
+
+    def history_done(self, show: Any) -> None:
+        """Shown before and after the history is there."""
+        show()
+        self.published, self.history = 1_234, {"history": 1_000}
+        show()
+        show()
+
+    def live_done(self, show: Any) -> None:
+        """Shown once more."""
+        show()
+
+
+@pytest.mark.parametrize(("per_s", "caught_up"), [(5_432.1, " at 5,432 events a second."), (None, ".")])
+def test_phases_are_plain_lines_without_a_terminal(
+    per_s: float | None, caught_up: str, capsys: pytest.CaptureFixture[str]
+):
+    """Each phase is said once, on standard error; standard output stays free for results."""
+    with demo._bars(_Session(per_s), 10, 1_000.0):  # type: ignore[arg-type]
+        pass
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "The page, while this runs: http://127.0.0.1:1/",
+        "Published 1,234 records of the history; a worker starts.",
+        f"Caught up{caught_up}",
+        "Live: the other records, at 1,000 events a second.",
+    ]
+
+
+def test_a_terminal_has_bars_instead(monkeypatch: pytest.MonkeyPatch):
+    """No line of a phase is there as well."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", terminal)
+    with demo._bars(_Session(None), 10, 1_000.0):  # type: ignore[arg-type]
+        pass
+    assert "Caught up" not in terminal.getvalue()
+    assert "predicted" in terminal.getvalue()

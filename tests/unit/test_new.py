@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -112,6 +113,33 @@ def test_the_template_is_about_real_flights(made: Callable[..., Any], tmp_path: 
     assert result.summary.predictions == 5_000
     assert result.summary.models["linear"]["roc_auc"] > result.summary.baselines["prior"]["roc_auc"]
     _formatted(tmp_path / "template-made")
+
+
+def test_its_tests_pass_within_another_project(new: Callable[..., Result], tmp_path: Path):
+    """The settings and fixtures of a project around the new folder have no say."""
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    (tmp_path / "conftest.py").write_text('raise SystemExit("of somebody else")\n')
+    assert new(table(numbers()), name="made-here").exit_code == 0
+    for where, folder in ((tmp_path, "made-here"), (tmp_path / "made-here", ".")):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", folder]
+        run = subprocess.run(command, cwd=where, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert " passed" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["made", "made-Of-words"])
+def test_the_readme_names_what_is_there(new: Callable[..., Result], tmp_path: Path, name: str):
+    """Its files are in the folder, its commands lead to the pipeline, and their comments stand in one column."""
+    assert new(table(numbers()), name=name).exit_code == 0
+    text = (tmp_path / name / "README.md").read_text()
+    files = set(re.findall(r"`([^`\s]+\.(?:py|avsc|csv))`", text))
+    assert len(files) == 5  # the table, its loader, the declaration and two schemas
+    assert [file for file in files if not (tmp_path / name / file).is_file()] == []
+    commands = [line for line in text.splitlines() if line.startswith("    ")]
+    assert len({line.index("#") for line in commands}) == 1
+    assert f"    python -m pytest {name} " in text
+    (reference,) = set(re.findall(r"\S+\.py:\w+", text))
+    assert load_pipeline(reference).name == name
 
 
 def _formatted(folder: Path) -> None:
