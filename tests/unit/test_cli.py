@@ -344,6 +344,19 @@ def test_other_times_are_dates(capsys: pytest.CaptureFixture[str]):
     assert moments.stamp(1_357_100_000_001) == "2013-01-02 04:13"
 
 
+@pytest.mark.parametrize(
+    ("more", "said"), [((), True), (("--from-beginning",), True), (("-n", "0"), False), (("--json",), False)]
+)
+def test_an_empty_topic_is_said_to_be(more: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch):
+    """On stderr, with the next step; scripts and those who want no record are told nothing."""
+    reader = SimpleNamespace(watermarks=lambda *_: (0, 0), stable=lambda *_: 0, close=lambda: None)
+    monkeypatch.setattr(options.Context, "cluster", lambda self: SimpleNamespace(reader=lambda: reader))
+    monkeypatch.setattr(tail, "require", lambda *_: None)
+    result = headrace("tail", PIPELINE, "predictions", *more)
+    text = f"Nothing is committed in flights.predictions yet: look at `headrace status {PIPELINE}`.\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", text if said else "")
+
+
 @pytest.mark.parametrize("name", ["n" * 101, "a b", ""])
 def test_a_name_that_no_worker_takes_is_refused_at_once(name: str):
     """Nobody would answer such a command."""

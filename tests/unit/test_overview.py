@@ -298,6 +298,17 @@ def test_everything_has_its_place(pipeline: Any, topics: Topics):
     assert "laws broken: events" in line
 
 
+def test_a_worker_that_starts_is_no_reason_to_start_one(pipeline: Any, topics: Topics):
+    """Who is a member has not committed anything yet; the advice is for when nobody is."""
+    assert "start one with `headrace run`" in _shown(gather(topics, topics, pipeline))
+    topics.workers = [{"slot": "small.blue", "host": "h", "partitions": {}}]
+    text = _shown(gather(topics, topics, pipeline))
+    assert "A worker of small is starting: it has not committed anything yet." in text
+    assert "headrace run" not in text
+    topics.offsets = {("small.events", 0): 0}
+    assert "is starting" not in _shown(gather(topics, topics, pipeline))
+
+
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch, pipeline: Any, topics: Topics) -> Any:
     """Run `status --watch` over the topics for some looks; what is given is called before each wait ends."""
