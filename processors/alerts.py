@@ -128,7 +128,8 @@ class Lifecycle:
         last = Finding(*current["last"])
         said = f"{self.signal}: {last.said}"
         if status == "resolved":
-            said = f"{self.signal}: nothing new since {current['findings']} findings"
+            count = current["findings"]
+            said += f"; nothing new since {count} finding{'s' if count != 1 else ''}"
         return Alert(
             alert_id=current["id"],
             kind=self.kind,

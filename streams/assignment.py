@@ -30,6 +30,9 @@ __all__ = ["Assignment"]
 
 log = logging.getLogger("headrace.assignment")
 
+_NAMED = 8
+"""How many changes are named where an epoch begins."""
+
 
 class Assignment:
     """The lanes of a worker. `assign` and `revoke` are called by the consumer, from within a fetch.
@@ -138,6 +141,8 @@ class Assignment:
         except StopIteration:
             self._recovering = None
             self.ready = True
+            ours = ", ".join(map(str, self.lanes)) or "none, as others have them all"
+            log.info("%s is ready to read; partitions: %s", self._work.group.name, ours)
 
     def _drop_lanes(self) -> None:
         for lane in self.lanes.values():
@@ -286,8 +291,11 @@ class Assignment:
         failpoints.hit("epoch.offsets")
         producer.commit()
         failpoints.hit("epoch.done")
-        for lane in due.values():
+        for shard, lane in due.items():
             lane.epoch_due = False
+            if lane.changed:
+                what = ", ".join(lane.changed[:_NAMED]) + (" and more" if len(lane.changed) > _NAMED else "")
+                log.info("%s/%s epoch %d begins: %s changed", work.group.name, shard, lane.task.epoch, what)
 
     def _inputs(self, lane: Lane) -> Iterator[tuple[int, tuple[str, int]]]:
         return enumerate(self._work.inputs(lane.task.shard))

@@ -31,7 +31,7 @@ class Lane:
         self.savepoint = self.savepoint_tried = found.savepoint
         self.savepoint_follows = False
         self.models: list[Frozen] = []
-        self.epoch_due = found.epoch_due
+        self.epoch_due, self.changed = found.epoch_due, found.changed
         self.journal_offset = self.journal_seen = found.journal_offset
         self.parked_at = -1
         self.paused: set[int] = set()

@@ -77,7 +77,7 @@ def gather(
     seen.look(reader, pipeline, ends, [name for name, offsets in committed.items() if offsets])
     pace = _Pace(seen, now_s)
     members = cluster.members([group_name(pipeline, group) for group in groups()])
-    found = [_group(pipeline, group, committed[group.name], members, ends, pace) for group in groups()]
+    found = [_group(reader, pipeline, group, committed[group.name], members, ends, pace) for group in groups()]
     live = [group for group in found if group["members"] or group["journal"] or _started(group)]
     value = {
         "pipeline": pipeline.name,
@@ -141,6 +141,7 @@ class _Pace:
 
 
 def _group(
+    reader: Any,
     pipeline: Pipeline,
     group: Group,
     committed: dict[tuple[str, int], int],
@@ -161,7 +162,9 @@ def _group(
                 "partition": p,
                 "committed": place,
                 "stable": ends[role, p],
-                "lag": topic_lag(ends[role, p], place),
+                "lag": topic_lag(ends[role, p], place)
+                if place is None
+                else pace._seen.waiting(reader, group.name, topic, p, place, ends[role, p]),
             }
             for p, place in places.items()
         ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.schemas.records import Command, Input
@@ -44,6 +44,8 @@ _Saved = dict[tuple[str, str, Any], bytes]
 class Recovered:
     """What a recovery found: the checkpoint's journal number, and what had to be replayed since.
 
+    `changed` names what is not as the journal has it, and was accepted; an epoch is due then.
+
     `savepoint` is the last one that the checkpoint knew of.
 
     `refused` says why a snapshot in the checkpoint was not used, so that all was rebuilt from the journal's beginning.
@@ -55,6 +57,7 @@ class Recovered:
     replayed: int = 0
     seconds: float = 0.0
     epoch_due: bool = False
+    changed: list[str] = field(default_factory=list)
     refused: str | None = None
     savepoint: LastSavepoint | None = None
 
@@ -80,7 +83,8 @@ def recover(
     last, entries, others = _journal(task, reader, topics("journal"), marker, found)
     failpoints.hit("recover.journal")
     yield found
-    found.epoch_due = _check_version(last, version, accept_change)
+    found.changed = _check_version(last, version, accept_change)
+    found.epoch_due = last is None or last.hash != version.hash
     try:
         _restore(task, saved, marker, version)
     except SnapshotError as error:
@@ -195,12 +199,10 @@ def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version
         carry(task.chain, entries, before, after)
 
 
-def _check_version(last: Version | None, now: Version, accept_change: bool) -> bool:
-    """Whether a new epoch is due; raises `SpecChanged` unless it was accepted."""
-    if last is None:
-        return True
-    if last.hash == now.hash:
-        return False
+def _check_version(last: Version | None, now: Version, accept_change: bool) -> list[str]:
+    """What changed since the journal was written; raises `SpecChanged` unless that was accepted."""
+    if last is None or last.hash == now.hash:
+        return []
     what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
     what = [path for path in what if not path.startswith("order.")] or what  # a new feature is news, its place is not
     if "task" in what:
@@ -219,7 +221,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> b
             f"The journal was written by another specification: {', '.join(what[:8])} changed. Go on with "
             "--accept-change (a new epoch, the state is kept), start anew with `headrace reset`, or restore the old."
         )
-    return True
+    return what or ["specification"]
 
 
 def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -> None:
@@ -288,6 +290,7 @@ def _replay(
                     raise
                 log.warning("going on with a new epoch: %s", error)
                 found.epoch_due = True
+                found.changed = found.changed or ["what a replay publishes"]
             yield sum(numbers(entry.runs))
     finally:
         for reader in readers:

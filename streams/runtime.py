@@ -202,6 +202,10 @@ class Worker:
         for lane in self.lanes.values():
             self._checkpointing.now(lane)
         failpoints.hit("finish.done")
+        if all(lane.task.seq == lane.checkpointed_seq for lane in self.lanes.values()):
+            log.info("stopped after a checkpoint" if self.lanes else "stopped; it had no partitions")
+        else:
+            log.info("stopped without a checkpoint; the next start replays what came after the last")
 
     def close(self) -> None:
         """Release the clients; what is in memory may be ahead of the log, so the last revocation must not write it."""

@@ -31,6 +31,8 @@ __all__ = ["Seen"]
 _EVALUATIONS = 500
 _JOURNAL = 200
 _STATE = 2_000
+_FEW = 50
+"""Offsets that are looked at one by one: whether records are there, or transaction markers only."""
 _COUNTED: dict[str, Any] = {
     "counts": dict[str, int],
     "clock": tuple[int, tuple[int, ...]],
@@ -79,6 +81,20 @@ class Seen:
         self.predictions: dict[int, tuple[Prediction, int]] = {}
         self.checkpoints: dict[tuple[str, int], dict[str, Any]] = {}
         self._places: dict[tuple[str, int], int] = {}
+        self._waiting: dict[tuple[str, str, int], tuple[int, int, int]] = {}
+
+    def waiting(self, reader: Any, group: str, topic: str, shard: int, start: int, end: int) -> int:
+        """How many records wait for a group between what it has committed and the last stable offset.
+
+        Transaction markers have offsets, too, and count where there are many offsets; few are looked at, once.
+        """
+        if not 0 < end - start <= _FEW:
+            return end - start
+        known = self._waiting.get((group, topic, shard))
+        if known is None or known[:2] != (start, end):
+            known = (start, end, sum(1 for _ in _between(reader, topic, shard, start, end)))
+            self._waiting[group, topic, shard] = known
+        return known[2]
 
     def look(self, reader: Any, pipeline: Pipeline, ends: dict[tuple[str, int], int], running: Iterable[str]) -> None:
         """Take what is new up to `ends`, last stable offsets by role and shard; roles that are not there are left out.

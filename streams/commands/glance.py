@@ -33,12 +33,25 @@ def view(value: dict[str, Any]) -> Group:
         parts.append(Text(f"Missing topics: {missing}; create them with `headrace topics PIPELINE --apply`.", "red"))
     if not value["groups"]:
         parts.append(
-            Text(f"Nothing has run yet: start a worker with `headrace run`, for pipeline {value['pipeline']}.")
+            Text(
+                "Nothing has been committed yet, and no worker has joined its group: start one with `headrace run`, "
+                f"for pipeline {value['pipeline']}, or look again in a few seconds if one is starting."
+            )
         )
+    parts += [Text(f"{text}.") for text in _starting(value)]
     parts += [_groups(value), _stages(value)] if value["groups"] else []
     parts += [_models(value)] if value["models"] else []
     parts += [_fresh(value), _alerts(value), _dead_letters(value), _laws(value)]
     return Group(*parts)
+
+
+def _starting(value: dict[str, Any]) -> list[str]:
+    """What there is to say of groups with members that have not committed anything."""
+    return [
+        f"A worker of {group['group']} is starting: it has not committed anything yet"
+        for group in value["groups"]
+        if group["members"] and not group["journal"] and all(place["committed"] is None for place in group["inputs"])
+    ]
 
 
 def lines(value: dict[str, Any]) -> str:

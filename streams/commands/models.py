@@ -19,11 +19,12 @@ from headrace.streams.commands.options import (
     Headrace,
     ModelName,
     PipelineType,
+    given,
     json_option,
     kafka_options,
     model_argument,
 )
-from headrace.streams.commands.output import emit, say, show, warn
+from headrace.streams.commands.output import emit, printable, say, show, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.commands.versions import VERSION_COMMANDS
 from headrace.streams.errors import UsageError
@@ -67,9 +68,10 @@ def list_(ctx: click.Context, json_to: str | None) -> None:
     ]
     if emit(json_to, {"models": rows}):
         columns = ("model", "shard", "status", "share", "since", "proposed")
-        show("", columns, [[_cell(row[name]) for name in columns] for row in rows])
-        if not rows:
-            say("Nothing is registered yet: a worker does that with its first records (`headrace run`).")
+        if rows:
+            show("", columns, [[_cell(row[name]) for name in columns] for row in rows])
+        else:
+            _nothing_yet(ctx)
 
 
 @models.command(name="show", cls=Headrace)
@@ -100,7 +102,10 @@ def history(ctx: click.Context, json_to: str | None) -> None:
     """Every fact: what happened, when, by whom, why."""
     all_facts = [fact for shard in _shards(ctx) for fact in shard.facts]
     if emit(json_to, {"facts": [msgspec.to_builtins(fact) for fact in all_facts]}):
-        _show_facts(all_facts)
+        if all_facts:
+            _show_facts(all_facts)
+        else:
+            _nothing_yet(ctx)
 
 
 for _command in VERSION_COMMANDS:
@@ -235,13 +240,16 @@ def _decide(
     starts = registry.send(pipeline, cluster, wanted)
     idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)
     if idle:
-        warn("No worker runs: the command takes effect when one does (`headrace run`).")
+        warn(
+            "No worker is a member of the group: the command is queued and takes effect when one runs "
+            f"(`headrace run {given(ctx)}`)."
+        )
     found = _await(pipeline, cluster, wanted[0].id, starts, wait) if wait else {}
     done = bool(found) and len(found) == len(starts) and all(fact.kind != "refused" for fact in found.values())
     rows = [{"shard": s, "fact": msgspec.to_builtins(found[s]) if s in found else None} for s in starts]
     if emit(json_to, {"command": wanted[0].id, "kind": kind, "model": model, "done": done, "shards": rows}):
         for number in starts:
-            say(f"shard {number}: {_said(found.get(number), wait)}")
+            say(f"shard {number}: {_said(found.get(number), wait, given(ctx))}")
     if not done and wait:
         ctx.exit(1)
 
@@ -259,15 +267,27 @@ def _await(pipeline: Pipeline, cluster: Any, name: str, starts: dict[int, int], 
         return registry.answers(pipeline, reader, name, starts, wait, waiting)
 
 
-def _said(fact: Fact | None, wait: float) -> str:
+def _said(fact: Fact | None, wait: float, pipeline: str) -> str:
+    """What became of a command in a shard, as a sentence; None: nobody has answered yet."""
     if fact is None:
         late = f"no answer within {wait:g} s" if wait else "written"
-        return f"{late}; a worker answers when it reads it: `headrace models PIPELINE history`."
+        return (
+            f"{late}; the command stays queued and takes effect when a worker reads it: "
+            f"`headrace models {pipeline} history`."
+        )
     if fact.kind == "refused":
         return f"refused: {fact.why}."
     if fact.kind == "retraining":
         return f"{fact.model} catches up with {fact.n} examples (version {fact.version}); then it is a challenger."
+    if fact.kind == "rolled_back":
+        before = fact.evidence.get("before")
+        who = f"{printable(before)} was rolled back" if isinstance(before, str) else "rolled back"
+        return f"{who} to {fact.model} at n={fact.n}; {fact.champion} serves (version {fact.version})."
     return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
+
+
+def _nothing_yet(ctx: click.Context) -> None:
+    say(f"Nothing is registered yet: a worker does that with its first records (`headrace run {given(ctx)}`).")
 
 
 def _pipeline(ctx: click.Context) -> Pipeline:

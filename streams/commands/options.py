@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from headrace.deploy import broker
 from headrace.processors.features import duration
+from headrace.streams.commands.output import printable
 from headrace.streams.errors import UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
@@ -33,6 +34,7 @@ __all__ = [
     "PipelineType",
     "SlotName",
     "fixed_hash_seed",
+    "given",
     "json_option",
     "kafka_options",
     "model_argument",
@@ -47,6 +49,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FILES, _BYTES = 200, 200_000
 PIPELINE = "headrace.pipeline"
 """Under which name a group of commands finds its pipeline in the click context."""
+_GIVEN = "headrace.pipeline.given"
 _PIPELINE = re.compile(r"[^=]+:[A-Za-z_][\w.]*")
 
 
@@ -117,8 +120,12 @@ class PipelineType(PipelineName):
     """``module:object`` or ``path.py:object``, loaded."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The pipeline."""
-        return value if isinstance(value, Pipeline) else load_pipeline(value)
+        """The pipeline; how it was named is remembered in the click context."""
+        if isinstance(value, Pipeline):
+            return value
+        if ctx is not None:
+            ctx.meta[_GIVEN] = str(value)
+        return load_pipeline(value)
 
 
 class ModelName(click.ParamType):
@@ -228,6 +235,11 @@ def service_options(metrics: str) -> Callable[[F], F]:
         return click.option("--metrics-port", type=click.IntRange(0, 65_535), metavar="PORT", help=metrics)(command)
 
     return add
+
+
+def given(ctx: click.Context) -> str:
+    """The pipeline as the command line names it, for the next step in a message."""
+    return printable(str(ctx.meta.get(_GIVEN, "PIPELINE")))
 
 
 def names_of(pipeline: Pipeline) -> Callable[[str], str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import partial
 
 import click
 
@@ -34,6 +36,8 @@ from headrace.streams.versions import Publisher
 from headrace.streams.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["run"]
+
+log = logging.getLogger("headrace.run")
 
 _defaults = Settings()
 
@@ -131,11 +135,19 @@ def run(
     Watchdog(worker, settings.stall_s).start()
     server = None if metrics_port is None else serve(metrics_host, metrics_port, worker, observer)
     try:
-        worker.run(worker.caught_up if until_caught_up else lambda: False)
+        worker.run(partial(_caught_up, worker) if until_caught_up else lambda: False)
     finally:
         undo()
         if server is not None:
             server.close()
+
+
+def _caught_up(worker: Worker) -> bool:
+    """Whether the worker has caught up; says so when it has."""
+    done = worker.caught_up()
+    if done:
+        log.info("caught up: every input is read to its end")
+    return done
 
 
 def _stall_s() -> float:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, kafka_options, names_of, pipeline_argument
-from headrace.streams.commands.output import escaped, json_line, json_text, printable, say
+from headrace.streams.commands.options import Context, Headrace, given, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.output import escaped, json_line, json_text, printable, say, warn
 from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
@@ -63,8 +63,12 @@ def tail(
             records = iter(_last(reader, name, partitions, _COUNT if count is None else count))
         wanted = count if follow or from_beginning or count is not None else _COUNT
         with contextlib.suppress(KeyboardInterrupt):
+            silent = wanted != 0 and not as_json
             for record in islice(records, wanted):
+                silent = False
                 _print(record, decode, as_json)
+            if silent:
+                warn(f"Nothing is committed in {name} yet: look at `headrace status {given(ctx)}`.")
 
 
 def _last(reader: Any, topic: str, partitions: int, count: int) -> list[Record]:

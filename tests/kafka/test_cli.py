@@ -165,12 +165,14 @@ def test_a_wrong_topic_is_reported_and_refused(shell: Shell):
 def test_sigterm_checkpoints_and_exits_0(published: Shell):
     """A stopped worker leaves a checkpoint of all it did, so its successor has nothing to replay."""
     worker = published.start("run", "P", "--checkpoint", "1h", "--log-json", "--metrics-port", "0")
-    wait_for(worker, "recovered")
+    wait_for(worker, "is ready to read; partitions: 0")
     wait_until_lag_is_gone(published)
     worker.send_signal(signal.SIGTERM)
+    wait_for(worker, "stopped after a checkpoint")
     assert worker.wait(60) == 0
     successor = published.start("run", "P", "--until-caught-up")
     wait_for(successor, "0 journal records")
+    wait_for(successor, "caught up")
     assert successor.wait(60) == 0
     assert published.json("audit", "P")["different"] == 0
 
@@ -204,7 +206,9 @@ def test_another_specification_is_refused_until_accepted(published: Shell):
     said = published("run", "P", "--until-caught-up", code=2)
     assert "specification: features.origin_flights_1h.over_ms, features.origin_flights_1h.tile_ms changed" in said
     assert "--accept-change" in said
-    published("run", "P", "--until-caught-up", "--accept-change")
+    worker = published.start("run", "P", "--until-caught-up", "--accept-change")
+    wait_for(worker, "epoch 1 begins: features.origin_flights_1h.over_ms, features.origin_flights_1h.tile_ms changed")
+    assert worker.wait(60) == 0
 
 
 def test_dead_letters_are_counted_shown_and_retried(published: Shell):

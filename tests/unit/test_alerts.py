@@ -36,6 +36,16 @@ def test_a_matter_is_opened_and_resolved():
     assert told([5], 200) == [("opened", 5, 1), ("resolved", 65, 1)]
 
 
+@pytest.mark.parametrize(("n", "since"), [(1, "1 finding"), (3, "3 findings")])
+def test_a_resolution_says_what_was_found(n, since):
+    """Who reads only the last record of a matter sees what the last finding was."""
+    lifecycle = Lifecycle("error_drift", "error", "d", "t")
+    rows = [(0.0, i * MINUTE, 0, i, None) for i in range(200)]
+    found = [(i, finding(rows[i][1], i)) for i in range(n)]
+    alerts = [alert for _, alert in lifecycle.run(rows, found, lifecycle.fresh())]
+    assert [alert.message for alert in alerts] == ["error: moved", f"error: moved; nothing new since {since}"]
+
+
 def test_what_goes_on_is_updated_once_in_a_cool_down():
     """Detections every minute for five hours make one record an hour."""
     records = told(range(10, 310), 500)

@@ -22,8 +22,10 @@ from click.testing import CliRunner, Result
 from headrace.deploy import broker
 from headrace.deploy.broker import BrokerError, Status
 from headrace.examples.flights_data import flights as first_flights
+from headrace.processors.registry import fresh
+from headrace.schemas.records import Fact
 from headrace.streams import cli, moments
-from headrace.streams.commands import output, tail
+from headrace.streams.commands import models, options, output, tail
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
@@ -31,6 +33,7 @@ from headrace.streams.errors import Diverged, HeadraceError, TopicError, UsageEr
 from headrace.streams.keys import KeyFileError
 from headrace.streams.log import Record
 from headrace.streams.reading import last
+from headrace.streams.registry import Shard
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import STAGES, group_of, groups
 from headrace.streams.watchdog import STALLED, Watchdog, stop_on_signals
@@ -356,12 +359,75 @@ def test_other_times_are_dates(capsys: pytest.CaptureFixture[str]):
     assert moments.stamp(1_357_100_000_001) == "2013-01-02 04:13"
 
 
+@pytest.mark.parametrize(
+    ("more", "said"), [((), True), (("--from-beginning",), True), (("-n", "0"), False), (("--json",), False)]
+)
+def test_an_empty_topic_is_said_to_be(more: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch):
+    """On stderr, with the next step; scripts and those who want no record are told nothing."""
+    reader = SimpleNamespace(watermarks=lambda *_: (0, 0), stable=lambda *_: 0, close=lambda: None)
+    monkeypatch.setattr(options.Context, "cluster", lambda self: SimpleNamespace(reader=lambda: reader))
+    monkeypatch.setattr(tail, "require", lambda *_: None)
+    result = headrace("tail", PIPELINE, "predictions", *more)
+    text = f"Nothing is committed in flights.predictions yet: look at `headrace status {PIPELINE}`.\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", text if said else "")
+
+
 @pytest.mark.parametrize("name", ["n" * 101, "a b", ""])
 def test_a_name_that_no_worker_takes_is_refused_at_once(name: str):
     """Nobody would answer such a command."""
     found = CliRunner().invoke(cli.main, ["models", PIPELINE, "retrain", "logreg", "--as", name], standalone_mode=False)
     assert isinstance(found.exception, UsageError)
     assert "legal: up to 100 letters" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "said"),
+    [
+        ({"before": "new"}, "new was rolled back to old at n=9; old serves (version 4)."),
+        ({}, "rolled back to old at n=9; old serves (version 4)."),
+    ],
+)
+def test_a_rollback_says_who_was_and_who_serves(evidence: dict[str, Any], said: str):
+    """A fact of a rollback is about who serves now; who did before is its evidence."""
+    fact = Fact(4, "rolled_back", "old", "champion", "old", 0, 9, 5, {}, "me", "", evidence)
+    assert models._said(fact, 1.0, PIPELINE) == said
+
+
+@pytest.mark.parametrize("command", ["list", "history"])
+def test_before_the_first_fact_the_next_step_is_named(command: str, monkeypatch: pytest.MonkeyPatch):
+    """One sentence, and no table without rows."""
+    monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(0, fresh(), [], 0)])
+    assert headrace("models", PIPELINE, command).stdout == (
+        f"Nothing is registered yet: a worker does that with its first records (`headrace run {PIPELINE}`).\n"
+    )
+
+
+@pytest.mark.parametrize("members", [0, 1])
+def test_a_command_without_an_answer_stays_queued(members: int, monkeypatch: pytest.MonkeyPatch):
+    """That no worker runs is said before anybody waits; afterwards what becomes of the command, and where to look."""
+    events: list[str] = []
+
+    def answers(*_: Any) -> dict[int, Fact]:
+        events.append("waited")
+        return {}
+
+    monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(0, fresh(), [], 0)])
+    monkeypatch.setattr(
+        options.Context,
+        "cluster",
+        lambda self: SimpleNamespace(group_members=lambda group: members, reader=lambda: io.StringIO()),
+    )
+    monkeypatch.setattr(models.registry, "send", lambda *_: {0: 7})
+    monkeypatch.setattr(models.registry, "answers", answers)
+    monkeypatch.setattr(models, "warn", events.append)
+    result = headrace("models", PIPELINE, "rollback", "--wait", "0.5")
+    queued = "No worker is a member of the group: the command is queued and takes effect when one runs "
+    assert events == ([] if members else [f"{queued}(`headrace run {PIPELINE}`)."]) + ["waited"]
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "shard 0: no answer within 0.5 s; the command stays queued and takes effect when a worker reads it: "
+        f"`headrace models {PIPELINE} history`.\n",
+    )
 
 
 def test_json_for_terminals_is_the_same_json():

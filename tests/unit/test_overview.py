@@ -128,6 +128,30 @@ def test_lag_stands_where_the_records_wait(pipeline: Any, topics: Topics):
     assert value["groups"][0]["lag"] == 4
 
 
+def test_transaction_markers_are_no_lag(pipeline: Any, topics: Topics, monkeypatch: pytest.MonkeyPatch):
+    """An idle input whose end is a marker has no lag; few offsets are read to tell, and not again while they stand."""
+    kept = topics.read
+
+    def read(topic: str, partition: int, start: int, end: int) -> list[Record]:
+        return [record for record in kept(topic, partition, start, end) if record.value != b"marker"]
+
+    monkeypatch.setattr(topics, "read", read)
+    for value in (b"{}", b"marker", b"{}", b"marker", b"marker"):
+        topics.put("events", value)
+    seen = Seen()
+    for committed, lag in ((1, 1), (3, 0)):
+        topics.offsets = {("small.events", 0): committed, ("small.labels", 0): 0}
+        value = gather(topics, topics, pipeline, seen)
+        assert [group["lag"] for group in value["groups"]] == [lag]
+        assert value["stages"][0]["lag"] == lag
+    before = topics.read_so_far
+    assert gather(topics, topics, pipeline, seen)["groups"][0]["lag"] == 0
+    assert topics.read_so_far == before
+    for _ in range(60):
+        topics.put("events", b"marker")
+    assert gather(topics, topics, pipeline, seen)["groups"][0]["lag"] == 62
+
+
 def test_a_quick_group_is_never_ahead_of_the_end(pipeline: Any, topics: Topics, monkeypatch: pytest.MonkeyPatch):
     """Records that come and are taken while one looks make no lag below zero."""
     known = topics.committed
@@ -296,6 +320,17 @@ def test_everything_has_its_place(pipeline: Any, topics: Topics):
     line = lines(value)
     assert "open alerts 1 critical" in line
     assert "laws broken: events" in line
+
+
+def test_a_worker_that_starts_is_no_reason_to_start_one(pipeline: Any, topics: Topics):
+    """Who is a member has not committed anything yet; the advice is for when nobody is."""
+    assert "start one with `headrace run`" in _shown(gather(topics, topics, pipeline))
+    topics.workers = [{"slot": "small.blue", "host": "h", "partitions": {}}]
+    text = _shown(gather(topics, topics, pipeline))
+    assert "A worker of small is starting: it has not committed anything yet." in text
+    assert "headrace run" not in text
+    topics.offsets = {("small.events", 0): 0}
+    assert "is starting" not in _shown(gather(topics, topics, pipeline))
 
 
 @pytest.fixture

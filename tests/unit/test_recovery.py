@@ -272,7 +272,8 @@ def test_unseen_change_can_be_accepted():
     log = Log()
     _day(log, 0)
     Life(log, _changed(1.0)).work()
-    assert Life(log, _changed(2.0), accept_change=True).task.epoch == 1
+    life = Life(log, _changed(2.0), accept_change=True)
+    assert (life.task.epoch, life.found.changed) == (1, ["what a replay publishes"])
 
 
 def test_died_right_after_an_accepted_change():
@@ -282,9 +283,11 @@ def test_died_right_after_an_accepted_change():
     Life(log, small()).work()
     changed = small(features={"visits": small().features["visits"]})
     accepted = Life(log, changed, accept_change=True)
+    assert any(path.startswith("features.") for path in accepted.found.changed)
     _day(log, 1)
     accepted.work()
-    assert Life(log, changed).state == accepted.state
+    again = Life(log, changed)
+    assert (again.state, again.found.changed) == (accepted.state, [])
 
 
 KEY = SigningKey.generate()
