@@ -15,15 +15,17 @@ _LAYOUT = {"float": "f", "double": "d"}
 _LEGAL = "boolean, int, long, float, double, string, bytes, enum, record, or [null, one of these]"
 
 
-def record_decoder(schema: Schema | Mapping[str, Any]) -> Callable[[bytes, int], tuple[dict[str, Any], int]]:
+def record_decoder(
+    schema: Schema | Mapping[str, Any], *, whole_ints: bool = True
+) -> Callable[[bytes, int], tuple[dict[str, Any], int]]:
     """A function that reads a record at an offset: its fields as a dict, and the offset behind it.
 
     Fields are booleans, numbers, strings, bytes, enums, records of these, and nullable ones of all; ValueError names
     any other. The function raises ValueError for bytes that are no such record, UnicodeDecodeError if a string of it is
-    not UTF-8.
+    not UTF-8. Without `whole_ints` an int of more than 32 bits is read as it is, so that one can say what is wrong.
     """
     avro = schema.avro if isinstance(schema, Schema) else schema
-    writer = _Source(str(avro.get("name")))
+    writer = _Source(str(avro.get("name")), whole_ints)
     result = writer.record(avro)
     lines = "\n".join("        " + line for line in writer.lines)
     source = (
@@ -40,7 +42,8 @@ def record_decoder(schema: Schema | Mapping[str, Any]) -> Callable[[bytes, int],
 class _Source:
     """Lines of Python that read one value after the other; each method returns the expression of what was read."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, whole_ints: bool) -> None:
+        self._whole_ints = whole_ints
         self.lines: list[str] = []
         self.space: dict[str, Any] = {}
         self._enums: dict[str, Any] = {}
@@ -82,9 +85,9 @@ class _Source:
             result = self._variable()
             self._unpack([result], _LAYOUT[kind])
             return result
-        if kind == "int":
+        if kind == "int" and self._whole_ints:
             return self._long("    if n >> 32:", "        raise ValueError('no int')")
-        if kind == "long":
+        if kind in ("int", "long"):
             return self._long()
         if kind == "boolean":
             return self._boolean()

@@ -70,7 +70,7 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
 def _plan(schema: Schema, writer: Mapping[str, Any]) -> _READ:
     """How to read what `writer` wrote: compiled where it is the reader's own schema, else resolved by fastavro."""
     if canonical(writer) == canonical(schema):
-        return record_decoder(schema)
+        return record_decoder(schema, whole_ints=False)
     write, read = parse_schema(plain(writer)), parse_schema(plain(dict(schema.avro)))
     check = _strict(writer)
 
@@ -90,7 +90,7 @@ def _strict(writer: Mapping[str, Any]) -> Callable[[bytes, int], Any]:
     Of a writer with arrays, maps or larger unions, fastavro's word is taken.
     """
     try:
-        return record_decoder(writer)
+        return record_decoder(writer, whole_ints=False)
     except ValueError:
         return lambda value, start: None
 
