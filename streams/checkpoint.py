@@ -172,17 +172,13 @@ def key_of(key: bytes | None, *, numbered: bool = False) -> tuple[Any, ...] | No
     except (TypeError, *UNREADABLE):
         return None
     owner = 2 if numbered else 1
-    if (
-        type(whole) is not tuple
-        or type(whole[0] if whole else None) is not str
-        or len(whole) not in (owner + 1, owner + 3)
-    ):
+    if type(whole) is not tuple or len(whole) <= owner or type(whole[0]) is not str:
         return None
     if numbered and type(whole[1]) is not int:
         return None
-    if len(whole) == owner + 1:
-        return whole if whole[owner] == MARKER else None
-    return whole if type(whole[owner]) is type(whole[owner + 1]) is str else None
+    name = whole[owner:]
+    ours = name == (MARKER,) or (len(name) == 3 and type(name[0]) is type(name[1]) is str)
+    return whole if ours else None
 
 
 def marker_of(value: bytes | None) -> dict[str, Any] | None:

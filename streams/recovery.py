@@ -193,9 +193,7 @@ def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version
         return
     before, after = marker["spec"], version.spec
     with damage_told():
-        entries_now = still(entries, before, after)
-    task.restore(entries_now, marker)
-    with damage_told():
+        task.restore(still(entries, before, after), marker)
         carry(task.chain, entries, before, after)
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams.authority import sign
-from headrace.streams.errors import UNREADABLE, Unreachable
+from headrace.streams.errors import UNREADABLE, Unreachable, UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
 
-__all__ = ["Shard", "answers", "commands", "facts", "send", "shards"]
+__all__ = ["Shard", "answers", "commands", "facts", "readable", "send", "shards"]
 
 _decode: Callable[[bytes], Command | Fact] = msgspec.json.Decoder(Command | Fact).decode
 _encode = msgspec.json.Encoder().encode
 _POLL_S = 0.1
+
+_Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
 class Shard(NamedTuple):
@@ -70,6 +72,14 @@ def commands(
         Command(name, kind, shard.number, by, saw=(shard.registry["version"] or None) if saw is None else saw, **more)
         for shard in known
     ]
+
+
+def readable(record: _Record) -> _Record:
+    """The record as whoever reads it decodes it; UsageError when nobody could."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
+    except UNREADABLE as error:
+        raise UsageError(f"That cannot be written down: {error}.") from error
 
 
 def send(pipeline: Pipeline, cluster: Any, wanted: Iterable[Command]) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from headrace.schemas.records import Command, Fact
+from headrace.schemas.records import Fact
 from headrace.streams import registry
 from headrace.streams.commands.options import (
     PIPELINE,
@@ -231,11 +231,7 @@ def _decide(
     if model is not None and model not in names:  # a worker would say so, too, but only when one runs
         raise UsageError(f"There is no model {model!r}; the models are {', '.join(names)}.")
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
-    try:
-        for command in wanted:
-            msgspec.convert(msgspec.to_builtins(command), Command)  # as a worker will: it answers no other
-    except msgspec.ValidationError as error:
-        raise UsageError(f"No worker takes such a command: {error}.") from error
+    wanted = [registry.readable(command) for command in wanted]  # a worker answers no other
     cluster = ctx.ensure_object(Context).cluster()
     starts = registry.send(pipeline, cluster, wanted)
     idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)

@@ -11,13 +11,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from headrace.schemas.records import Acknowledgement, Command
+from headrace.schemas.records import Acknowledgement
 from headrace.streams import registry
-from headrace.streams.errors import UNREADABLE, HeadraceError, Unreachable, UsageError
+from headrace.streams.errors import HeadraceError, Unreachable, UsageError
 from headrace.streams.explain import event_id_of, plain
 from headrace.streams.explain import explain as recompute
 from headrace.streams.kafka import Cluster
@@ -30,8 +30,6 @@ __all__ = ["KINDS", "Actions"]
 
 KINDS = ("promote", "approve", "rollback", "retire", "canary")
 _CHECK_S = 5.0
-
-_Record = TypeVar("_Record", Acknowledgement, Command)
 
 
 class Actions:
@@ -80,7 +78,7 @@ class Actions:
 
     async def acknowledge(self, alert_id: str, by: str, note: str = "") -> dict[str, Any]:
         """Write down that somebody has seen an alert."""
-        record = _legal(Acknowledgement(alert_id, by, note))
+        record = registry.readable(Acknowledgement(alert_id, by, note))
         await self._run(self._acknowledge, record)
         found: dict[str, Any] = msgspec.to_builtins(record)
         return found
@@ -115,7 +113,7 @@ class Actions:
             more: dict[str, Any] = {"model": model, "why": why} | ({} if share is None else {"share": share})
             wanted = registry.commands(known, kind, by, saw=saw, **more)
             name = wanted[0].id
-            starts = registry.send(self._pipeline, self._cluster, [_legal(command) for command in wanted])
+            starts = registry.send(self._pipeline, self._cluster, [registry.readable(command) for command in wanted])
             answers = registry.answers(self._pipeline, reader, name, starts, self._answer_s)
         facts = {number: msgspec.to_builtins(fact) for number, fact in answers.items()}
         return {"id": name, "shards": [{"shard": number, "fact": facts.get(number)} for number in starts]}
@@ -153,11 +151,3 @@ class Actions:
             progress=in_time,
         )
         return plain(found[event_id])
-
-
-def _legal(record: _Record) -> _Record:
-    """The record as whoever reads it decodes it; UsageError when nobody could."""
-    try:
-        return msgspec.json.decode(msgspec.json.encode(record), type=type(record))
-    except UNREADABLE as error:
-        raise UsageError(f"That cannot be written down: {error}.") from error

@@ -573,34 +573,24 @@ LATE: dict[str, Any] = {"time_ms": 10**18}
 def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, change: dict[str, Any]) -> None:
     """It is a dead letter, unless it could be one of ours; the good ones around it are seen, and state stays plain."""
     drift = [*WATCHED["drift"], watch_feature("spent", ADWIN())]
-    labels, some = TASKS[task]["labels"], TASKS[task]["models"]
-    pipeline = small(
-        task=task, drift=drift, proxies=WATCHED["proxies"], labels=labels, models=some, champion="good",
-        features={"spent": field("spent")},
-    )  # fmt: skip
+    declared = TASKS[task] | {"drift": drift, "proxies": WATCHED["proxies"], "features": {"spent": field("spent")}}
+    pipeline = small(task=task, champion="good", **declared)
     events = [event(f"e{i}", i / 8, spent=i / 10) for i in range(40)]
-    made = play(pipeline, events, [known(f"e{i}", i / 8 + 1, i % 2 == 0) for i in range(40)]).outputs
-    good = json.loads(made["predictions"][25][2] or b"")
-    forged = json.dumps(good | change).encode()
-    stage = Task(pipeline, group_of(["drift"]), 0, topics=lambda role: f"small.{role}", codec=Pickled())
-    for rank, source in enumerate(stage.chain.sources):
-        values = [value for _, _, value, _ in made[source.role]]
-        if source.role == "predictions":
-            values[26:26] = [forged] * 5
-        for offset, value in enumerate(values):
-            stage.feed(rank, offset, b"a", value, NOW_MS)
-        stage.merge.end(rank)
-    dead = []
-    while (done := stage.run(10)) is not None:
-        dead += [dict(headers or [])["reason"] for role, _, _, headers in done.outputs if role == "dead-letter"]
-    assert list(stage.chain.stores.freeze())
-    assert stage.positions[stage.chain.group.inputs.index("predictions")] == len(made["predictions"]) + 5
+    labels = [known(f"e{i}", i / 8 + 1, i % 2 == 0) for i in range(40)]
+
+    def forged(_: Any, value: bytes) -> bytes:
+        return json.dumps(json.loads(value) | change).encode()
+
+    stage, dead = _apart(pipeline, ["drift"], "predictions", forged, 26, events=events, labels=labels)
+    assert stage.positions[stage.chain.group.inputs.index("predictions")] == len(events) + 5
     ours = change in FAR_OFF or (task == "multiclass" and change.get("prediction") == "text")
     assert dead == ([] if ours else [b"far_future" if change is LATE else b"malformed"] * 5)
 
 
-def _apart(pipeline: Any, stages: list[str], role: str, change: Any, **records: Any) -> tuple[Task, list[Any]]:
-    """Stages of their own over what the front published, among it five copies of a record that was changed."""
+def _apart(
+    pipeline: Any, stages: list[str], role: str, change: Any, place: int = 6, **records: Any
+) -> tuple[Task, list[Any]]:
+    """Stages of their own over what was published; after `place` records five changed copies of the last of them."""
     made = play(pipeline, records["events"], records["labels"]).outputs
     labels = [("labels", key, value, None) for key, value in records["labels"]]
     stage = Task(pipeline, group_of(stages), 0, topics=lambda role: f"small.{role}", codec=Pickled())
@@ -608,7 +598,7 @@ def _apart(pipeline: Any, stages: list[str], role: str, change: Any, **records: 
         found = labels if source.role == "labels" else made.get(source.role, [])
         values = [value for _, _, value, _ in found] if source.role != "registry" else []
         if source.role == role:
-            values[6:6] = [change(source.decode, values[5])] * 5
+            values[place:place] = [change(source.decode, values[place - 1])] * 5
         for offset, value in enumerate(values):
             stage.feed(rank, offset, b"a", value, NOW_MS)
         stage.merge.end(rank)
