@@ -24,13 +24,19 @@ from headrace import (
     watch_feature,
     watch_prediction,
 )
-from headrace.examples.flights_data import flights as all_flights
-from headrace.examples.flights_data import hour_of, weekday_of
+from headrace.examples.new_york import hour_of, weekday_of
 
 
 def is_late(arrival) -> bool:
     """Whether the flight arrived more than 15 minutes late."""
     return bool(arrival.arr_delay > 15)
+
+
+def departures():
+    """Every departure of the year. Only what publishes or backtests reads them, so that a worker needs no pandas."""
+    from headrace.examples.flights_data import flights as rows
+
+    return rows()
 
 
 flights = Pipeline(
@@ -64,5 +70,5 @@ flights = Pipeline(
     champion="logreg",
     drift=[watch_error(ADWIN()), watch_prediction(ADWIN()), watch_feature("origin_late_1h", ADWIN())],
     columns=["carrier", "origin", "dest"],
-    data=all_flights,
+    data=departures,
 )

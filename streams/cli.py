@@ -7,6 +7,7 @@ interrupted. A traceback is shown with ``--debug`` only.
 from __future__ import annotations
 
 import difflib
+import importlib
 import logging
 import os
 import re
@@ -18,52 +19,35 @@ import click
 
 from headrace import __version__
 from headrace.deploy.broker import BrokerError
-from headrace.streams.commands.alerts import alerts, drift
-from headrace.streams.commands.audit import audit
-from headrace.streams.commands.backtest import backtest
-from headrace.streams.commands.broker import broker
-from headrace.streams.commands.completion import completion
-from headrace.streams.commands.control import control
-from headrace.streams.commands.dead_letter import dead_letter
-from headrace.streams.commands.demo import demo
-from headrace.streams.commands.explain import explain
-from headrace.streams.commands.keys import keys
-from headrace.streams.commands.models import models
-from headrace.streams.commands.new import new
 from headrace.streams.commands.options import Context, kafka_options
-from headrace.streams.commands.publish import publish
-from headrace.streams.commands.reset import reset
-from headrace.streams.commands.run import run
-from headrace.streams.commands.status import status
-from headrace.streams.commands.tail import tail
-from headrace.streams.commands.topics import check, topics
 from headrace.streams.errors import HeadraceError
 from headrace.streams.keys import KeyFileError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: tuple[click.Command, ...] = (
-    demo,
-    new,
-    broker,
-    check,
-    topics,
-    backtest,
-    publish,
-    run,
-    control,
-    status,
-    tail,
-    alerts,
-    drift,
-    audit,
-    explain,
-    models,
-    keys,
-    dead_letter,
-    reset,
-    completion,
-)
+COMMANDS = {
+    "demo": ("demo", "Real flights through a real Kafka, from start to finish."),
+    "new": ("new", "Write a pipeline into a new folder, from a table of yours."),
+    "broker": ("broker", "A real Kafka on this machine, one node, loopback only."),
+    "check": ("topics", "Load a declaration and show what it says."),
+    "topics": ("topics", "Create a pipeline's topics, or say what is wrong with them."),
+    "backtest": ("backtest", "Run a pipeline in memory over a file, or its own data."),
+    "publish": ("publish", "Publish a file, or the declared data, as events and labels."),
+    "run": ("run", "Run a worker: all stages chained, or some of them."),
+    "control": ("control", "Watch and steer a pipeline: its page, alerts, policies."),
+    "status": ("status", "Show everything at a glance: rates, lag, models, alerts."),
+    "tail": ("tail", "Show the records of one of a pipeline's topics, decoded."),
+    "alerts": ("alerts", "List the alerts, each as it stands now."),
+    "drift": ("alerts", "Say of each watch what it may raise by chance, and has."),
+    "audit": ("audit", "Recompute all that was published, and compare each byte."),
+    "explain": ("explain", "Recompute one event's prediction, and tell its way."),
+    "models": ("models", "List, compare, promote, roll back and rebuild models."),
+    "keys": ("keys", "The signing key of this user, and the keys that are trusted."),
+    "dead-letter": ("dead_letter", "Count, look at and publish again what was refused."),
+    "reset": ("reset", "Empty what a pipeline wrote, to start from the first event."),
+    "completion": ("completion", "Print the completion script of bash, zsh or fish."),
+}
+"""Name → its file in `commands/`, which is imported when the command is called, and what it does; in order of use."""
 
 _UNKNOWN = re.compile(r"No such command '(.*)'\.")
 _WORDS = {
@@ -105,7 +89,20 @@ class _Root(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which they are used."""
-        return [command.name or "" for command in COMMANDS]
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"headrace.streams.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Every command and what it does, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
 
 @click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
@@ -122,10 +119,6 @@ def main(ctx: click.Context, debug: bool) -> None:
     logging.getLogger("headrace").addHandler(logging.NullHandler())  # only a worker logs; others say it in one sentence
 
 
-for _command in COMMANDS:
-    main.add_command(_command)
-
-
 def _said(error: click.UsageError) -> str:
     """click's words in one sentence, with what was probably meant."""
     said = " ".join(error.format_message().split())
@@ -135,7 +128,7 @@ def _said(error: click.UsageError) -> str:
     unknown = _UNKNOWN.fullmatch(said)
     if not isinstance(group, click.Group) or unknown is None:
         return said
-    names = sorted(group.commands)
+    names = sorted(group.list_commands(error.ctx)) if error.ctx else []
     if ":" in unknown[1]:
         return f"{said[:-1]}: the command comes before the PIPELINE, one of {', '.join(names)}."
     close = difflib.get_close_matches(unknown[1], names, n=1)

@@ -13,9 +13,12 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from headrace.streams.errors import HeadraceError, UsageError
-from headrace.streams.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from headrace.streams.pipeline import Pipeline
 
 __all__ = ["DECLARED", "load_pipeline"]
 
@@ -27,6 +30,8 @@ _ROOMS = tuple(Path(__file__).resolve().parents[1] / room for room in ("streams"
 
 def load_pipeline(name: str) -> Pipeline:
     """The pipeline with this name; UsageError says in one sentence why there is none."""
+    from headrace.streams.pipeline import Pipeline  # with River: a second, which no command takes that loads none
+
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
         raise UsageError(

@@ -6,7 +6,7 @@ The one place that makes a name in Kafka: of topics, consumer groups and transac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from headrace.streams.errors import DeclarationError, UsageError
@@ -18,6 +18,7 @@ __all__ = [
     "TopicSpec",
     "control_group",
     "group_name",
+    "names_of",
     "side_id",
     "too_small",
     "topic_name",
@@ -73,6 +74,11 @@ def topic_name(pipeline: Pipeline, role: str) -> str:
     if role not in ROLES:
         raise DeclarationError(f"topics: there is no role {role!r}; legal: {', '.join(ROLES)}.")
     return pipeline.topic_names.get(role, f"{pipeline.name}.{role}")
+
+
+def names_of(pipeline: Pipeline) -> Callable[[str], str]:
+    """Role → topic name."""
+    return lambda role: topic_name(pipeline, role)
 
 
 def group_name(pipeline: Pipeline, group: Group) -> str:

@@ -9,18 +9,17 @@ from headrace.streams.audit import audit as recompute
 from headrace.streams.commands.options import (
     Context,
     Headrace,
-    fixed_hash_seed,
     json_option,
     kafka_options,
-    names_of,
     pipeline_name_argument,
 )
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
+from headrace.streams.hashseed import fixed_hash_seed
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
 from headrace.streams.snapshots import Sealed
-from headrace.streams.topics import ROLES
+from headrace.streams.topics import ROLES, names_of
 
 __all__ = ["audit"]
 

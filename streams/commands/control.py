@@ -14,7 +14,6 @@ from headrace.streams.commands.options import (
     Context,
     Duration,
     Headrace,
-    fixed_hash_seed,
     kafka_options,
     pipeline_name_argument,
     service_options,
@@ -22,6 +21,7 @@ from headrace.streams.commands.options import (
 from headrace.streams.commands.output import say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import Unreachable, UsageError
+from headrace.streams.hashseed import fixed_hash_seed
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
 from headrace.streams.logs import configure

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
@@ -18,6 +18,7 @@ from headrace.streams.errors import UsageError
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every
+from headrace.streams.topics import names_of
 
 __all__ = ["dead_letter"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,15 +13,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from headrace.deploy import broker
-from headrace.processors.features import duration
+from headrace.processors.windows import duration
 from headrace.streams.commands.output import printable
-from headrace.streams.errors import UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
 from headrace.streams.logs import LEVELS
-from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection
-from headrace.streams.topics import topic_name
 
 __all__ = [
     "PIPELINE",
@@ -33,12 +29,10 @@ __all__ = [
     "PipelineName",
     "PipelineType",
     "SlotName",
-    "fixed_hash_seed",
     "given",
     "json_option",
     "kafka_options",
     "model_argument",
-    "names_of",
     "pipeline_argument",
     "pipeline_name_argument",
     "service_options",
@@ -121,10 +115,10 @@ class PipelineType(PipelineName):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The pipeline; how it was named is remembered in the click context."""
-        if isinstance(value, Pipeline):
+        if not isinstance(value, str):
             return value
         if ctx is not None:
-            ctx.meta[_GIVEN] = str(value)
+            ctx.meta[_GIVEN] = value
         return load_pipeline(value)
 
 
@@ -138,7 +132,7 @@ class ModelName(click.ParamType):
         above: click.Context | None = ctx
         while above is not None:
             pipeline = above.params.get("pipeline")
-            if isinstance(pipeline, Pipeline):
+            if pipeline is not None:
                 return [CompletionItem(name) for name in pipeline.models if name.startswith(incomplete)]
             above = above.parent
         return []
@@ -240,25 +234,6 @@ def service_options(metrics: str) -> Callable[[F], F]:
 def given(ctx: click.Context) -> str:
     """The pipeline as the command line names it, for the next step in a message."""
     return printable(str(ctx.meta.get(_GIVEN, "PIPELINE")))
-
-
-def names_of(pipeline: Pipeline) -> Callable[[str], str]:
-    """Role → topic name."""
-    return lambda role: topic_name(pipeline, role)
-
-
-def fixed_hash_seed() -> None:
-    """Go on under hash seed 0: start this very command anew if it was started otherwise.
-
-    Iteration order of sets of strings depends on the seed, and a model that depends on that would not be replayable.
-    """
-    if os.environ.get("PYTHONHASHSEED") == "0":
-        if sys.flags.hash_randomization:
-            raise UsageError("Python was told to ignore PYTHONHASHSEED (-E or -I): leave that option out.")
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:

@@ -11,13 +11,14 @@ import click
 
 from headrace.streams import data
 from headrace.streams.commands.backtest import warn_without_labels
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, progress, say
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import HeadraceError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.topics import names_of
 
 __all__ = ["Publisher", "interleaved", "publish"]
 

@@ -14,14 +14,13 @@ from headrace.streams.commands.options import (
     Duration,
     Headrace,
     SlotName,
-    fixed_hash_seed,
     kafka_options,
-    names_of,
     pipeline_name_argument,
     service_options,
 )
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
+from headrace.streams.hashseed import fixed_hash_seed
 from headrace.streams.health import serve
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.loading import load_pipeline
@@ -30,6 +29,7 @@ from headrace.streams.metrics import MetricsObserver
 from headrace.streams.observe import Observer
 from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
+from headrace.streams.topics import names_of
 from headrace.streams.topology import STAGES, group_of
 from headrace.streams.tuning import Settings
 from headrace.streams.versions import Publisher

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, given, kafka_options, names_of, pipeline_argument
+from headrace.streams.commands.options import Context, Headrace, given, kafka_options, pipeline_argument
 from headrace.streams.commands.output import escaped, json_line, json_text, printable, say, warn
 from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
@@ -18,7 +18,7 @@ from headrace.streams.log import Record
 from headrace.streams.moments import moment
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every, last
-from headrace.streams.topics import ROLES, topic_specs
+from headrace.streams.topics import ROLES, names_of, topic_specs
 
 __all__ = ["tail"]
 

@@ -18,7 +18,10 @@ def commands(command: click.Command = main, path: str = "headrace") -> Iterator[
     """Every command that does something, with the words that call it."""
     if isinstance(command, click.Group):
         between = "".join(f" {p.metavar}" for p in command.params if isinstance(p, click.Argument))
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             yield from commands(inner, f"{path}{between} {name}")
     else:
         yield path, command

@@ -14,7 +14,7 @@ import fastavro
 import pandas as pd
 import pytest
 
-from headrace.examples import flights_data
+from headrace.examples import flights_data, new_york
 
 ROOT = Path(__file__).parents[2]
 NEW_YORK = ZoneInfo("America/New_York")
@@ -152,8 +152,8 @@ def test_hour_and_weekday_are_new_yorks(start: str) -> None:
     for time_ms in range(first - 3 * HOUR_MS, first + 30 * HOUR_MS, 29 * MINUTE_MS):
         event = SimpleNamespace(scheduled_departure=time_ms)
         local = datetime.fromtimestamp(time_ms / 1000, NEW_YORK)
-        assert flights_data.hour_of(event) == (local.hour * 60 + local.minute) / 60
-        assert flights_data.weekday_of(event) == local.weekday()
+        assert new_york.hour_of(event) == (local.hour * 60 + local.minute) / 60
+        assert new_york.weekday_of(event) == local.weekday()
 
 
 def test_figures_of_the_page(year: pd.DataFrame) -> None:

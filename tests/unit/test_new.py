@@ -60,7 +60,7 @@ def made(new: Callable[..., Result]) -> Callable[..., Any]:
         assert result.exit_code == 0, result.output
         said = json.loads(result.stdout)
         pipeline = load_pipeline(said["pipeline"])
-        rows = sys.modules[pipeline.data.__module__].frame()
+        rows = pipeline.data()
         return said, pipeline, pipeline.backtest(rows)
 
     return run
