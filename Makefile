@@ -45,18 +45,19 @@ format: install ## let ruff repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test: install ## run the tests, in two halves at once (ARGS="-k journal" to choose)
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),@$(MAKE) --no-print-directory -j2 test-kafka test-others)
+test: install ## run the tests, in three groups at once (ARGS="-k journal" to choose)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),@$(MAKE) --no-print-directory -j3 test-kafka test-used test-others)
 
-# The half that shares a broker, and the half that computes, or starts brokers for one test; they take about as long.
-# sed passes on whole lines, so that they do not mix.
-ALONE := $(patsubst %,tests/kafka/test_%.py,broker decided forgotten_markers soak)
-.PHONY: test-kafka test-others
-test-kafka: IGNORED := $(ALONE)
-test-others: IGNORED := $(filter-out $(ALONE),$(wildcard tests/kafka/test_*.py))
-test-kafka test-others: SHELL := bash
-test-kafka test-others:
-	@set -o pipefail; $(BIN)/python -m pytest $(if $(filter test-kafka,$@),tests/kafka) $(IGNORED:%=--ignore=%) 2>&1 | sed -u ''
+# Workers on Kafka; what people use, most of it on Kafka too; and what computes. They take about as long, and the first
+# two wait for most of it. sed passes on whole lines, so that they do not mix.
+USED := tests/browser $(patsubst %,tests/kafka/test_%.py,broker cli control control_killed control_service models_cli monitoring tutorial)
+.PHONY: test-kafka test-used test-others
+test-kafka: TESTS := tests/kafka $(USED:%=--ignore=%)
+test-used: TESTS := $(USED)
+test-others: TESTS := tests --ignore=tests/browser --ignore=tests/kafka
+test-kafka test-used test-others: SHELL := bash
+test-kafka test-used test-others:
+	@set -o pipefail; $(BIN)/python -m pytest $(TESTS) 2>&1 | sed -u ''
 
 demo: install ## the flights of 2013 through a real Kafka (ARGS are headrace demo's)
 	$(BIN)/headrace demo $(ARGS)
