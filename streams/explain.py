@@ -1,8 +1,8 @@
 """Explain: one event's way from its raw record to the first version that learned from it, made again and compared.
 
-The events asked for are followed through one replay of everything (`recompute`): what was read, what was made of it, in
-which state the model was that answered, and what became of the label. Each record made is compared with the published
-one, byte for byte.
+The events asked for are followed through one replay (`recompute`): what was read, what was made of it, in which state
+the model was that answered, and what became of the label. Each record made is compared with the published one, byte for
+byte. The replay begins at the newest savepoint before the events' predictions, where they have one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from headrace.schemas.faults import RANGES
 from headrace.schemas.records import Input, Prediction
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
+from headrace.streams.near import Near, find
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
 from headrace.streams.stores import ObjectCodec
@@ -98,14 +99,30 @@ def explain(
     topics: Callable[[str], str],
     *,
     codec: ObjectCodec,
+    whole: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[Any, Explained]:
-    """Explain these events in one replay; it ends as soon as there is nothing more to tell of any of them."""
-    wanted = {event_id: Explained(event_id) for event_id in event_ids}
-    for made in recomputations(pipeline, new_reader, topics, codec):
-        if made.task.group.front or made.task.group.back:
-            _Following(pipeline, wanted, made, topics).run(progress)
-    return wanted
+    """Explain these events in one replay; it ends as soon as there is nothing more to tell of any of them.
+
+    With `whole` it begins where the log does, and goes through all partitions: what came of an id before its first
+    prediction is told then, too, and of labels that went to another partition.
+    """
+    ids = list(dict.fromkeys(event_ids))
+    near = None if whole else find(pipeline, ids, new_reader, topics, lambda: progress(0))
+
+    def follow(near: dict[int, Near] | None) -> dict[Any, Explained]:
+        wanted = {event_id: Explained(event_id) for event_id in ids}
+        for made in recomputations(pipeline, new_reader, topics, codec, near):
+            if made.task.group.front or made.task.group.back:
+                _Following(pipeline, wanted, made, topics).run(progress)
+        return wanted
+
+    found = follow(near)
+    if near is not None and not all(
+        explained.events for explained in found.values()
+    ):  # its prediction was none of ours
+        found = follow(None)
+    return found
 
 
 def plain(found: Explained) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class _Pace:
     """Records a second, from what the last look saw and this one sees."""
 
     def __init__(self, seen: Seen, now_s: float) -> None:
-        self._seen, self._now_s = seen, now_s
+        self.seen, self._now_s = seen, now_s
         self._before, self._committed = dict(seen.ends), dict(seen.committed)
         self._seconds = None if seen.at_s is None else now_s - seen.at_s
 
@@ -126,12 +126,12 @@ class _Pace:
     def of_group(self, group: str, role: str, places: dict[int, int]) -> float | None:
         """How fast a group commits one of its inputs."""
         mine = {(group, role, shard): place for shard, place in places.items()}
-        self._seen.committed.update(mine)
+        self.seen.committed.update(mine)
         return self._rate(mine, self._committed)
 
     def remember(self, ends: dict[tuple[str, int], int]) -> None:
         """Let the next look begin here."""
-        self._seen.at_s, self._seen.ends = self._now_s, dict(ends)
+        self.seen.at_s, self.seen.ends = self._now_s, dict(ends)
 
     def _rate(self, now: dict[Any, int], before: dict[Any, int]) -> float | None:
         if not self._seconds or self._seconds <= 0 or not now or not now.keys() <= before.keys():
@@ -164,12 +164,12 @@ def _group(
                 "stable": ends[role, p],
                 "lag": topic_lag(ends[role, p], place)
                 if place is None
-                else pace._seen.waiting(reader, group.name, topic, p, place, ends[role, p]),
+                else pace.seen.waiting(reader, group.name, topic, p, place, ends[role, p]),
             }
             for p, place in places.items()
         ]
     name = group_name(pipeline, group)
-    journals = [entry for (of, _), entry in sorted(pace._seen.journals.items()) if of == group.name]
+    journals = [entry for (of, _), entry in sorted(pace.seen.journals.items()) if of == group.name]
     return {
         "group": name,
         "name": group.name,

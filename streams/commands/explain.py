@@ -30,10 +30,11 @@ _READ = ("events", "labels", "features", "predictions", "examples", "dead-letter
 @click.command(cls=Headrace)
 @pipeline_name_argument
 @click.argument("event_id", metavar="EVENT_ID")
+@click.option("--whole", is_flag=True, help="Replay everything, not from the savepoint before its prediction on.")
 @kafka_options
 @json_option
 @click.pass_context
-def explain(ctx: click.Context, pipeline: str, event_id: str, json_to: str | None) -> None:
+def explain(ctx: click.Context, pipeline: str, event_id: str, whole: bool, json_to: str | None) -> None:
     """Recompute one event's features, prediction and example, compare them, and tell its way.
 
     Exit 1 when a byte differs from what was published, or when there is no such event.
@@ -45,7 +46,8 @@ def explain(ctx: click.Context, pipeline: str, event_id: str, json_to: str | Non
     require(cluster, loaded, set(_READ))
     codec = Sealed(signing_key(), trusted_keys(), loaded.classes)
     with progress("replay", None) as advance:
-        found = recompute(loaded, [wanted], cluster.reader, names_of(loaded), codec=codec, progress=advance)[wanted]
+        told = recompute(loaded, [wanted], cluster.reader, names_of(loaded), codec=codec, whole=whole, progress=advance)
+    found = told[wanted]
     if emit(json_to, plain(found)):
         _tell(found)
     if found.different or not found.events:
