@@ -65,7 +65,7 @@ def test_a_file_named_like_a_known_module_shadows_nothing(tmp_path: Path):
         ("headrace.nowhere:flights", r"There is no module headrace\.nowhere"),
         ("not/a.module:flights", "module"),
         ("headrace.examples.flights:other", "has no other; its pipelines: flights"),
-        ("headrace.examples.flights:all_flights", "is no Pipeline but a function; its pipelines: flights"),
+        ("headrace.examples.flights:departures", "is no Pipeline but a function; its pipelines: flights"),
         ("headrace.streams.topics:x", "it declares no pipeline"),
     ],
 )
