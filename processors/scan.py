@@ -147,7 +147,7 @@ class Scan:
         state["bins"] = binned
         state["sum"] = 0.0
         for value, *_ in sample[:base] if numeric else ():  # not sum(): it compensates from Python 3.12 on
-            state["sum"] += value if isinstance(value, float | int) and value == value else 0.0
+            state["sum"] += _number(value)
         state["first"] = np.array(first, dtype=np.float64)
         state["learning"] = self.reference.kind == "fixed" and not self._learned(WARM_UP, row[1])
         ring.clear(state, count, self.reference)
@@ -177,8 +177,8 @@ class Scan:
                 return i
             value = rows[i][0]
             first[place(value)] += 1
-            if state["bins"][0] == "numbers" and isinstance(value, float | int) and value == value:
-                state["sum"] += value
+            if state["bins"][0] == "numbers":
+                state["sum"] += _number(value)
             n += 1
         return len(rows)
 
@@ -192,9 +192,8 @@ class Scan:
             ids[i] = event_id
         if state["bins"][0] == "numbers":
             added = state["added"]
-            for row in rows:
-                if isinstance(row[0], float | int) and row[0] == row[0]:
-                    added += row[0]
+            for value, *_ in rows:
+                added += _number(value)
             state["added"] = added
         state["fill"] += len(rows)
 
@@ -277,3 +276,8 @@ class Scan:
         state["sum"] = state["total"] - state["sums"][start]
         state["mark"] = state["next"] = None
         ring.clear(state, bins.size(state["bins"]), self.reference)
+
+
+def _number(value: Any) -> float:
+    """What a value adds to a sum: nothing where it is no number."""
+    return value if isinstance(value, float | int) and value == value else 0.0

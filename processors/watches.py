@@ -99,6 +99,8 @@ class Watch:
             check_budget(self.detector, self.false_alarms_every)
         if self.react is not None and not isinstance(self.react, Reaction):
             raise ValueError(f"react must be rollback(), fall_back(model) or retrain(model); got {self.react!r}")
+        if self.react is not None and self.severity == "info":
+            raise ValueError("severity must be warning or critical beside react=: info never reacts")
 
     def calibrated(self, task: str, types: Any = "double") -> Watch:
         """The same watch, its detector with the parameter that keeps to the budget; `types` are a feature's.

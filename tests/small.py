@@ -7,9 +7,10 @@ import math
 from typing import Any
 
 import numpy as np
-from river import linear_model, preprocessing
+from river import linear_model, naive_bayes, preprocessing
+from river.drift import ADWIN, PageHinkley
 
-from headrace import Events, Labels, Pipeline, count, field
+from headrace import Events, Labels, Pipeline, Proxies, count, field, watch_error, watch_prediction
 from headrace.streams import memory, pickling
 
 __all__ = [
@@ -17,9 +18,12 @@ __all__ = [
     "CLASSES",
     "DAY_MS",
     "EVENT",
+    "FAR",
     "HOUR_MS",
     "LABEL",
     "NOW_MS",
+    "TASKS",
+    "WATCHED",
     "Pickled",
     "Scribbling",
     "Scripted",
@@ -164,3 +168,23 @@ def known(id: str, hour: float, y: Any = True, shop: str = "a") -> tuple[bytes, 
 def play(pipeline: Pipeline, events: Any, labels: Any = (), **options: Any) -> memory.Backtest:
     """Run the pipeline in memory over these records."""
     return memory.run(pipeline, [list(labels), list(events)], **({"now_ms": NOW_MS} | options))
+
+
+def numbered(label: Any) -> float:
+    """The label of a regression."""
+    return float(label.y)
+
+
+WATCHED = {
+    "drift": [watch_error(ADWIN()), watch_prediction(ADWIN()), watch_prediction(PageHinkley())],
+    "proxies": Proxies(every=10),
+}
+"""Whatever looks at answers, beside the scores."""
+
+TASKS: dict[str, Any] = {
+    "binary": {"labels": {"y": "y"}, "models": {"good": linear_model.LogisticRegression()}},
+    "multiclass": {"labels": {"y": "y"}, "models": {"good": naive_bayes.GaussianNB()}},
+    "regression": {"labels": {"y": numbered}, "models": {"good": linear_model.LinearRegression()}},
+}
+FAR = [1e308, -1.7e308, 1e200, 5e-324, -5.0]
+"""Answers that some model might give."""

@@ -13,7 +13,7 @@ from typing import Any
 import promql_parser as promql
 import pytest
 
-from headrace.streams.metrics import METRICS
+from headrace.streams.series import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

@@ -10,7 +10,8 @@ import pytest
 
 from headrace.examples.flights import flights
 from headrace.streams import data
-from headrace.streams.metrics import METRICS, MetricsObserver
+from headrace.streams.metrics import MetricsObserver
+from headrace.streams.series import METRICS
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 from headrace.streams.tuning import Settings

@@ -20,7 +20,7 @@ from headrace.streams.control.outside import target
 from headrace.streams.control.policies import retraining
 from headrace.streams.control.service import Options, Service
 from headrace.streams.errors import UsageError
-from headrace.streams.metrics import METRICS
+from headrace.streams.series import METRICS
 from headrace.streams.settings import Connection
 from tests.small import small
 

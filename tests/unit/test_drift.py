@@ -13,7 +13,7 @@ from river import drift
 from headrace.processors.drift import Detector, Drift, error_of
 from headrace.processors.references import previous
 from headrace.processors.scan import Scan
-from headrace.processors.watches import Watch, watch_error, watch_feature, watch_label, watch_prediction
+from headrace.processors.watches import Watch, rollback, watch_error, watch_feature, watch_label, watch_prediction
 from headrace.streams.watch import SKIPPED, _answer
 
 DAY_MS = 86_400_000
@@ -276,6 +276,7 @@ def test_watches_name_their_signal():
         (lambda: watch_error(drift.ADWIN(), only_worse=True), "only_worse: for a watch without a detector"),
         (lambda: watch_label(drift.ADWIN(), reference=previous()), "reference: for a watch without a detector"),
         (lambda: watch_error(drift.binary.DDM(), false_alarms_every=10_000), "of DDM .* legal: ADWIN, PageHinkley"),
+        (lambda: watch_error(drift.ADWIN(), severity="info", react=rollback()), "warning or critical beside react="),
         (lambda: watch_error(drift.ADWIN(), false_alarms_every=10), "from 1000 to 1000000 for ADWIN; got 10"),
         (
             lambda: watch_error(drift.binary.HDDMA(two_sided_test=True), false_alarms_every=600_000),

@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from headrace.examples.flights import flights
 from headrace.streams import data
 from headrace.streams.errors import Unreachable, UsageError
-from headrace.streams.health import Pulse, Server, serve
-from headrace.streams.metrics import METRICS, MetricsObserver
+from headrace.streams.health import Pulse, Server, _measure, serve
+from headrace.streams.metrics import MetricsObserver
 from headrace.streams.recovery import Recovered
+from headrace.streams.series import METRICS
 from headrace.streams.summary import summary_of
 from headrace.streams.task import Task
 from headrace.streams.topology import Group, group_of
@@ -261,7 +262,7 @@ class Worker:
         self.settings = Settings(stall_s=5)
         self.ticks = self.progress = 0
         self.ready = self.stopping = False
-        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={1})}
+        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={1}, end_offsets={})}
         self.cluster = cluster or SimpleNamespace(reader=lambda: Ends({}))
 
 
@@ -418,3 +419,20 @@ def test_lag_is_measured_beside_the_loop():
         assert unknown.wait(5)
         assert not [name for name in exported(observer) if "lag" in name and "labels" in name]
     assert reader.closed
+
+
+def test_markers_behind_the_last_record_are_no_lag():
+    """Where the worker has read to the end, what it has not processed is what it holds."""
+    driven = Driven(20)
+    driven.all()
+    rank = driven.group.inputs.index("events")
+    worker = Worker(driven.task)
+    ends = {"flights.events": 30, "flights.labels": 25}
+    worker.lanes[0].end_offsets[rank] = 30
+    _measure(worker, driven.observer, Ends(dict(ends)))
+    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 0
+    driven.task.feed(rank, 29, None, BAD[0], NOW_MS)
+    _measure(worker, driven.observer, Ends(dict(ends)))
+    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 1
+    _measure(worker, driven.observer, Ends(ends | {"flights.events": 31}))
+    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 6
