@@ -91,14 +91,16 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
-    """The public name, from where it is defined (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_HOME[name]}")
-    found = getattr(module, f"{name}_" if name in ("max", "min", "sum") else name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # or every name would be there to a type checker
+
+    def __getattr__(name: str) -> Any:
+        """The public name, from where it is defined (PEP 562)."""
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_HOME[name]}")
+        found = getattr(module, f"{name}_" if name in ("max", "min", "sum") else name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

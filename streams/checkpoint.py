@@ -56,6 +56,7 @@ class _Marker(msgspec.Struct):
     journal_end: int = -1
     savepoint: tuple[int, int] | None = None
     outputs: dict[str, _Place] = {}
+    entries: _Place = 0
 
 
 class _Producer(Protocol):

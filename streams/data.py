@@ -15,6 +15,7 @@ from headrace.schemas.contract import Schema
 from headrace.schemas.rows import json_encoder
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
+from headrace.streams.loading import explained
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["Outgoing", "load", "records", "without_labels"]
@@ -59,6 +60,8 @@ def _called(source: Callable[[], Any]) -> Any:
         raise UsageError(f"There is no file {error.filename}: data= of the pipeline reads it.") from error
     except (ValueError, OSError) as error:
         raise UsageError(f"data= of the pipeline failed: {_said(error)}.") from error
+    except Exception as error:
+        raise explained("data= of the pipeline", error) from error
 
 
 def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:

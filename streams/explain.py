@@ -7,6 +7,7 @@ byte. The replay begins at the newest savepoint before the events' predictions, 
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,10 +18,11 @@ from headrace.processors.join import EXPIRED
 from headrace.schemas.faults import RANGES
 from headrace.schemas.records import Input, Prediction
 from headrace.schemas.wire import BadRecord
-from headrace.streams.errors import UsageError
-from headrace.streams.near import Near, find
+from headrace.streams.errors import Lost, UsageError
+from headrace.streams.near import find
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
+from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
 
 __all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
@@ -50,7 +52,10 @@ class Compared(msgspec.Struct):
 
 
 class Learned(msgspec.Struct):
-    """What the version that answered had learned: n examples, the latest label time, and the last few of them."""
+    """What the version that answered had learned: n examples, the latest label time, and the last few of them.
+
+    Of these last, those that were replayed.
+    """
 
     version: str
     n: int
@@ -63,7 +68,7 @@ class Explained(msgspec.Struct):
 
     `status`: unknown, dead letter, pending, expired, labelled. `first` is the first prediction by a version that had
     learned from this event. `covered` are the input offsets that were replayed, by topic and partition; `ended` says
-    why no more of them were, if so.
+    why no more of them were, if so. `whole` says whether everything was replayed.
     """
 
     event_id: Any
@@ -80,6 +85,7 @@ class Explained(msgspec.Struct):
     different: int = 0
     covered: dict[str, list[int]] = {}
     ended: str | None = None
+    whole: bool = True
 
 
 def event_id_of(pipeline: Pipeline, text: str) -> Any:
@@ -104,25 +110,40 @@ def explain(
 ) -> dict[Any, Explained]:
     """Explain these events in one replay; it ends as soon as there is nothing more to tell of any of them.
 
-    With `whole` it begins where the log does, and goes through all partitions: what came of an id before its first
-    prediction is told then, too, and of labels that went to another partition.
+    It begins at savepoints shortly before them, in their partitions, and is repeated over everything where those do not
+    do or something differs. With `whole` it is over everything at once: so is found what came of an id before, and what
+    became of labels that went to another partition.
     """
     ids = list(dict.fromkeys(event_ids))
-    near = None if whole else find(pipeline, ids, new_reader, topics, lambda: progress(0))
+    begins = None if whole else find(pipeline, ids, new_reader, topics, lambda: progress(0))
+    if begins is not None:
+        with contextlib.suppress(SnapshotError, Lost):
+            near = _follow(pipeline, ids, recomputations(pipeline, new_reader, topics, codec, begins), topics, progress)
+            if near is not None:
+                return near
+    everything = recomputations(pipeline, new_reader, topics, codec)
+    return _follow(pipeline, ids, everything, topics, progress, whole=True) or {}
 
-    def follow(near: dict[int, Near] | None) -> dict[Any, Explained]:
-        wanted = {event_id: Explained(event_id) for event_id in ids}
-        for made in recomputations(pipeline, new_reader, topics, codec, near):
-            if made.task.group.front or made.task.group.back:
-                _Following(pipeline, wanted, made, topics).run(progress)
-        return wanted
 
-    found = follow(near)
-    if near is not None and not all(
-        explained.events for explained in found.values()
-    ):  # its prediction was none of ours
-        found = follow(None)
-    return found
+def _follow(
+    pipeline: Pipeline,
+    event_ids: list[Any],
+    made: Iterable[Recomputation],
+    topics: Callable[[str], str],
+    progress: Callable[[int], None],
+    *,
+    whole: bool = False,
+) -> dict[Any, Explained] | None:
+    """Follow the events through these tasks; None where these are not `whole`, and more is to be found out."""
+    wanted = {event_id: Explained(event_id, whole=whole) for event_id in event_ids}
+    for each in made:
+        if not whole and each.knows(event_ids):
+            return None
+        if each.task.group.front or each.task.group.back:
+            _Following(pipeline, wanted, each, topics).run(progress)
+    if not whole and any(explained.different or not explained.events for explained in wanted.values()):
+        return None
+    return wanted
 
 
 def plain(found: Explained) -> dict[str, Any]:

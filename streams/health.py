@@ -276,10 +276,6 @@ def _measure(worker: Any, observer: Any, reader: Any) -> None:
             if rank < lane.task.group.leading:  # commands are no lag, and what is left there are our own facts
                 continue
             stable = reader.stable(source.topic, shard)
-            if (
-                lane.end_offsets.get(rank) == stable
-            ):  # all was fetched: what else lies before it are transaction markers
-                records = len(lane.task.merge.buffers[rank])
-            else:
-                records = max(0, stable - lane.task.positions[rank])
-            observer.lag(lane.task, source.topic, records)
+            if lane.end_offsets.get(rank) == stable:  # from the last record on there are only transaction markers
+                stable = lane.read_to[rank]
+            observer.lag(lane.task, source.topic, max(0, stable - lane.task.positions[rank]))

@@ -36,6 +36,7 @@ class Lane:
         self.parked_at = -1
         self.paused: set[int] = set()
         self.end_offsets: dict[int, int] = {}
+        self.read_to: dict[int, int] = {}
         self.waiting_since: float | None = None
 
     def anew(self, side: Any) -> Lane:
@@ -47,6 +48,8 @@ class Lane:
     def ended(self, rank: int, offset: int) -> None:
         """The consumer has come to the end of an input; one that another group writes may yet go on."""
         self.end_offsets[rank] = offset
+        buffer = self.task.merge.buffers[rank]
+        self.read_to[rank] = buffer[-1].offset + 1 if buffer else self.task.positions[rank]
         group = self.task.group
         if group.inputs[rank] not in group.upstream:
             self.task.merge.end(rank)

@@ -20,7 +20,7 @@ from headrace.streams.errors import HeadraceError, UsageError
 if TYPE_CHECKING:
     from headrace.streams.pipeline import Pipeline
 
-__all__ = ["DECLARED", "load_pipeline"]
+__all__ = ["DECLARED", "explained", "load_pipeline"]
 
 DECLARED = re.compile(r"^(\w+)(?:\s*:[^=\n]+)?\s*=\s*(?:headrace\.)?Pipeline\(", re.MULTILINE)
 """Finds the names of pipelines in a file without running it."""
@@ -82,7 +82,7 @@ def _file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(name, None)
-        raise _explained(str(path), error) from error
+        raise explained(str(path), error) from error
     return module
 
 
@@ -95,13 +95,13 @@ def _module(name: str) -> ModuleType:
             raise UsageError(
                 f"There is no module {error.name}, neither in {Path.cwd()} nor installed; files are path.py:object."
             ) from error
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
     except (TypeError, ValueError) as error:
         if not all(part.isidentifier() for part in name.split(".")):
             raise UsageError(f"{name!r} is not the name of a module; a file is named path.py:object.") from error
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
     except Exception as error:
-        raise _explained(name, error) from error
+        raise explained(name, error) from error
 
 
 def _prefer(folder: Path) -> None:
@@ -115,7 +115,7 @@ def _ours(file: str) -> bool:
     return any(place.is_relative_to(room) for room in _ROOMS)
 
 
-def _explained(what: str, error: BaseException) -> BaseException:
+def explained(what: str, error: BaseException) -> BaseException:
     """What to tell of an error in somebody's own file: our errors as they are, others with their place."""
     if isinstance(error, HeadraceError) or not isinstance(error, Exception):
         return error

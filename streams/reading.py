@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.streams.log import Record
 
-__all__ = ["every", "last"]
+__all__ = ["backwards", "every", "last"]
 
 _GAP = 200  # offsets that transaction markers and aborted records may take among the last ones
 
@@ -32,3 +32,14 @@ def every(reader: Any, topic: str, partitions: int) -> Iterator[Record]:
         low, _ = reader.watermarks(topic, partition)
         if low < end:
             yield from reader.read(topic, partition, low, end)
+
+
+def backwards(reader: Any, topic: str, partition: int, most: int) -> Iterator[Record]:
+    """All committed records of a partition, newest first, read in growing steps of up to `most` offsets."""
+    low, _ = reader.watermarks(topic, partition)
+    end = reader.stable(topic, partition)
+    reach = min(_GAP, most)
+    while low < end:
+        start = max(low, end - reach)
+        yield from reversed(list(reader.read(topic, partition, start, end)))
+        end, reach = start, min(4 * reach, most)

@@ -1,8 +1,8 @@
 """Recompute: everything that was published made again from the inputs and the journal, beside what was published.
 
 For each task of each group found in the journal: from an empty state (or the oldest savepoint that everything left
-follows, or the newest before what is asked for), the inputs in the journalled order; each record that comes out is
-paired with the one in its topic. `audit` counts the pairs that differ, `explain` follows some events through them.
+follows, or one that is given), the inputs in the journalled order; each record that comes out is paired with the one in
+its topic. `audit` counts the pairs that differ, `explain` follows some events through them.
 
 Workers may go on meanwhile. The ends are taken in this order: journal, outputs, journal again. What the first part of
 the journal says must have been published; what the rest of it says may have been, and nothing else may.
@@ -10,8 +10,7 @@ the journal says must have been published; what the rest of it says may have bee
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -23,7 +22,6 @@ from headrace.streams.journal import Entry, Epoch, changes, digest, spec_hash
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
 from headrace.streams.merge import Batch
-from headrace.streams.near import Near
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.retraining import logged
 from headrace.streams.savepoints import Savepoint, savepoints
@@ -72,10 +70,9 @@ class Step(NamedTuple):
 class Recomputation:
     """One task made again: iterate over its steps, then `close`.
 
-    With `near` it begins at the newest savepoint that knows nothing of those events yet, if there is one.
-
     `ended` says, once the steps are over, why they ended before the journal did; None if they did not. `starts` is
-    where each output topic stood at the start; None means at its beginning.
+    where each output topic stood at the start; None means at its beginning. `begin` is a savepoint to start from; the
+    constructor raises `SnapshotError` where that cannot be.
     """
 
     def __init__(
@@ -86,7 +83,7 @@ class Recomputation:
         new_reader: Callable[[], Any],
         topics: Callable[[str], str],
         codec: ObjectCodec,
-        near: Near | None = None,
+        begin: Savepoint | None = None,
     ) -> None:
         history = partial(logged, new_reader, topics, shard)
         self.task = Task(pipeline, group, shard, topics=topics, codec=codec, tolerant=True, history=history)
@@ -94,7 +91,8 @@ class Recomputation:
         self._version = Version.of(pipeline)
         self._new_reader, self._topics = new_reader, topics
         self._readers: list[Any] = []
-        self.starts = self._begin(near)
+        self._journal: int | None = None
+        self.starts = self._begin() if begin is None else self._begin_at(begin)
         self._settled = self._open().watermarks(topics("journal"), shard)[1]
         self._published = {role: self._outputs(role) for role in group.outputs}
 
@@ -105,7 +103,7 @@ class Recomputation:
 
     def __iter__(self) -> Iterator[Step]:
         task, inputs = self.task, list[Iterator[Input]]()
-        for record in self._open().read(self._topics("journal"), task.shard):
+        for record in self._open().read(self._topics("journal"), task.shard, self._journal):
             if record.key != task.group.name.encode():
                 continue
             entry = read_entry(record.value)
@@ -133,6 +131,12 @@ class Recomputation:
         for role, published in self._published.items() if self.ended is None else ():
             for extra, _ in zip_longest(published, ()):
                 yield Pair(role, None, extra)
+
+    def knows(self, event_ids: Iterable[Any]) -> bool:
+        """Whether the state as it stands has heard of one of these events: its label waits for it, say."""
+        join = self.task.chain.stores.states.get("join", {})
+        kept = [join[name] for name in ("pending", "early", "done") if name in join]
+        return any(store.get(event_id) is not None for event_id in event_ids for store in kept)
 
     def close(self) -> None:
         """Release the readers."""
@@ -164,9 +168,8 @@ class Recomputation:
         for r in self._open().read(task.chain.sources[rank].topic, task.shard, start):
             yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
 
-    def _begin(self, near: Near | None) -> dict[str, int] | None:
-        """Start near what is wanted, else where the log still allows: at the very beginning, or at the oldest savepoint
-        that all else follows.
+    def _begin(self) -> dict[str, int] | None:
+        """Start where the log still allows: at the very beginning, else at the oldest savepoint that all else follows.
 
         Returns where the output topics stood then; None means at their beginning.
         """
@@ -177,26 +180,17 @@ class Recomputation:
         batch = first if isinstance(first, Entry) else next((e for e in entries if isinstance(e, Entry)), None)
         if first is None or batch is None:
             return None
-        usable = (
-            savepoint
-            for savepoint in savepoints(task.group.name, task.shard, self._topics, reader)
-            if _reach(savepoint.marker["positions"], lows)
-            and first.seq <= savepoint.marker["seq"]
-            and savepoint.marker["spec_hash"] == version.hash
-        )
-        if near is not None:
-            newest = deque((savepoint for savepoint in usable if self._precedes(savepoint.marker, near)), maxlen=1)
-            if newest and self._restore(newest[0]):
-                if not self._knows(near):
-                    return dict(newest[0].marker["outputs"])
-                task.reset()
-            return self._begin(None)
         ours = isinstance(first, Epoch) and first.seq == 0 and first.spec_hash == version.hash
         if ours and _reach(batch.starts, lows):
             return None
-        for savepoint in usable:
-            if self._restore(savepoint):
-                return dict(savepoint.marker["outputs"])
+        for savepoint in savepoints(task.group.name, task.shard, self._topics, reader):
+            marker = savepoint.marker
+            follows = _reach(marker["positions"], lows) and first.seq <= marker["seq"]
+            if follows and marker["spec_hash"] == version.hash:
+                try:
+                    return self._begin_at(savepoint)
+                except SnapshotError:  # a later one may do
+                    task.reset()
         if isinstance(first, Epoch) and first.spec_hash != version.hash:
             self._open_epoch(first)
         raise Lost(
@@ -204,27 +198,14 @@ class Recomputation:
             "are gone, and no savepoint is as young as what is left."
         )
 
-    def _restore(self, savepoint: Savepoint) -> bool:
-        """Whether this savepoint can be started from; then the task stands there."""
-        try:
-            self.task.restore(savepoint.entries, savepoint.marker)
-        except SnapshotError:  # a later one may do
-            self.task.reset()
-            return False
-        self.task.start()
-        return True
-
-    def _precedes(self, marker: dict[str, Any], near: Near) -> bool:
-        """Whether neither the first event had been read then, nor its prediction been made."""
-        read = dict(zip(self.task.group.inputs, marker["positions"], strict=True))
-        made: dict[str, int] = marker["outputs"]
-        return read.get("events", 0) <= near.event and made.get("predictions", 0) <= near.prediction
-
-    def _knows(self, near: Near) -> bool:
-        """Whether this state has heard of one of these events: its label waits for it, say."""
-        join = self.task.chain.stores.states.get("join", {})
-        kept = [join[name] for name in ("pending", "early", "done") if name in join]
-        return any(store.get(event_id) is not None for store in kept for event_id in near.event_ids)
+    def _begin_at(self, savepoint: Savepoint) -> dict[str, int]:
+        """Start there; returns where the output topics stood then."""
+        task, marker = self.task, savepoint.marker
+        task.restore(savepoint.entries, marker)
+        task.start()
+        low, _ = self._open().watermarks(self._topics("journal"), task.shard)
+        self._journal = max(low, marker["journal_offset"])
+        return dict(marker["outputs"])
 
     def _entries(self, reader: Any) -> Iterator[Entry | Epoch]:
         for record in reader.read(self._topics("journal"), self.task.shard):
@@ -253,17 +234,16 @@ def recomputations(
     new_reader: Callable[[], Any],
     topics: Callable[[str], str],
     codec: ObjectCodec,
-    near: Mapping[int, Near] | None = None,
+    begins: Mapping[int, Mapping[Group, Savepoint]] | None = None,
 ) -> Iterator[Recomputation]:
     """Every task that the journal knows, upstream first; each is closed when the next one is asked for.
 
-    With `near`, those of the partitions that it names.
+    With `begins`, the tasks that it names, by partition and group, each from its savepoint on.
     """
-    for shard in range(pipeline.partitions) if near is None else sorted(near):
-        for group in _groups(new_reader, topics, shard):
-            made = Recomputation(
-                pipeline, group, shard, new_reader, topics, codec, None if near is None else near[shard]
-            )
+    for shard in range(pipeline.partitions) if begins is None else sorted(begins):
+        given: Mapping[Group, Savepoint] = {} if begins is None else begins[shard]
+        for group in _groups(new_reader, topics, shard) if begins is None else _in_order(given):
+            made = Recomputation(pipeline, group, shard, new_reader, topics, codec, given.get(group))
             try:
                 yield made
             finally:
@@ -278,7 +258,12 @@ def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: 
     finally:
         reader.close()
     known = [group for group in map(group_known, names) if group is not None]
-    return sorted(known, key=lambda group: STAGES.index(group.stages[0]))
+    return _in_order(known)
+
+
+def _in_order(groups: Iterable[Group]) -> list[Group]:
+    """Upstream first."""
+    return sorted(groups, key=lambda group: STAGES.index(group.stages[0]))
 
 
 def _reach(positions: list[int] | tuple[int, ...], lows: list[int]) -> bool:

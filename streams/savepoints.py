@@ -4,7 +4,8 @@ A savepoint is a copy of a checkpoint: what the state topic folds to, written to
 its marker last. Copying does not touch the live state, so it costs the worker nothing but the reading. The state topic
 is compacted no sooner than `min.compaction.lag.ms` after a value was replaced; a copy that took longer is discarded.
 
-The marker also says where each output topic stood, so that what was published since can be compared record by record.
+The marker also says where each output topic stood, so that what was published since can be compared record by record,
+and how many entries there are: retention may take the first of them before it takes the others.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def copy(
     failpoints.hit("savepoint.begun")
     for key, value in entries.items():
         producer.send(topic, shard, pack((group, seq, *key)), value)
-    producer.send(topic, shard, pack((group, seq, MARKER)), pack(marker))
+    producer.send(topic, shard, pack((group, seq, MARKER)), pack(marker | {"entries": len(entries)}))
     if clock() - began > LONGEST_COPY_S:
         raise Stalled(f"copying the checkpoint took longer than {LONGEST_COPY_S:.0f} s: it may mix two of them")
     failpoints.hit("savepoint.marked")
@@ -69,6 +70,6 @@ def savepoints(group: str, shard: int, topics: Callable[[str], str], reader: Any
             entries[parts[2], parts[3], parts[4]] = record.value
             continue
         marker = marker_of(record.value)
-        if marker is not None and "outputs" in marker:
+        if marker is not None and "outputs" in marker and marker.get("entries", len(entries)) == len(entries):
             yield Savepoint(marker, entries)
         building.clear()

@@ -67,13 +67,16 @@ def _tell(found: Explained) -> None:
         show("features", ("name", "value"), list(found.features.items()))
     if found.learned is not None and found.prediction is not None:
         until = "" if found.learned.until_ms is None else f", until {moment(found.learned.until_ms)}"
-        say(f"{found.learned.version} answered: {found.learned.n:,} examples learned{until}; the last of them:")
-        show("", ("n", "event", "label", "known at"), [
-            (e["n"], e["event_id"], e["label"], moment(e["label_time_ms"])) for e in found.learned.last
-        ])  # fmt: skip
+        last = [(e["n"], e["event_id"], e["label"], moment(e["label_time_ms"])) for e in found.learned.last]
+        said = f"{found.learned.version} answered: {found.learned.n:,} examples learned{until}"
+        say(f"{said}; the last of them:" if last else said)
+        if last:
+            show("", ("n", "event", "label", "known at"), last)
         answer = {name: found.prediction[name] for name in ("prediction", "probability", "reason")}
         say(", ".join(f"{name} {value}" for name, value in answer.items() if value is not None))
     _records("label", found.labels)
+    if not found.labels and not found.whole:
+        say("no label: its partition was replayed from the savepoint before it; --whole looks everywhere")
     if found.first is not None:
         say(f"{found.first['version']} is the first that had learned from it (it answered {found.first['event_id']!r})")
     rows = [(c.topic, "-" if c.offset is None else c.offset, c.difference or "the same bytes") for c in found.compared]

@@ -115,3 +115,13 @@ def test_an_error_that_says_nothing_is_named(error: Exception) -> None:
 
     with pytest.raises(UsageError, match=f"data= of the pipeline failed: {type(error).__name__}."):
         data.load(fails)
+
+
+def test_data_whose_code_is_broken_is_one_sentence_with_its_place():
+    """A loader is imported when it reads, so what is wrong with it is told then."""
+
+    def broken():
+        import nothing_of_that_name  # noqa: F401
+
+    with pytest.raises(UsageError, match=r"data= of the pipeline .*No module named.*\(test_data\.py, line \d+\)"):
+        data.load(broken)

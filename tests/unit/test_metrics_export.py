@@ -20,6 +20,7 @@ from headrace.examples.flights import flights
 from headrace.streams import data
 from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.health import Pulse, Server, _measure, serve
+from headrace.streams.lane import Lane
 from headrace.streams.metrics import MetricsObserver
 from headrace.streams.recovery import Recovered
 from headrace.streams.series import METRICS
@@ -262,7 +263,7 @@ class Worker:
         self.settings = Settings(stall_s=5)
         self.ticks = self.progress = 0
         self.ready = self.stopping = False
-        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={1}, end_offsets={})}
+        self.lanes = {} if task is None else {0: SimpleNamespace(task=task, paused={1}, end_offsets={}, read_to={})}
         self.cluster = cluster or SimpleNamespace(reader=lambda: Ends({}))
 
 
@@ -422,17 +423,25 @@ def test_lag_is_measured_beside_the_loop():
 
 
 def test_markers_behind_the_last_record_are_no_lag():
-    """Where the worker has read to the end, what it has not processed is what it holds."""
+    """Where the worker has read to the end, what counts is what it has not processed, in its hands or not."""
+    driven = Driven(20)
+    task, rank = driven.task, driven.group.inputs.index("events")
+    lane, worker = Lane(task, Recovered(), None), Worker(task)
+    worker.lanes = {0: lane}
+    name = "headrace_lag_records{input=events,topic=flights.events}"
+
+    def lag(end: int) -> float:
+        _measure(worker, driven.observer, Ends({"flights.events": end, "flights.labels": 25}))
+        return driven.samples()[name]
+
+    lane.ended(rank, 30)
+    assert lag(30) == 25
+    task.merge.take(10)
+    assert lag(30) == 25
     driven = Driven(20)
     driven.all()
-    rank = driven.group.inputs.index("events")
-    worker = Worker(driven.task)
-    ends = {"flights.events": 30, "flights.labels": 25}
-    worker.lanes[0].end_offsets[rank] = 30
-    _measure(worker, driven.observer, Ends(dict(ends)))
-    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 0
-    driven.task.feed(rank, 29, None, BAD[0], NOW_MS)
-    _measure(worker, driven.observer, Ends(dict(ends)))
-    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 1
-    _measure(worker, driven.observer, Ends(ends | {"flights.events": 31}))
-    assert driven.samples()["headrace_lag_records{input=events,topic=flights.events}"] == 6
+    task = driven.task
+    lane = worker.lanes[0] = Lane(task, Recovered(), None)
+    lane.ended(rank, 30)
+    assert lag(30) == 0
+    assert lag(31) == 6

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.checkpoint import Checkpoint, marker_of
 from headrace.streams.explain import explain
 from headrace.streams.keys import SigningKey
-from headrace.streams.near import Near, find
-from headrace.streams.recompute import recomputations
-from headrace.streams.savepoints import copy
+from headrace.streams.near import _predictions
+from headrace.streams.packing import unpack
+from headrace.streams.savepoints import copy, savepoints
 from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Version
 from tests.inmemory import Lane, topic
@@ -53,8 +53,10 @@ def test_the_story_is_the_same_from_wherever_it_is_replayed(lane: Lane) -> None:
     begun = set()
     for i in range(60):
         near, whole = (told(lane, f"e{i}", whole=way) for way in (False, True))
-        begun.add(near.covered["t.events/0"][0])
-        examples, near.covered = near.learned.last, whole.covered
+        start = near.covered["t.events/0"][0]
+        begun.add(start)
+        assert (near.whole, whole.whole) == (start == 0, True)
+        examples, near.covered, near.whole = near.learned.last, whole.covered, True
         assert examples == whole.learned.last[len(whole.learned.last) - len(examples) :]
         near.learned.last = whole.learned.last
         assert near == whole
@@ -95,7 +97,7 @@ def test_a_prediction_of_somebody_else_hides_no_event() -> None:
     assert [record.offset for record in told(one, "e5").events] == [5]
 
 
-def test_only_partitions_with_such_events_are_replayed() -> None:
+def test_only_partitions_with_such_events_are_looked_at() -> None:
     """Where the first of them lies, in each."""
     one = Lane(small(partitions=3), codec=CODEC)
     one.log.begin()
@@ -104,12 +106,30 @@ def test_only_partitions_with_such_events_are_replayed() -> None:
             value = json.dumps({"event_id": name, "partition": shard, "offset": 10 + offset}).encode()
             one.log.send(topic("predictions"), shard, None, value)
     one.log.commit()
-    ids = frozenset({"b", "c", "d"})
-    near = find(one.pipeline, ids, one.log.reader, topic)
-    assert near == {0: Near(ids, 11, 1), 2: Near(ids, 10, 0)}
-    assert find(one.pipeline, {"a", "x"}, one.log.reader, topic) is None
-    made = recomputations(one.pipeline, one.log.reader, topic, CODEC, {2: Near(ids, 10, 0)})
-    assert list(made) == []
+    given = (one.log, topic("predictions"), 3)
+    assert _predictions(*given, {"b", "c", "d"}, lambda: None) == {0: (11, 1), 2: (10, 0)}
+    assert _predictions(*given, {"a", "x"}, lambda: None) == {}
+
+
+def test_a_savepoint_of_which_something_is_gone_is_none(lane: Lane) -> None:
+    """Retention takes its first entries before its marker: an older one does, or the whole log."""
+    log, name = lane.log.flip("events", 0, 0, 0, "key"), topic("savepoints")
+    kept = log.records[name, 0]
+    markers = [i for i, record in enumerate(kept) if len(unpack(record.key)) == 3]
+    before = told(lane, "e50").covered["t.events/0"][0]
+    gone = markers[[marker_of(kept[i].value)["positions"][2] for i in markers].index(before)] - 1
+    log.records[name, 0] = [record for i, record in enumerate(kept) if i != gone]
+    found = explain(lane.pipeline, ["e50"], log.reader, topic, codec=CODEC)["e50"]
+    assert 50 - 14 <= found.covered["t.events/0"][0] < before
+    assert len(list(savepoints("lane", 0, topic, log))) == len(markers) - 1
+
+
+def test_what_differs_is_told_of_a_replay_of_everything(lane: Lane) -> None:
+    """A savepoint is not to blame then."""
+    offset = next(i for i, r in enumerate(lane.log.records[topic("features"), 0]) if b"e50" in r.value)
+    changed = lane.log.flip("features", offset, -1, 0)
+    found = explain(lane.pipeline, ["e50"], changed.reader, topic, codec=CODEC)["e50"]
+    assert (found.different, found.whole) == (1, True)
 
 
 def test_a_savepoint_that_cannot_be_read_is_none(lane: Lane) -> None:

@@ -31,6 +31,16 @@ def test_the_command_line_needs_no_river(words: str):
     assert imported(call) == expected
 
 
+def test_completion_needs_no_command():
+    """A name is completed, and what the command does is said, before any is imported."""
+    code = (
+        "from click.shell_completion import ShellComplete\nfrom headrace.streams.cli import main\n"
+        "found = ShellComplete(main, {}, 'headrace', '_X').get_completions([], '')\n"
+        "assert [(i.value, i.help) for i in found][0][0] == 'demo' and all(i.help for i in found[:20])"
+    )
+    assert imported(code) == []
+
+
 def test_a_worker_needs_no_pandas():
     """Nor does a pipeline that it runs, as long as nobody reads its data."""
     code = "from headrace.examples import flights, water, contest\nimport headrace.streams.commands.run"
