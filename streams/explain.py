@@ -22,8 +22,10 @@ from headrace.streams.errors import Lost, UsageError
 from headrace.streams.near import find
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
+from headrace.streams.savepoints import Savepoint
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
+from headrace.streams.topology import Group
 
 __all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
 
@@ -115,14 +117,18 @@ def explain(
     became of labels that went to another partition.
     """
     ids = list(dict.fromkeys(event_ids))
-    begins = None if whole else find(pipeline, ids, new_reader, topics, lambda: progress(0))
-    if begins is not None:
+
+    def follow(begins: dict[int, dict[Group, Savepoint]] | None) -> dict[Any, Explained] | None:
+        made = recomputations(pipeline, new_reader, topics, codec, begins)
+        return _follow(pipeline, ids, made, topics, progress, whole=begins is None)
+
+    if not whole:
         with contextlib.suppress(SnapshotError, Lost):
-            near = _follow(pipeline, ids, recomputations(pipeline, new_reader, topics, codec, begins), topics, progress)
-            if near is not None:
-                return near
-    everything = recomputations(pipeline, new_reader, topics, codec)
-    return _follow(pipeline, ids, everything, topics, progress, whole=True) or {}
+            begins = find(pipeline, ids, new_reader, topics, lambda: progress(0))
+            found = None if begins is None else follow(begins)
+            if found is not None:
+                return found
+    return follow(None) or {}
 
 
 def _follow(
@@ -132,7 +138,7 @@ def _follow(
     topics: Callable[[str], str],
     progress: Callable[[int], None],
     *,
-    whole: bool = False,
+    whole: bool,
 ) -> dict[Any, Explained] | None:
     """Follow the events through these tasks; None where these are not `whole`, and more is to be found out."""
     wanted = {event_id: Explained(event_id, whole=whole) for event_id in event_ids}

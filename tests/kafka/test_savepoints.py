@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from headrace.streams.errors import Lost
+from headrace.streams.explain import explain
+from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.savepoints import savepoints
+from headrace.streams.snapshots import Sealed
 from tests.faults.harness import World, flight_records, until
 
 FLIGHTS = 2000
@@ -41,6 +45,7 @@ def test_audit_starts_at_a_savepoint_when_the_first_inputs_are_gone(make_world: 
     world.spawn()
     world.finish()
     whole, _ = world.audit()
+    _explained_from_a_savepoint(world)
     used = next(m for m in _savepoints(world) if 0 < m["positions"][-1] < FLIGHTS)  # type: ignore[index,operator]
     _cut(world, "events", used["positions"][-1])  # type: ignore[index]
     since, summaries = world.audit()
@@ -49,6 +54,18 @@ def test_audit_starts_at_a_savepoint_when_the_first_inputs_are_gone(make_world: 
     assert since.ranges["lane/0"][world.topic("events")][0] == used["positions"][-1]  # type: ignore[index]
     (summary,) = summaries.values()
     assert summary.events == FLIGHTS
+
+
+def _explained_from_a_savepoint(world: World) -> None:
+    """One of the last events, from a savepoint in the middle on: the same story as of the whole log."""
+    record = world.inputs[0][-5]
+    event_id, key = json.loads(record.value)["event_id"], world.folder / "signing.pem"
+    given = (world.pipeline, [event_id], world.cluster.reader, world.topic)
+    near, whole = (
+        explain(*given, codec=Sealed(signing_key(key), trusted_keys(key)), whole=way)[event_id] for way in (False, True)
+    )
+    assert (near.whole, near.different, near.prediction) == (False, 0, whole.prediction)
+    assert near.covered[world.topic("events") + "/0"][0] > whole.covered[world.topic("events") + "/0"][0] == 0
 
 
 def test_audit_says_so_when_it_has_nowhere_to_start(make_world: Callable[..., World]) -> None:
