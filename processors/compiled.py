@@ -9,8 +9,9 @@ Two plans besides River's own way (``model``), each only for models that match e
             `HoeffdingTreeClassifier` and `HoeffdingAdaptiveTreeClassifier`, alone or as the last step
             (`hoeffding_tree.py`, `adaptive_tree.py`).
 
-A row that does not fit a kernel, as one in which a feature is missing or is no number, goes to River itself. A model
-with parts that are not River's is asked and taught with a copy of each row, as it might change it.
+A row that does not fit a kernel, as one in which a feature is missing or is no number, goes to River itself. Rows have
+their features in the declared order, as they are computed and read: River adds up in the order of the row. A model with
+parts that are not River's is asked and taught with a copy of each row, as it might change it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,11 @@ numbers = st.one_of(
     st.floats(-1e9, 1e9),
     st.sampled_from([0.0, -0.0]),
 )
-features = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, st.one_of(numbers, numbers, numbers, st.booleans())))
+features = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(NAMES, st.one_of(numbers, numbers, numbers, st.booleans()))
+).map(
+    lambda row: {name: row[name] for name in NAMES if name in row}
+)  # in their order, as pipelines compute and read them
 whole = st.fixed_dictionaries(dict.fromkeys(NAMES, numbers))
 steps = st.lists(
     st.tuples(
