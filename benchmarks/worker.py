@@ -26,7 +26,7 @@ from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.observe import Observer
 from headrace.streams.runtime import Worker
 from headrace.streams.snapshots import Sealed
-from headrace.streams.topics import topic_name
+from headrace.streams.topics import names_of
 from headrace.streams.topology import group_of
 from headrace.streams.tuning import Settings
 
@@ -113,7 +113,7 @@ def main(job: dict[str, Any]) -> None:
         pipeline,
         group_of(),
         Cluster(job["bootstrap"]),
-        topics=lambda role: topic_name(pipeline, role),
+        topics=names_of(pipeline),
         slot=job["slot"],
         settings=Settings(**job["settings"]),
         codec=Sealed(signing_key(), trusted_keys()),

@@ -24,7 +24,7 @@ from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import Sealed
-from headrace.streams.topics import topic_name
+from headrace.streams.topics import names_of, topic_name
 
 __all__ = ["KINDS", "Actions"]
 
@@ -146,7 +146,7 @@ class Actions:
             self._pipeline,
             [event_id],
             self._cluster.reader,
-            lambda role: topic_name(self._pipeline, role),
+            names_of(self._pipeline),
             codec=codec,
             progress=in_time,
         )

@@ -24,7 +24,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import restored
 from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
-from headrace.streams.topics import topic_name, topic_specs
+from headrace.streams.topics import names_of, topic_name, topic_specs
 
 __all__ = ["Session"]
 
@@ -125,7 +125,7 @@ class Session:
         task = restored(
             self.pipeline,
             self.cluster,
-            lambda role: topic_name(self.pipeline, role),
+            names_of(self.pipeline),
             Sealed(signing_key(), trusted_keys(), self.pipeline.classes),
         )
         return summary_of(task.chain)

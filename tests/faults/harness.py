@@ -214,6 +214,12 @@ class World:
             process.kill()
         self.cluster.delete(spec.name for spec in topic_specs(self.pipeline))
 
+    @property
+    def codec(self) -> Sealed:
+        """With the key of the world's workers."""
+        key = self.folder / "signing.pem"
+        return Sealed(signing_key(key), trusted_keys(key))
+
     def topic(self, role: str) -> str:
         """The topic's name."""
         return topic_name(self.pipeline, role)
@@ -361,12 +367,11 @@ class World:
     def audit(self) -> tuple[Audit, dict[str, Summary]]:
         """The audit, and the summary of each task, by group and partition."""
         summaries: dict[str, Summary] = {}
-        key = self.folder / "signing.pem"
         result = audit(
             self.pipeline,
             self.cluster.reader,
             self.topic,
-            codec=Sealed(signing_key(key), trusted_keys(key)),
+            codec=self.codec,
             observe=lambda task: summaries.__setitem__(f"{task.group.name}/{task.shard}", summary_of(task.chain)),
         )
         return result, summaries

@@ -10,9 +10,7 @@ from confluent_kafka import TopicPartition
 
 from headrace.streams.errors import Lost
 from headrace.streams.explain import explain
-from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.savepoints import savepoints
-from headrace.streams.snapshots import Sealed
 from tests.faults.harness import World, flight_records, until
 
 FLIGHTS = 2000
@@ -59,11 +57,9 @@ def test_audit_starts_at_a_savepoint_when_the_first_inputs_are_gone(make_world: 
 def _explained_from_a_savepoint(world: World) -> None:
     """One of the last events, from a savepoint in the middle on: the same story as of the whole log."""
     record = world.inputs[0][-5]
-    event_id, key = json.loads(record.value)["event_id"], world.folder / "signing.pem"
+    event_id = json.loads(record.value)["event_id"]
     given = (world.pipeline, [event_id], world.cluster.reader, world.topic)
-    near, whole = (
-        explain(*given, codec=Sealed(signing_key(key), trusted_keys(key)), whole=way)[event_id] for way in (False, True)
-    )
+    near, whole = (explain(*given, codec=world.codec, whole=way)[event_id] for way in (False, True))
     assert (near.whole, near.different, near.prediction) == (False, 0, whole.prediction)
     assert near.covered[world.topic("events") + "/0"][0] > whole.covered[world.topic("events") + "/0"][0] == 0
 

@@ -9,22 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.streams.explain import explain
-from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.rebuild import Wanted, rebuild
 from headrace.streams.runtime import Worker
-from headrace.streams.snapshots import Sealed
 from headrace.streams.topology import group_of
 from headrace.streams.tuning import Settings
 from headrace.streams.versions import Published, Publisher, published
 from tests.faults.harness import World, flight_records, until
 
 SEVERAL = "tests.kafka.several:several"
-
-
-def codec(world: World) -> Sealed:
-    """With the key of the world's workers."""
-    key = world.folder / "signing.pem"
-    return Sealed(signing_key(key), trusted_keys(key))
 
 
 def versions(world: World) -> dict[str, Published]:
@@ -38,7 +30,7 @@ def versions(world: World) -> dict[str, Published]:
 
 def rebuilt(world: World, wanted: list[Published], **options: Any) -> list[Any]:
     """Rebuild these from the log."""
-    sealed = codec(world)
+    sealed = world.codec
     chosen = [Wanted.of(one, sealed) for one in wanted]
     return rebuild(world.pipeline, chosen, world.cluster.reader, world.topic, codec=sealed, **options)
 
@@ -47,7 +39,7 @@ def test_200_versions_are_rebuilt_and_1000_predictions_explained(make_world: Cal
     """At the n at which checkpoints happened to be: the same states and answers; every explained byte is the same."""
     world = make_world(SEVERAL)
     world.publish(*flight_records(1_500))
-    sealed, chance = codec(world), random.Random(6)
+    sealed, chance = world.codec, random.Random(6)
     worker = Worker(
         world.pipeline,
         group_of(),
