@@ -20,6 +20,7 @@ from headrace.streams.errors import Aborted
 from headrace.streams.kafka import Cluster
 from headrace.streams.kafka.decided import _decision
 from headrace.streams.leftovers import complete, follow, open_places
+from tests.faults.harness import until
 
 UNVERIFIED = {"transaction.partition.verification.enable": "false"}
 """Takes records of a transaction that its coordinator knows nothing of: an open one, while the coordinator is done."""
@@ -60,6 +61,14 @@ def transaction(cluster: Cluster, name: str, value: bytes) -> Any:
     return producer
 
 
+def committed(cluster: Cluster, name: str, value: bytes, reader: Any) -> Any:
+    """The same, committed, and its marker written, which may be after the answer."""
+    producer = transaction(cluster, name, value)
+    producer.commit()
+    until(lambda: not open_places(reader, [("a", 0)]), "the marker of a commit")
+    return producer
+
+
 def left_open(cluster: Cluster, name: str, value: bytes) -> None:
     """A record in b/1, under the id and epoch of a transaction that is over for its coordinator."""
 
@@ -89,8 +98,7 @@ def values(reader: Any, topic: str, partition: int) -> list[bytes]:
 
 def test_the_rest_of_a_committed_transaction_is_committed(cluster: Cluster, name: str, reader: Any) -> None:
     """Where the marker is missing it is written, once, and the successor under the id finds nothing open."""
-    producer = transaction(cluster, name, b"1")
-    producer.commit()
+    producer = committed(cluster, name, b"1", reader)
     left_open(cluster, name, b"rest of 1")
     assert open_places(reader, [("a", 0), ("b", 0), ("b", 1)]) == [("b", 1)]
     assert cluster.commit_rest(name, [("a", 0), ("b", 0), ("b", 1)]) == [("b", 1)]
@@ -103,7 +111,7 @@ def test_the_rest_of_a_committed_transaction_is_committed(cluster: Cluster, name
 
 def test_whoever_follows_completes_first(cluster: Cluster, name: str, reader: Any) -> None:
     """A start under the id alone would make the coordinator forget what it had decided."""
-    transaction(cluster, name, b"2").commit()
+    committed(cluster, name, b"2", reader)
     left_open(cluster, name, b"rest of 2")
     successor, found = follow(cluster, reader, name, [("a", 0), ("b", 1)])
     assert found == []
@@ -125,8 +133,7 @@ def test_an_open_transaction_is_left_alone(cluster: Cluster, name: str, reader: 
 
 def test_the_rest_of_the_one_before_is_committed(cluster: Cluster, name: str, reader: Any) -> None:
     """A transaction is under way elsewhere, and under the same epoch: the one before it was committed."""
-    producer = transaction(cluster, name, b"7")
-    producer.commit()
+    producer = committed(cluster, name, b"7", reader)
     left_open(cluster, name, b"rest of 7")
     producer.begin()
     producer.send("a", 0, b"k", b"under way")
@@ -154,7 +161,7 @@ def test_what_was_not_committed_is_aborted(cluster: Cluster, name: str, reader: 
 
 def test_somebody_elses_transaction_is_left_alone(cluster: Cluster, name: str, reader: Any) -> None:
     """Another id has the partition open: it stays so, and is committed by whose it is."""
-    transaction(cluster, name, b"4").commit()
+    committed(cluster, name, b"4", reader)
     other = transaction(cluster, f"{name}-other", b"other")
     complete(cluster, reader, name, [("a", 0)])
     assert open_places(reader, [("a", 0)]) == [("a", 0)]
@@ -191,7 +198,7 @@ def test_offsets_that_were_left_pending_are_committed(cluster: Cluster, name: st
     group = f"pending.{name}"
     consumer = cluster.consumer(group, "0", on_assign=lambda _: None, on_revoke=lambda _: None)
     consumer.subscribe(["a"])
-    transaction(cluster, name, b"6").commit()
+    committed(cluster, name, b"6", reader)
 
     async def leave() -> None:
         client = AIOKafkaClient(bootstrap_servers=cluster.bootstrap)
