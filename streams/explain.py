@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -30,6 +31,8 @@ from headrace.streams.topology import Group
 __all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
 
 _LAST = 5
+_UNREAD = "not predicted yet: the stages that predict have not read it"
+_BEYOND = "what came of it is not among what was replayed"
 
 
 class RawRecord(msgspec.Struct):
@@ -68,9 +71,9 @@ class Learned(msgspec.Struct):
 class Explained(msgspec.Struct):
     """One event's way. What has not happened is None or empty.
 
-    `status`: unknown, dead letter, pending, expired, labelled. `first` is the first prediction by a version that had
-    learned from this event. `covered` are the input offsets that were replayed, by topic and partition; `ended` says
-    why no more of them were, if so. `whole` says whether everything was replayed.
+    `status`: unknown, dead letter, pending (its label or its prediction is to come), expired, labelled. `first` is the
+    first prediction by a version that had learned from this event. `covered` are the input offsets that were replayed,
+    by topic and partition; `ended` says why no more of them were, if so. `whole` says whether everything was replayed.
     """
 
     event_id: Any
@@ -149,6 +152,9 @@ def _follow(
             _Following(pipeline, wanted, each, topics).run(progress)
     if not whole and any(explained.different or not explained.events for explained in wanted.values()):
         return None
+    for explained in wanted.values():
+        if explained.features is not None and (explained.status, explained.why) == ("unknown", ""):
+            explained.status, explained.why = "pending", _UNREAD  # no group that predicts has ever run
     return wanted
 
 
@@ -205,20 +211,28 @@ class _Following:
 
     def _inputs(self, step: Step, roles: tuple[str, ...]) -> set[Any]:
         p, touched = self._pipeline, set()
-        own = {"events": p.events.id, "labels": p.labels.id}
+        id_of: dict[str, Callable[[Any], Any]] = {
+            "events": attrgetter(p.events.id),
+            "labels": attrgetter(p.labels.id),
+            "features": itemgetter("event_id"),
+        }
         for rank, item in step.batch:
-            name = own.get(roles[rank])
-            if name is None or isinstance(item.payload, BadRecord):
+            role = roles[rank]
+            if role not in id_of or isinstance(item.payload, BadRecord):
                 continue
-            explained = self._wanted.get(getattr(item.payload, name))
+            explained = self._wanted.get(id_of[role](item.payload))
             if explained is None:
                 continue
             touched.add(explained.event_id)
-            place = (self._topics(roles[rank]), item.partition, item.offset)
-            known = explained.events if roles[rank] == "events" else explained.labels
-            record = next((r for r in known if (r.topic, r.partition, r.offset) == place), None)
-            if record is None:  # a cut chain reads labels twice
-                record = RawRecord(*place, item.key, item.value, item.time_ms, y=self._y(roles[rank], item))
+            if role != "labels":
+                self._here.add(explained.event_id)
+            place = at = (self._topics(role), item.partition, item.offset)
+            if role == "features":  # a dead letter of them is about the event that they were made of
+                at = (self._topics("events"), item.payload["partition"], item.payload["offset"])
+            known = explained.labels if role == "labels" else explained.events
+            record = next((r for r in known if (r.topic, r.partition, r.offset) == at), None)
+            if record is None and role != "features":  # a cut chain reads labels twice
+                record = RawRecord(*place, item.key, item.value, item.time_ms, y=self._y(role, item))
                 known.append(record)
             self._places[place] = explained, record
         return touched
@@ -254,8 +268,6 @@ class _Following:
         if explained is not None:
             explained.features = record["features"]
             self._became("events", record, "features")
-            if pair.found is not None:
-                self._places[self._topics("features"), pair.found.partition, pair.found.offset] = explained, None
         return explained
 
     def _predicted(self, pair: Pair, value: bytes) -> Explained | None:
@@ -316,8 +328,7 @@ class _Following:
 
     def _conclude(self) -> None:
         """Say how each story stands now that the replay is over."""
-        task = self._made.task
-        pending, done = (task.chain.stores.states["join"][name] for name in ("pending", "done"))
+        task, live_from_ms = self._made.task, self._pipeline.live_from_ms
         for explained in self._wanted.values():
             if not explained.events or explained.events[0].partition != task.shard:
                 if explained.labels and not explained.events:
@@ -329,20 +340,32 @@ class _Following:
                 if explained.status == "expired":
                     explained.why = f"no label in time: it counts as {explained.example['label']!r}"
             elif explained.status != "dead letter":
-                known = done.get(explained.event_id)
-                if pending.get(explained.event_id) is not None:
-                    explained.status = "pending"
-                elif known is not None and known[1] != EXPIRED:
-                    explained.status, explained.why = "labelled", "examples are not published"
-                else:
-                    explained.status, explained.why = "expired", "no label came within its time to live"
+                explained.status, explained.why = self._waits(explained)
                 self._labels(explained)
             else:
                 self._labels(explained)
             for record in explained.events:
                 record.became = record.became or "a duplicate: the id was seen before"
-            if explained.features is not None and explained.prediction is None and explained.status != "dead letter":
+            history = live_from_ms is not None and explained.events[0].time_ms < live_from_ms
+            if history and explained.features is not None and explained.status != "dead letter":
                 explained.why = explained.why or "no prediction of it is published: it is from before live_from"
+
+    def _waits(self, explained: Explained) -> tuple[str, str]:
+        """How an event stands that was not refused and has no example, and why."""
+        task, event_id = self._made.task, explained.event_id
+        pending, done = (task.chain.stores.states["join"][name] for name in ("pending", "done"))
+        known = done.get(event_id)
+        if pending.get(event_id) is not None:
+            return "pending", ""
+        if known is not None and known[1] != EXPIRED:
+            return "labelled", "examples are not published" if event_id in self._here else _BEYOND
+        if known is not None or event_id in self._here:
+            return "expired", "no label came within its time to live"
+        read = dict(zip(task.group.inputs, task.positions, strict=True)).get("features", 0)
+        made = [c.offset for c in explained.compared if c.topic == self._topics("features") and c.offset is not None]
+        if self._made.ended or not made or made[-1] < read:
+            return "unknown", _BEYOND
+        return "pending", _UNREAD
 
     def _labels(self, explained: Explained) -> bool:
         """Say what became of each label; whether one of them made the example."""
@@ -357,7 +380,8 @@ class _Following:
             elif explained.status == "dead letter":
                 record.became = "not learned: the event was refused"
             else:
-                record.became = "waits for its event" if not explained.events else "not used"
+                early = self._made.task.chain.stores.states["join"]["early"].get(explained.event_id)
+                record.became = "not used" if early is None else "waits for its event"
         return used is not None
 
 

@@ -94,12 +94,14 @@ class Log:
 
 
 class Lane:
-    """A lane that processes what is in a log and publishes to it, one transaction a batch."""
+    """A lane, or some of its stages, that processes what is in a log and publishes to it, one transaction a batch."""
 
-    def __init__(self, pipeline: Pipeline, log: Log | None = None, codec: Any = None) -> None:
+    def __init__(
+        self, pipeline: Pipeline, log: Log | None = None, codec: Any = None, stages: Iterable[str] | None = None
+    ) -> None:
         self.pipeline, self.log = pipeline, log or Log()
         history = partial(logged, self.log.reader, topic, 0)
-        self.task = Task(pipeline, group_of(), 0, topics=topic, codec=codec, tolerant=True, history=history)
+        self.task = Task(pipeline, group_of(stages), 0, topics=topic, codec=codec, tolerant=True, history=history)
         self._journal(self.task.open_epoch(Version.of(pipeline), first=True))
 
     def publish(self, events: Any = (), labels: Any = ()) -> None:
@@ -121,7 +123,7 @@ class Lane:
             self.log.begin()
             for role, key, value, headers in done.outputs:
                 self.log.send(topic(role), 0, key, value, headers)
-            self.log.send(topic("journal"), 0, b"lane", write(done.entry))
+            self.log.send(topic("journal"), 0, self.task.group.name.encode(), write(done.entry))
             for command in adoptions(self.task):
                 self.log.send(topic("registry"), 0, None, msgspec.json.encode(command))
             self.log.commit()
@@ -131,11 +133,11 @@ class Lane:
 
     def _registry(self, start: int) -> int:
         """Read the registry back, commands and facts, as they come; returns where it ends."""
-        for r in self.log.read(topic("registry"), 0, start):
+        for r in self.log.read(topic("registry"), 0, start) if self.task.group.back else ():
             self.task.feed(0, r.offset, r.key, r.value, r.timestamp_ms)
         return self.log.watermarks(topic("registry"), 0)[1]
 
     def _journal(self, entry: Any) -> None:
         self.log.begin()
-        self.log.send(topic("journal"), 0, b"lane", write(entry))
+        self.log.send(topic("journal"), 0, self.task.group.name.encode(), write(entry))
         self.log.commit()

@@ -13,7 +13,7 @@ from headrace.streams.explain import event_id_of, explain
 from headrace.streams.keys import SigningKey
 from headrace.streams.snapshots import Sealed
 from tests.inmemory import Lane, Log, topic
-from tests.small import CLASSES, Scripted, event, known, small
+from tests.small import CLASSES, HOUR_MS, Scripted, event, known, small
 
 KEY = SigningKey.generate()
 CODEC = Sealed(KEY, {KEY.key_id: KEY.verify_key}, CLASSES)
@@ -106,6 +106,59 @@ def test_a_dead_letter_says_stage_and_reason() -> None:
     assert "dead letter of predict: predict_error" in found.why
     assert found.labels[0].became == "not learned: the event was refused"
     assert [c.difference for c in found.compared] == [None, None]
+
+
+FRONT, BACK = ["validate", "featurize"], ["predict", "join", "train", "evaluate"]
+
+
+@pytest.mark.parametrize("labels", [[known("b", 3.0)], []], ids=["a label", "none"])
+@pytest.mark.parametrize("later", [[event("z", 300.0)], []], ids=["expired", "pending"])
+def test_a_refusal_is_the_same_where_stages_run_apart(labels: list[Any], later: list[Any]) -> None:
+    """The dead letter is about a features record then; what is told is about the event that it was made of."""
+    stories = []
+    for cut in ([None], [FRONT, BACK, ["drift"]]):
+        pipeline, log = small(models={"m": Scripted("raises")}, champion="m", classes=CLASSES), Log()
+        Lane(pipeline, log).publish([event("a", 0.0), event("b", 2.0, spent=-1.0), *later], [known("a", 1.0), *labels])
+        log.records.pop((topic("journal"), 0))
+        for stages in cut:
+            Lane(pipeline, log, stages=stages).work()
+        found = explain(pipeline, ["b"], log.reader, topic, codec=CODEC)["b"]
+        stories.append((found.status, found.why, found.events, found.labels, found.different))
+    assert stories[0][0] == "dead letter"
+    assert stories[1] == stories[0]
+
+
+def test_an_event_that_is_not_predicted_yet_is_no_expired_one() -> None:
+    """Stages apart: those that predict are behind, or were never started; then they catch up."""
+    pipeline, log = small(), Log()
+    front = Lane(pipeline, log, stages=FRONT)
+    front.publish([event("a", 0.0)], [known("b", 1.0)])
+
+    def story() -> Any:
+        found = explain(pipeline, ["b"], log.reader, topic, codec=CODEC)["b"]
+        return found.status, found.why, [label.became for label in found.labels]
+
+    front.work()
+    back = Lane(pipeline, log, stages=BACK).work()
+    front.publish([event("b", 2.0)])
+    front.work()
+    unread = "not predicted yet: the stages that predict have not read it"
+    assert story() == ("pending", unread, ["waits for its event"])
+    back.work()
+    assert story() == ("labelled", "", ["example 1"])
+    journal = log.records[topic("journal"), 0]
+    log.records[topic("journal"), 0] = [record for record in journal if record.key == front.task.group.name.encode()]
+    assert story()[:2] == ("pending", unread)
+
+
+@pytest.mark.parametrize("live_from", [None, 60 * HOUR_MS])
+def test_only_history_is_from_before_live_from(live_from: int | None) -> None:
+    """An event that waits for its label, without a published prediction or with one."""
+    one = Lane(small(live_from=live_from))
+    one.publish([event("a", 0.0)])
+    found = told(one.work(), "a")
+    assert (found.status, found.prediction is None) == ("pending", live_from is not None)
+    assert found.why == ("no prediction of it is published: it is from before live_from" if live_from else "")
 
 
 @pytest.mark.parametrize("role", ["features", "predictions", "examples"])
