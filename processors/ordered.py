@@ -1,23 +1,33 @@
-"""Classes in order: the sets of labels that River's classifiers keep go by their order, whatever their history.
+"""River in order: what its models keep by a set's order or an object's address goes by neither, whatever its history.
 
-A set's own order depends on Python's hash seed and on how its table came about. Of three labels with colliding hashes,
-a set that was restored may have another than the one that was saved, and with it go the order of probabilities, the
-order in which they are added up (so the last bits), and which of two equal ones is the best. So importing this makes
-the classes below put what they assign to these attributes into `Classes`, in whatever ensemble they are made anew.
-Where there are no collisions, as with the labels of binary models, nothing changes; elsewhere River by itself answers
-differently from one hash seed to the next.
+A set's own order depends on Python's hash seed and on how its table came about. Of three names with colliding hashes,
+a set that was restored may have another than the one that was saved, and with it go the order of probabilities or
+features, the order in which they are added up (so the last bits), and which of two equal ones is the best. So
+importing this makes the classes below put what they assign to these attributes into `Classes`, in whatever ensemble
+they are made anew. Where there are no collisions nothing changes; elsewhere River by itself answers differently from
+one hash seed to the next.
+
+Addresses are others in every process, and given anew. Two classes look things up by them: a `RandomTreesEmbedding` its
+leaves, which it could not find after a restore, and `AMRules` its rules, of which a new one could take the place of a
+living one. What is saved has neither: leaves are counted anew, and rules are numbered.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from river.compose import Select
 from river.dummy import NoChangeClassifier
+from river.feature_extraction import RandomTreesEmbedding
 from river.forest import AMFClassifier
 from river.multiclass import OneVsOneClassifier
 from river.neighbors import KNNClassifier
+from river.rules import AMRules
+from river.rules.base import HoeffdingRule
 from river.tree import HoeffdingTreeClassifier
+from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
 
 __all__ = ["Classes"]
 
@@ -68,8 +78,41 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (KNNClassifier, "classes"),
     (OneVsOneClassifier, "classes"),
     (NoChangeClassifier, "classes"),
+    (NominalSplitterClassif, "_att_values"),
+    (Select, "keys"),
 )
 for _kind, _name in _KINDS:
     _in_order = _InOrder(_name)
     setattr(_kind, _name, _in_order)
     _kind.__setstate__ = _in_order.restoring()
+
+
+def _without_leaves(model: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(model).items() if name != "_leaf_indices"}
+
+
+def _with_leaves(model: Any, state: dict[str, Any]) -> None:
+    model.__dict__.update(state)
+    model._leaf_indices = [{id(leaf): i for i, leaf in enumerate(tree.iter_leaves())} for tree in model.trees]
+
+
+def _numbered(model: Any) -> dict[str, Any]:
+    return {**vars(model), "_rules": {~i: rule for i, rule in enumerate(model._rules.values())}}
+
+
+_numbers = itertools.count()
+
+
+def _next(rule: Any) -> int:
+    """Asked once a rule, for its key beside the saved ones, which are all below 0."""
+    return next(_numbers)
+
+
+_METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (RandomTreesEmbedding, "__getstate__", _without_leaves),
+    (RandomTreesEmbedding, "__setstate__", _with_leaves),
+    (AMRules, "__getstate__", _numbered),
+    (HoeffdingRule, "__hash__", _next),
+)
+for _kind, _name, _method in _METHODS:
+    setattr(_kind, _name, _method)

@@ -70,6 +70,7 @@ ZOO: dict[str, Callable[[], Any]] = {
     "hoeffding": lambda: tree.HoeffdingTreeClassifier(grace_period=50),
     "hoeffding-regressor": lambda: _numeric(tree.HoeffdingTreeRegressor(grace_period=50)),
     "extremely-fast": lambda: tree.ExtremelyFastDecisionTreeClassifier(grace_period=50),
+    "binary-splits": lambda: tree.HoeffdingTreeClassifier(grace_period=50, binary_split=True),
     "adaptive": lambda: tree.HoeffdingAdaptiveTreeClassifier(grace_period=50, seed=1),
     "adaptive-regressor": lambda: _numeric(tree.HoeffdingAdaptiveTreeRegressor(grace_period=50, seed=1)),
     "forest": lambda: forest.ARFClassifier(n_models=3, grace_period=50, seed=1),
@@ -92,6 +93,9 @@ ZOO: dict[str, Callable[[], Any]] = {
         feature_selection.SelectKBest(stats.PearsonCorr(), k=3) | linear_model.LogisticRegression()
     ),
     "rbf": lambda: _numeric(feature_extraction.RBFSampler(seed=1, n_components=20) | linear_model.Perceptron()),
+    "trees-embedding": lambda: _numeric(
+        feature_extraction.RandomTreesEmbedding(n_trees=3, seed=1) | linear_model.LogisticRegression()
+    ),
     "minmax": lambda: _numeric(preprocessing.MinMaxScaler() | preprocessing.AdaptiveStandardScaler())
     | naive_bayes.GaussianNB(),
     "imputed": lambda: preprocessing.StatImputer(("level", stats.Mean())) | _encoded(linear_model.LogisticRegression()),

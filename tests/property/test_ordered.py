@@ -1,4 +1,4 @@
-"""Models of several classes answer the same, whether they were restored in between or not."""
+"""Models answer the same, whether they were restored in between or not, and are the same wherever they are made."""
 
 from __future__ import annotations
 
@@ -10,15 +10,31 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from river import drift, dummy, ensemble, forest, linear_model, multiclass, neighbors, preprocessing, tree
+from river import (
+    compose,
+    drift,
+    dummy,
+    ensemble,
+    forest,
+    linear_model,
+    multiclass,
+    neighbors,
+    preprocessing,
+    rules,
+    tree,
+)
 
 from headrace.processors.compiled import compile_model
 from headrace.processors.ordered import Classes
 from headrace.streams import pickling
+from headrace.streams.canonical import state_hash
 from headrace.streams.plain import clone, unmeasured
 
 LABELS = ("red", "green", "blue", "cyan", "white", "grey", "black")
 """As a set they have another order after a restore, under the hash seed of the tests."""
+
+WORDS = ("carrier", "origin", "dest")
+"""So have these."""
 
 
 def hat(**more: Any) -> tree.HoeffdingAdaptiveTreeClassifier:
@@ -71,7 +87,63 @@ def test_a_restore_changes_no_answer(name: str) -> None:
 def test_the_labels_would_show_it() -> None:
     """Else the tests above would hold nothing: as plain sets these labels come back in another order."""
     plain = [set(LABELS[:count]) for count in range(2, len(LABELS) + 1)]
+    assert list(pickle.loads(pickle.dumps(set(WORDS)))) != list(set(WORDS))
     assert any(list(pickle.loads(pickle.dumps(labels))) != list(labels) for labels in plain)
+
+
+def colours(count: int, chance: random.Random) -> list[tuple[dict[str, str], bool]]:
+    """Examples of one word, of which every third comes late."""
+    names = [chance.choice(("blue", "green", "red") if i > 100 else ("blue", "green")) for i in range(count)]
+    return [({"colour": name}, (name == "blue") != (chance.random() < 0.1)) for name in names]
+
+
+def test_a_restore_changes_no_split_by_words() -> None:
+    """Of two splits that are worth the same, the tree takes the same one."""
+    model = tree.HoeffdingTreeClassifier(grace_period=50, binary_split=True)
+    examples = colours(220, random.Random(1))
+    for x, y in examples[:49]:
+        model.learn_one(x, y)
+    restored = pickling.loads(pickling.dumps(model))
+    for x, y in examples[49:]:
+        assert model.predict_proba_one(x) == restored.predict_proba_one(x)
+        model.learn_one(x, y)
+        restored.learn_one(x, y)
+
+
+def test_a_restore_changes_no_order_of_selected_features() -> None:
+    """Weights are added up in the order in which `Select` hands the features on."""
+    chance = random.Random(1)
+    numbers = compose.Select("amount") | preprocessing.StandardScaler()
+    words = compose.Select(*WORDS) | preprocessing.OneHotEncoder(drop_zeros=True)
+    model = restored = clone((numbers + words) | linear_model.LogisticRegression())
+    for i in range(1_500):
+        x = {"amount": chance.random() * 10, **{name: chance.choice("ABCDEFG") for name in WORDS}}
+        assert model.predict_proba_one(x) == restored.predict_proba_one(x), i
+        y = (ord(x["carrier"]) + ord(x["dest"]) + chance.random() * 9) % 9 < 4
+        model.learn_one(x, y)
+        if restored is not model:
+            restored.learn_one(x, y)
+        if i == 500:
+            restored = pickling.loads(pickling.dumps(model))
+
+
+def rule_model(restored: bool) -> rules.AMRules:
+    """Several rules, learned in one life or two."""
+    chance, model = random.Random(3), rules.AMRules(n_min=50, delta=0.05)
+    for i in range(3_000):
+        x = {"a": chance.random(), "b": chance.random()}
+        model.learn_one(x, 10 * (x["a"] > 0.5) + 5 * (x["b"] > 0.3) + chance.random() / 10)
+        if restored and i in (500, 1_500):
+            model = pickling.loads(pickling.dumps(model))
+    return model
+
+
+def test_rules_are_the_same_whatever_their_addresses() -> None:
+    """Two models of the same examples have one hash, also when one of them was restored while it had rules."""
+    one, two, third = rule_model(False), rule_model(False), rule_model(True)
+    assert len(one) > 3
+    assert len(one) == len(third)
+    assert state_hash(one) == state_hash(two) == state_hash(third)
 
 
 def test_answers_do_not_depend_on_the_hash_seed() -> None:
