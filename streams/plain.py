@@ -95,14 +95,16 @@ def plain(value: Any) -> Any:
     """A declaration as plain values that are the same in every process."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if callable(value) and not isinstance(value, type):
+        return {"function": getattr(value, "__name__", type(value).__qualname__), "hash": function_hash(value)}
     if is_dataclass(value) and not isinstance(value, type):
         return {"is": type(value).__name__} | {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=repr)
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if callable(value) and hasattr(value, "__code__"):
-        return {"function": value.__name__, "hash": function_hash(value)}
     if isinstance(value, Path):
         return value.name
     return _scrub(repr(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from functools import partial
 from typing import Any
 
 import pytest
@@ -333,9 +334,27 @@ def test_live_from_is_read_as_utc_unless_it_says_otherwise(given: Any, ms: int |
     assert small(live_from=given).live_from_ms == ms
 
 
+def times(event: Any, by: float) -> float:
+    return float(event.spent * by)
+
+
+class Times:
+    """A feature with a parameter."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, event: Any) -> float:
+        return times(event, self.by)
+
+
 DECIDES = {
+    "a callable": {"features": {"spent": Times(1.0)}},
     "task": {"task": "multiclass", "labels": {"y": named}},
     "a feature": {"features": {"spent": field("spent")}},
+    "a callable's values": {"features": {"spent": Times(2.0)}},
+    "another code": {"features": {"spent": partial(times, by=2.0)}},
+    "a partial's values": {"features": {"spent": partial(times, by=3.0)}},
     "a feature's window": {"features": {"spent": field("spent"), "visits": count(by="shop", over="6h")}},
     "the label": {"labels": {"y": lambda r: not r.y}},
     "the ttl": {"labels": {"ttl": "1d"}},
