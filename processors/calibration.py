@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from headrace.processors.predict import UNASKED
+
 __all__ = ["BINS", "add", "expected_error", "fresh", "update_many"]
 
 BINS = 10
@@ -23,7 +25,7 @@ def fresh() -> list[float]:
 
 
 def update_many(task: str, cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> None:
-    """See answers to events with these labels; those that are None or {} are left out.
+    """See answers to events with these labels; those that are None, {} or `UNASKED` are left out.
 
     >>> cell = fresh()
     >>> update_many("binary", cell, [True, False], [{True: 0.9, False: 0.1}, {True: 0.9, False: 0.1}])
@@ -53,7 +55,7 @@ def _of_true(cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> No
             if not answer:
                 continue
             p = answer.get(True, 0.0)
-        elif answer is None:
+        elif answer is None or answer is UNASKED:
             continue
         else:
             p = 1.0 if answer else 0.0
@@ -64,7 +66,7 @@ def _of_true(cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> No
 
 def _of_predicted(cell: list[float], ys: Sequence[Any], answers: Iterable[Any]) -> None:
     for y, answer in zip(ys, answers, strict=True):
-        if answer is None or answer == {}:
+        if answer is None or answer is UNASKED or answer == {}:
             continue
         label, p = answer, 1.0
         if isinstance(answer, dict):

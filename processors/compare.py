@@ -4,13 +4,15 @@
 so many examples, by their running number; so every replay decides the same, at the same place.
 
 The comparisons start anew when there is another champion or other rules, one of them when its model is another. An
-answer that one of the two does not give counts as the worst there is; an event that neither answered is none.
+answer that one of the two does not give counts as the worst there is; an event that neither answered is none, nor is
+one for which one of the two was not asked, as it was not there yet.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from headrace.processors import calibration
@@ -19,6 +21,7 @@ from headrace.processors.baselines import BASELINES
 from headrace.processors.evidence import RATES, at_least, batched, log_e, spread
 from headrace.processors.gate import Gate
 from headrace.processors.losses import absolute, losses_for, rescaled
+from headrace.processors.predict import UNASKED
 
 __all__ = ["Compare", "Row", "Verdict"]
 
@@ -118,17 +121,18 @@ class Compare:
         ys = [row[0] for row in rows]
         columns = list(zip(*(row[1] for row in rows), strict=True))
         losses = self._losses(ys, value)
-        theirs = losses(columns[self._ranks[champion]])
-        base = [losses(column) for column in columns[self._first_baseline :]]
+        first, *base = [losses(columns[at]) for at in (self._ranks[champion], *range(self._first_baseline, width))]
         for name, cell in models.items():
-            mine = losses(columns[self._ranks[name]])
+            both = [columns[self._ranks[each]] for each in (champion, name)]
+            asked = [UNASKED not in pair for pair in zip(*both, strict=True)]
+            theirs, mine, *rest = [list(compress(each, asked)) for each in (first, losses(both[1]), *base)]
             differences = _update(cell, theirs, mine)
-            for sums, baseline in zip(cell["baselines"], base, strict=True):
+            for sums, baseline in zip(cell["baselines"], rest, strict=True):
                 _against(sums, baseline, mine)
             if self.gate.segments:
-                _by_segment(cell["segments"], rows, differences)
+                _by_segment(cell["segments"], compress(rows, asked), differences)
             if cell["split"] is not None:
-                _served(cell["split"], name, rows, differences)
+                _served(cell["split"], name, compress(rows, asked), differences)
         if self.calibrates:
             for name in (champion, *models):
                 bins = value["bins"].setdefault(name, calibration.fresh())
@@ -348,7 +352,7 @@ def _against(sums: list[float], baseline: Sequence[float | None], mine: Sequence
     sums[:] = one, two, three, four
 
 
-def _by_segment(cells: dict[str, list[Any]], rows: Sequence[Row], differences: Sequence[float | None]) -> None:
+def _by_segment(cells: dict[str, list[Any]], rows: Iterable[Row], differences: Sequence[float | None]) -> None:
     for row, d in zip(rows, differences, strict=True):
         if d is not None:
             for segment in row[2]:
@@ -359,7 +363,7 @@ def _by_segment(cells: dict[str, list[Any]], rows: Sequence[Row], differences: S
                 cell[1] += d
 
 
-def _served(split: list[Any], model: str, rows: Sequence[Row], differences: Sequence[float | None]) -> None:
+def _served(split: list[Any], model: str, rows: Iterable[Row], differences: Sequence[float | None]) -> None:
     version_of = f"{model}/"
     for row, d in zip(rows, differences, strict=True):
         if d is not None and row[3] is not None and row[3].startswith(version_of):

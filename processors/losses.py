@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from headrace.processors.metrics import predicted
+from headrace.processors.predict import UNASKED
 
 __all__ = ["LOSSES", "Losses", "absolute", "losses_for", "rescaled"]
 
@@ -62,7 +63,7 @@ def absolute(ys: Sequence[float], answers: Iterable[Any], scales: Sequence[float
     """Absolute errors by scale; 0 for everybody while the scale is 0, as long as labels were all the same."""
     found: list[float | None] = []
     for y, answer, scale in zip(ys, answers, scales, strict=True):
-        if answer is None:
+        if answer is None or answer is UNASKED:
             found.append(None)
         elif scale > 0.0:
             loss = abs(answer - y) / scale

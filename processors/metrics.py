@@ -18,6 +18,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from headrace.processors.predict import UNASKED
+
 __all__ = [
     "BIGGER_IS_BETTER",
     "METRICS",
@@ -112,7 +114,7 @@ class BinaryScores:
         for y, answer in rows:
             if answer.__class__ is not dict:
                 if not isinstance(answer, dict):
-                    if answer is not None:
+                    if answer is not None and answer is not UNASKED:
                         place = _LABELS_ONLY + (2 if y else 0) + (1 if answer else 0)
                         overall[place] += 1
                         window[place] += 1
@@ -180,7 +182,7 @@ class MulticlassScores:
         """Score one answer in both cells, or in neither."""
         if isinstance(answer, dict):
             answer = max(answer, key=answer.__getitem__, default=None)
-        if answer is None:
+        if answer is None or answer is UNASKED:
             return
         for cell in (overall, window):
             try:
@@ -211,11 +213,13 @@ class RegressionScores:
         """Return a cell that has scored nothing."""
         return [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
-    def update(self, overall: list[float], window: list[float], y: float, answer: float | None) -> None:
+    def update(self, overall: list[float], window: list[float], y: float, answer: Any) -> None:
         """Score one answer in both cells, or in neither."""
         if answer is None:
             return
         if answer.__class__ is not float:
+            if answer is UNASKED:
+                return
             answer = float(answer)  # NumPy's floats are not plain values
         error = y - answer
         distance = abs(error)

@@ -8,12 +8,16 @@ from typing import Any
 
 from river.base import Classifier
 
-__all__ = ["Predict", "Served", "answerer", "validated"]
+__all__ = ["UNASKED", "Predict", "Served", "answerer", "validated"]
 
 Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
 
 NOTHING: Served = (None, None, None)
+
+UNASKED: tuple[()] = ()
+"""In place of the answer of a model that was not there when the event was predicted, or retired: it counts nowhere.
+Python has one empty tuple, which packing keeps."""
 
 
 def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:

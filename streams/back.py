@@ -12,7 +12,7 @@ from headrace.processors.baselines import Baselines
 from headrace.processors.compiled import Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
-from headrace.processors.predict import NOTHING, Predict, Served
+from headrace.processors.predict import NOTHING, UNASKED, Predict, Served
 from headrace.processors.split import chooses, chooses_id
 from headrace.schemas.published import ExamplesWire
 from headrace.schemas.records import Fact, Input, Prediction, Shadow
@@ -104,7 +104,7 @@ class Back:
         status = {name: self.decisions.status(name) for name in self.models}
         living = [status[name] != "retired" for name in self.models]
         pairs = list(zip(self.compiled, living, strict=True))
-        self._answers[:] = [model.predict if lives else _silent for model, lives in pairs]
+        self._answers[:] = [model.predict if lives else _unasked for model, lives in pairs]
         self._learners[:] = [model.learn if lives else _silent for model, lives in pairs]
         self.champion = self.models.index(self.decisions.champion)
         self.roles = {name: "challenger" for name in self.models if status[name] != "retired"}
@@ -399,7 +399,12 @@ class Back:
 
 
 def _silent(*_: Any) -> None:
-    """What a retired model answers, and learns."""
+    """What a retired model learns."""
+
+
+def _unasked(*_: Any) -> tuple[()]:
+    """What it answers."""
+    return UNASKED
 
 
 def _behind(time_ms: int, until_ms: int | None) -> int | None:

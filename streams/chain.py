@@ -17,6 +17,7 @@ from headrace.processors.base import StoreSpec, described
 from headrace.processors.baselines import Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
+from headrace.processors.predict import UNASKED
 from headrace.processors.registry import Registry
 from headrace.processors.segments import resized
 from headrace.processors.validate import Validate
@@ -272,7 +273,7 @@ class Chain:
             answers = entry[6]
             if not answers:
                 return entry
-            mine = tuple([None if rank is None else answers[rank] for rank in ranks])
+            mine = tuple([UNASKED if rank is None else answers[rank] for rank in ranks])
             return (*entry[:6], mine + tuple(answers[-baselines:]), *entry[7:])
 
         states["join"]["pending"].change(answered)

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from headrace import Gate
+from headrace.processors import calibration
 from headrace.processors.compare import Compare
+from headrace.processors.metrics import scores_for
+from headrace.processors.predict import UNASKED
 from headrace.processors.segments import Segments
 
 BASE = ({True: 0.5, False: 0.5}, {True: 0.5, False: 0.5})
@@ -142,6 +145,36 @@ def test_who_refuses_to_answer_pays_for_it():
     run.play([(True, (graded(0.5), None)), (True, (None, graded(1.0))), (True, ({}, None))])
     cell = run.cell()
     assert (cell["n"], cell["sums"][0]) == (2, (0.25 - 1.0) + (1.0 - 0.0))
+
+
+def test_what_a_model_was_not_asked_counts_for_nobody():
+    """One that came later, or a champion that did, is compared by the events that both were asked."""
+    rows = list(stream(2_000, 0.1, 0.2, 0.2, segment=lambda i: ("s",)))
+    late = [
+        (y, (old, new if i >= 900 else UNASKED, other), *rest) for i, (y, (old, new, other), *rest) in enumerate(rows)
+    ]
+    run, only = Run(("old", "new", "other"), minimum=5_000, segments=["s"]), Run(minimum=5_000, segments=["s"])
+    run.play(late)
+    only.play([(y, answers[:2], *rest) for y, answers, *rest in rows[900:]])
+    for name in ("n", "sums", "theirs", "mine", "baselines", "segments"):
+        assert run.cell()[name] == only.cell()[name]
+    assert run.cell("other")["n"] == 2_000
+    champion = Run(minimum=5_000)
+    champion.play([(y, (UNASKED if i < 900 else old, new), *rest) for i, (y, (old, new, _), *rest) in enumerate(rows)])
+    assert champion.cell()["n"] == 1_100
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_what_a_model_was_not_asked_has_no_score(task):
+    """Neither in the metrics nor in the calibration."""
+    scores = scores_for(task)
+    overall, window = scores.fresh(), scores.fresh()
+    scores.update_many(overall, window, [(1, UNASKED)] * 3)
+    assert (scores.scored(overall), overall) == (0, scores.fresh())
+    if task != "regression":
+        bins = calibration.fresh()
+        calibration.update_many(task, bins, [1, 0], [UNASKED, UNASKED])
+        assert bins == calibration.fresh()
 
 
 def test_another_champion_starts_everything_anew():

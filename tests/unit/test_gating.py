@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from river import linear_model, preprocessing
 
-from headrace import DeclarationError, Gate, count, field
+from headrace import DeclarationError, Gate, Retrain, count, field
 from headrace.schemas.records import Command
 from headrace.streams import memory, pickling
 from headrace.streams.hashing import state_hash
@@ -158,6 +158,21 @@ def test_evaluations_tell_how_challengers_stand_and_segments_fare():
     ]
     assert last.groupby("segment")["n"].max().sum() == 300
     assert all(0 <= metrics["ECE"] <= 1 for metrics in last["metrics"])
+
+
+def test_a_fresh_copy_is_compared_by_what_it_was_asked():
+    """Events that it came too late for, whose labels come now, count neither for nor against it."""
+    chance, events, labels = random.Random(4), [], []
+    for i in range(1_200):
+        spent = chance.gauss(0, 1)
+        events.append(event(f"e{i}", i / 60, "abc"[i % 3], spent))
+        labels.append(known(f"e{i}", i / 60 + 2, chance.gauss(spent, 0.5) > 0))
+    run = play(gated(evaluate_every=100, retrain=[Retrain("logreg", examples=300, last=300)]), events, labels, batch=50)
+    tests = run.evaluations[(run.evaluations["window"] == "gate") & (run.evaluations["model"] == "logreg-1")]
+    (adopted,) = [fact["n"] for fact in facts(run.outputs, "caught_up") if fact["model"] == "logreg-1"]
+    first = adopted + 120  # so many events wait for their labels
+    assert list(tests["n"]) == [0, 500 - first, 600 - first]
+    assert tests["metrics"].iloc[1]["Loss"] < 0.2
 
 
 def test_a_segment_of_a_feature_that_may_be_missing():
