@@ -71,7 +71,7 @@ def _plan(schema: Schema, writer: Mapping[str, Any]) -> _READ:
     """How to read what `writer` wrote: compiled where it is the reader's own schema, else resolved by fastavro."""
     if canonical(writer) == canonical(schema):
         return record_decoder(schema, whole_ints=False)
-    write, read = parse_schema(plain(writer)), parse_schema(plain(dict(schema.avro)))
+    write, read = parse_schema(plain(writer)), _defaulting(schema)
     check = _strict(writer)
 
     def resolve(value: bytes, start: int) -> tuple[Mapping[str, Any], int]:
@@ -82,6 +82,15 @@ def _plan(schema: Schema, writer: Mapping[str, Any]) -> _READ:
         return row, source.tell()
 
     return resolve
+
+
+def _defaulting(schema: Schema) -> Any:
+    """The reader's schema for fastavro, which fills in defaults as they stand there: as values, no longer as JSON."""
+    read: Any = parse_schema(plain(dict(schema.avro)))
+    for declared, field in zip(read["fields"], schema.fields, strict=True):
+        if not field.required:
+            declared["default"] = field.default
+    return read
 
 
 def _strict(writer: Mapping[str, Any]) -> Callable[[bytes, int], Any]:

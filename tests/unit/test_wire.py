@@ -204,6 +204,16 @@ def test_avro_of_a_writers_schema(start: bytes) -> None:
     assert type(read[3]) is float
 
 
+@pytest.mark.parametrize("type_", ["bytes", ["bytes", "null"]], ids=str)
+@pytest.mark.parametrize("default", ["abc", "abcd", "\u00ff"])
+def test_avro_of_a_writer_without_bytes(type_: Any, default: str) -> None:
+    """A default of bytes that the writer has not is what Avro says: each character is a byte."""
+    writer = {"type": "record", "name": "R", "fields": [{"name": "a", "type": "string"}]}
+    reader = load_schema(writer | {"fields": [*writer["fields"], {"name": "b", "type": type_, "default": default}]})
+    record = Decoder(reader, "avro", schemas={7: writer}).decode(framed(writer, {"a": "x"}, b"\0\0\0\0\x07"))
+    assert msgspec.structs.astuple(record) == ("x", default.encode("latin-1"))
+
+
 def test_avro_refuses() -> None:
     """Each way of being wrong has its reason in Avro too."""
     good = framed(FLIGHT, ROW, HEADER)
