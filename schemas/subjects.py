@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +13,8 @@ __all__ = ["Mode", "clashes", "compatible", "incompatibilities", "version"]
 
 Mode = Literal["backward", "forward", "full"]
 Source = Schema | Mapping[str, Any] | str | Path
+_Kind = tuple[str, str | None, Mapping[str, Any]]
+"""A type's name, a timestamp's unit, and an enum as it is declared."""
 
 _PROMOTIONS: dict[str, tuple[str, ...]] = {
     "int": ("long", "float", "double"),
@@ -59,52 +61,56 @@ def incompatibilities(old: Source, new: Source, mode: Mode = "backward") -> list
 
 def clashes(writer: Mapping[str, Any], reader: Schema) -> Iterator[tuple[str, str]]:
     """The kind (name, field, type, symbol, unit) and text of each problem in reading what `writer` wrote."""
-    own = str(writer["name"]).rpartition(".")[2]
-    if own not in _names(reader.avro):
-        yield "name", f"the writer's record is {own}, the reader's {reader.name}"
+    if _name(writer) not in _names(reader.avro):
+        yield "name", f"the writer's record is {_name(writer)}, the reader's {reader.name}"
     written = {field["name"]: field["type"] for field in writer["fields"]}
-    aliases = {field["name"]: field.get("aliases", ()) for field in reader.avro["fields"]}
-    named = _named(writer)
-    for field in reader.fields:
-        name = next((name for name in (field.name, *aliases[field.name]) if name in written), None)
+    named, own = _named(writer), _named(reader.avro)
+    for field, declared in zip(reader.fields, reader.avro["fields"], strict=True):
+        name = next((name for name in (field.name, *declared.get("aliases", ())) if name in written), None)
         if name is None:
             if field.required:
                 yield "field", f"{field.name}: the writer has no such field, and the reader no default"
         else:
-            yield from _type_clashes(field, written[name], named)
+            enum = next((enum for _, _, enum in _kinds(declared["type"], own) if enum), {})
+            yield from _type_clashes(field, enum, _kinds(written[name], named))
 
 
-def _type_clashes(field: Field, written: Any, named: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    branches = written if isinstance(written, (list, tuple)) else [written]
-    for branch in branches:
-        kind, logical, symbols = _kind(branch, named)
+def _type_clashes(field: Field, own: Mapping[str, Any], written: Iterable[_Kind]) -> Iterator[tuple[str, str]]:
+    """The problems of one field; `own` is the reader's enum, where it is one."""
+    for kind, logical, enum in written:
         if kind == "null":
             if not field.nullable:
                 yield "type", f"{field.name}: the writer's may be null, the reader's {field.kind} may not"
         elif kind != field.kind and field.kind not in _PROMOTIONS.get(kind, ()):
             yield "type", f"{field.name}: the writer's {kind} cannot be read as {field.kind}"
         elif logical != field.logical:
-            unit, own = logical or f"a plain {kind}", field.logical or f"a plain {field.kind}"
-            yield "unit", f"{field.name}: the writer's is {unit}, the reader's {own}"
-        elif field.kind == "enum":
-            missing = [symbol for symbol in symbols if symbol not in field.symbols]
+            unit, wanted = logical or f"a plain {kind}", field.logical or f"a plain {field.kind}"
+            yield "unit", f"{field.name}: the writer's is {unit}, the reader's {wanted}"
+        elif kind == "enum" and _name(enum) not in _names(own):
+            yield "type", f"{field.name}: the writer's enum is {_name(enum)}, the reader's {_name(own)}"
+        elif kind == "enum":
+            missing = [symbol for symbol in enum["symbols"] if symbol not in field.symbols]
             if missing:
                 yield "symbol", f"{field.name}: the reader's enum lacks {', '.join(missing)}"
 
 
-def _kind(avro: Any, named: Mapping[str, Any]) -> tuple[str, str | None, tuple[str, ...]]:
+def _kinds(avro: Any, named: Mapping[str, Any]) -> list[_Kind]:
+    return [_kind(branch, named) for branch in (avro if isinstance(avro, (list, tuple)) else [avro])]
+
+
+def _kind(avro: Any, named: Mapping[str, Any]) -> _Kind:
     logical = None
     while True:
         if isinstance(avro, str) and avro in named:
             avro = named[avro]
         if not isinstance(avro, Mapping):
-            return str(avro), logical, ()
+            return str(avro), logical, {}
         found = avro.get("logicalType")
         logical = found if found in ("timestamp-millis", "timestamp-micros") else logical
         if avro.get("type") == "enum":
-            return "enum", logical, tuple(avro["symbols"])
+            return "enum", logical, avro
         if avro.get("type") in ("record", "array", "map", "fixed", "error"):
-            return str(avro["type"]), logical, ()
+            return str(avro["type"]), logical, {}
         avro = avro.get("type")
 
 
@@ -122,6 +128,10 @@ def _named(avro: Any) -> dict[str, Any]:
         for part in avro:
             found |= _named(part)
     return found
+
+
+def _name(avro: Mapping[str, Any]) -> str:
+    return str(avro["name"]).rpartition(".")[2]
 
 
 def _names(avro: Mapping[str, Any]) -> set[str]:

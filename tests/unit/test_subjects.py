@@ -19,8 +19,8 @@ def field(type_: Any, name: str = "f", **more: Any) -> dict[str, Any]:
     return {"name": name, "type": type_, **more}
 
 
-def enum(*symbols: str) -> dict[str, Any]:
-    return {"type": "enum", "name": "E", "symbols": list(symbols)}
+def enum(*symbols: str, name: str = "E", **more: Any) -> dict[str, Any]:
+    return {"type": "enum", "name": name, "symbols": list(symbols), **more}
 
 
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
@@ -39,6 +39,10 @@ CASES = [
     (["int", "null"], ["null", "long"], []),
     (enum("a"), enum("a", "b"), []),
     (enum("a", "b"), enum("a"), ["f: the reader's enum lacks b"]),
+    (enum("a", name="F"), enum("a"), ["f: the writer's enum is F, the reader's E"]),
+    (["null", enum("a", name="F")], ["null", enum("a")], ["f: the writer's enum is F, the reader's E"]),
+    (enum("a", name="x.E"), ["null", enum("a", namespace="y")], []),
+    (enum("a", name="F"), enum("a", aliases=["F"]), []),
     (MILLIS, MILLIS, []),
     (MILLIS, MICROS, ["f: the writer's is timestamp-millis, the reader's timestamp-micros"]),
     ({"type": "array", "items": "int"}, "int", ["f: the writer's array cannot be read as int"]),
@@ -57,7 +61,8 @@ VALUES = {"int": 1, "long": 2**40, "double": 0.1, "string": "a", "enum": "b", "n
 @pytest.mark.parametrize(("written", "read", "problems"), [case for case in CASES if MILLIS not in case], ids=str)
 def test_agrees_with_fastavro(written: Any, read: Any, problems: list[str]) -> None:
     """What is called compatible fastavro reads, and what is not it refuses."""
-    first = written[0] if isinstance(written, list) else written
+    branches = written if isinstance(written, list) else [written]
+    first = next((branch for branch in branches if isinstance(branch, dict)), branches[0])
     kind = first if isinstance(first, str) else first["type"]
     value = "a" if kind == "enum" and len(first["symbols"]) == 1 else VALUES[kind]
     out = io.BytesIO()
