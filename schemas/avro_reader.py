@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.schemas.contract import Schema
+from headrace.schemas.names import spelled_out
 from headrace.schemas.varint import read_more
 
 __all__ = ["record_decoder"]
@@ -24,7 +25,7 @@ def record_decoder(
     any other. The function raises ValueError for bytes that are no such record, UnicodeDecodeError if a string of it is
     not UTF-8. Without `whole_ints` an int of more than 32 bits is read as it is, so that one can say what is wrong.
     """
-    avro = schema.avro if isinstance(schema, Schema) else schema
+    avro = spelled_out(schema.avro if isinstance(schema, Schema) else schema)
     writer = _Source(str(avro.get("name")), whole_ints)
     result = writer.record(avro)
     lines = "\n".join("        " + line for line in writer.lines)
@@ -46,7 +47,6 @@ class _Source:
         self._whole_ints = whole_ints
         self.lines: list[str] = []
         self.space: dict[str, Any] = {}
-        self._enums: dict[str, Any] = {}
         self._indent = ""
         self._variables = 0
         self._name = name
@@ -76,11 +76,8 @@ class _Source:
             self._add(f"{result} = {self.record(avro)}")
             return result
         if isinstance(avro, Mapping) and avro.get("type") == "enum":
-            self._enums[str(avro["name"])] = avro
             return self._enum(avro)
         kind = _base(avro)
-        if kind in self._enums:
-            return self._enum(self._enums[kind])
         if kind in _LAYOUT:
             result = self._variable()
             self._unpack([result], _LAYOUT[kind])

@@ -28,16 +28,14 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
 
     `schemas` maps registry ids to the writers' schemas. ValueError if one of them cannot be read as `schema`.
     """
+    _parsed(schema.avro, schema.fullname)
     by_id: dict[bytes, _READ] = {}
     by_header: dict[bytes, _READ] = {single_object(schema): _plan(schema, schema.avro)}
     for number, source in schemas.items():
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
             raise ValueError(f"schemas has the id {number!r}; legal are integers from 0 to 2147483647")
         writer = source.avro if isinstance(source, Schema) else read_avro(source)
-        try:
-            parse_schema(plain(writer))
-        except Exception as error:  # fastavro raises many kinds for a schema that is none
-            raise ValueError(f"the schema with id {number} is no Avro schema: {error}") from error
+        _parsed(writer, f"the schema with id {number}")
         problems = [text for kind, text in clashes(writer, schema) if kind != "symbol"] + _dangers(writer)
         if problems:
             raise ValueError(
@@ -65,6 +63,14 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
         return finish(row)
 
     return read
+
+
+def _parsed(avro: Mapping[str, Any], what: str) -> Any:
+    """The schema as fastavro has it; ValueError where it is none."""
+    try:
+        return parse_schema(plain(avro))
+    except Exception as error:  # fastavro raises many kinds
+        raise ValueError(f"{what} is no Avro schema: {error}") from error
 
 
 def _plan(schema: Schema, writer: Mapping[str, Any]) -> _READ:

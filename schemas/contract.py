@@ -29,6 +29,7 @@ from headrace.schemas.faults import (
     fault_of_value,
     matcher,
 )
+from headrace.schemas.names import spelled_out
 
 __all__ = [
     "BadRecord",
@@ -148,7 +149,7 @@ def read_avro(source: str | Path | Mapping[str, Any], base: Path | None = None) 
 
 
 def _fields(avro: Mapping[str, Any], namespace: str) -> tuple[Field, ...]:
-    enums: dict[str, Mapping[str, Any]] = {}
+    known: dict[str, Any] = {}
     fields: dict[str, Field] = {}
     for declared in avro["fields"]:
         name = declared.get("name") if isinstance(declared, Mapping) else None
@@ -158,14 +159,13 @@ def _fields(avro: Mapping[str, Any], namespace: str) -> tuple[Field, ...]:
             )
         if name in fields:
             raise ValueError(f"field {name!r} of {avro['name']} is declared twice")
-        fields[name] = _field(name, declared, enums, namespace)
+        fields[name] = _field(name, declared, spelled_out(declared.get("type"), namespace, known))
     if not fields:
         raise ValueError(f"{avro['name']} has no fields; it needs at least one")
     return tuple(fields.values())
 
 
-def _field(name: str, declared: Mapping[str, Any], enums: dict[str, Mapping[str, Any]], namespace: str) -> Field:
-    kind: Any = declared.get("type")
+def _field(name: str, declared: Mapping[str, Any], kind: Any) -> Field:
     nullable = null_first = False
     if isinstance(kind, Sequence) and not isinstance(kind, str):
         others = [branch for branch in kind if branch != "null"]
@@ -176,8 +176,8 @@ def _field(name: str, declared: Mapping[str, Any], enums: dict[str, Mapping[str,
     while isinstance(kind, Mapping) and kind.get("type") != "enum":
         logical, kind = logical or kind.get("logicalType"), kind.get("type")
     symbols: tuple[str, ...] = ()
-    if isinstance(kind, Mapping) or (isinstance(kind, str) and kind in enums):
-        symbols, kind = _symbols(name, kind, enums, namespace), "enum"
+    if isinstance(kind, Mapping):
+        symbols, kind = _symbols(name, kind), "enum"
     if kind not in get_args(Kind) or (kind == "enum" and not symbols):
         raise ValueError(f"field {name!r} has the type {_shown(declared.get('type'))}; legal are {_LEGAL}")
     if logical in _TIMESTAMPS and kind != "long":
@@ -193,8 +193,7 @@ def _shown(avro: Any) -> str:
     return json.dumps(avro, default=str)[:200]
 
 
-def _symbols(name: str, kind: Any, enums: dict[str, Mapping[str, Any]], namespace: str) -> tuple[str, ...]:
-    enum = enums[kind] if isinstance(kind, str) else kind
+def _symbols(name: str, enum: Mapping[str, Any]) -> tuple[str, ...]:
     symbols, own = enum.get("symbols"), enum.get("name")
     if not isinstance(own, str) or not isinstance(symbols, Sequence) or isinstance(symbols, str) or not symbols:
         raise ValueError(f'field {name!r} is an enum without "name" and "symbols"')
@@ -202,8 +201,6 @@ def _symbols(name: str, kind: Any, enums: dict[str, Mapping[str, Any]], namespac
         symbols
     ):
         raise ValueError(f"field {name!r} has illegal symbols; legal are distinct names of letters, digits and _")
-    space = enum.get("namespace", namespace)
-    enums[own] = enums[f"{space}.{own}" if space and "." not in own else own] = enum
     return tuple(symbols)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from headrace.schemas.avro import encoding_space, expressions, fields_of, record_decoder, record_encoder, single_object
 from headrace.schemas.contract import Field
+from headrace.schemas.names import named_once
 from headrace.schemas.wire import BadRecord
 
 __all__ = ["ExamplesWire", "FeaturesWire"]
@@ -25,7 +26,8 @@ _LABELS = {"binary": "boolean", "multiclass": "string", "regression": "double"}
 class FeaturesWire:
     """`P.features`: what was known about an event when it was predicted.
 
-    `time_field` is the column that holds the event time as it is published, where there is one.
+    `id_field` and `event` are spelled out: what they name is in them. `time_field` is the column that holds the event
+    time as it is published, where there is one.
     """
 
     def __init__(
@@ -43,15 +45,7 @@ class FeaturesWire:
             {"name": "partition", "type": "int", "doc": "of the event's topic"},
             {"name": "offset", "type": "long", "doc": "of the event in its partition"},
         ]
-        self.schema = {
-            "type": "record",
-            "name": f"{avro_name(pipeline)}_features",
-            "fields": [
-                *head,
-                {"name": "event", "type": {"type": "record", "name": "event", "fields": list(event)}},
-                {"name": "features", "type": {"type": "record", "name": "features", "fields": list(features)}},
-            ],
-        }
+        self.schema = _schema(f"{avro_name(pipeline)}_features", head, event=event, features=features)
         self._header = single_object(self.schema)
         same = {"event_id": str(id_field["name"])} | ({} if time_field is None else {"time_ms": time_field})
         self.encode = _nested(
@@ -93,14 +87,7 @@ class ExamplesWire:
             {"name": "prediction", "type": ["null", label], "doc": "what was served"},
             {"name": "probability", "type": ["null", "double"], "doc": "of True (binary)"},
         ]
-        self.schema = {
-            "type": "record",
-            "name": f"{avro_name(pipeline)}_examples",
-            "fields": [
-                *head,
-                {"name": "features", "type": {"type": "record", "name": "features", "fields": list(features)}},
-            ],
-        }
+        self.schema = _schema(f"{avro_name(pipeline)}_examples", head, features=features)
         self._header = single_object(self.schema)
         names = ", ".join(str(field["name"]) for field in head)
         self.encode = _nested(self._header, f"{names}, packed", [(head, partial(_value, task))])
@@ -116,6 +103,13 @@ class ExamplesWire:
         _check(record["features"], self._doubles)
         record["features"] = {name: v for name, v in record["features"].items() if v is not None}
         return record
+
+
+def _schema(name: str, head: Sequence[Any], **records: Sequence[Any]) -> dict[str, Any]:
+    """The Avro schema of a record of ours: its head, and nested records. An enum may be called as one of them is."""
+    taken = dict.fromkeys((name, "event", "features"))
+    nested = [{"name": own, "type": {"type": "record", "name": own, "fields": list(records[own])}} for own in records]
+    return {"type": "record", "name": name, "fields": named_once([*head, *nested], taken)}
 
 
 def _nested(

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from headrace.schemas.avro import single_object
 from headrace.schemas.contract import Field, Schema, load_schema, read_avro
+from headrace.schemas.names import spelled_out
 
 __all__ = ["Mode", "clashes", "compatible", "incompatibilities", "version"]
 
@@ -63,16 +64,15 @@ def clashes(writer: Mapping[str, Any], reader: Schema) -> Iterator[tuple[str, st
     """The kind (name, field, type, symbol, unit) and text of each problem in reading what `writer` wrote."""
     if _name(writer) not in _names(reader.avro):
         yield "name", f"the writer's record is {_name(writer)}, the reader's {reader.name}"
-    written = {field["name"]: field["type"] for field in writer["fields"]}
-    named, own = _named(writer), _named(reader.avro)
-    for field, declared in zip(reader.fields, reader.avro["fields"], strict=True):
+    written = {field["name"]: field["type"] for field in spelled_out(writer)["fields"]}
+    for field, declared in zip(reader.fields, spelled_out(reader.avro)["fields"], strict=True):
         name = next((name for name in (field.name, *declared.get("aliases", ())) if name in written), None)
         if name is None:
             if field.required:
                 yield "field", f"{field.name}: the writer has no such field, and the reader no default"
         else:
-            enum = next((enum for _, _, enum in _kinds(declared["type"], own) if enum), {})
-            yield from _type_clashes(field, enum, _kinds(written[name], named))
+            enum = next((enum for _, _, enum in _kinds(declared["type"]) if enum), {})
+            yield from _type_clashes(field, enum, _kinds(written[name]))
 
 
 def _type_clashes(field: Field, own: Mapping[str, Any], written: Iterable[_Kind]) -> Iterator[tuple[str, str]]:
@@ -94,40 +94,20 @@ def _type_clashes(field: Field, own: Mapping[str, Any], written: Iterable[_Kind]
                 yield "symbol", f"{field.name}: the reader's enum lacks {', '.join(missing)}"
 
 
-def _kinds(avro: Any, named: Mapping[str, Any]) -> list[_Kind]:
-    return [_kind(branch, named) for branch in (avro if isinstance(avro, (list, tuple)) else [avro])]
+def _kinds(avro: Any) -> list[_Kind]:
+    """What a type that is spelled out can be."""
+    return [_kind(branch) for branch in (avro if isinstance(avro, list) else [avro])]
 
 
-def _kind(avro: Any, named: Mapping[str, Any]) -> _Kind:
+def _kind(avro: Any) -> _Kind:
     logical = None
-    while True:
-        if isinstance(avro, str) and avro in named:
-            avro = named[avro]
-        if not isinstance(avro, Mapping):
-            return str(avro), logical, {}
+    while isinstance(avro, Mapping):
         found = avro.get("logicalType")
         logical = found if found in ("timestamp-millis", "timestamp-micros") else logical
         if avro.get("type") == "enum":
             return "enum", logical, avro
-        if avro.get("type") in ("record", "array", "map", "fixed", "error"):
-            return str(avro["type"]), logical, {}
         avro = avro.get("type")
-
-
-def _named(avro: Any) -> dict[str, Any]:
-    """The named types inside a schema, by name and by full name."""
-    found: dict[str, Any] = {}
-    if isinstance(avro, Mapping):
-        if avro.get("type") in ("enum", "fixed", "record") and isinstance(avro.get("name"), str):
-            found[avro["name"]] = found[avro["name"].rpartition(".")[2]] = avro
-            if avro.get("namespace"):
-                found[f"{avro['namespace']}.{avro['name']}"] = avro
-        for key in ("type", "items", "values", "fields"):
-            found |= _named(avro.get(key))
-    elif isinstance(avro, (list, tuple)):
-        for part in avro:
-            found |= _named(part)
-    return found
+    return str(avro), logical, {}
 
 
 def _name(avro: Mapping[str, Any]) -> str:

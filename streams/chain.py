@@ -21,6 +21,7 @@ from headrace.processors.predict import UNASKED
 from headrace.processors.registry import Registry
 from headrace.processors.segments import resized
 from headrace.processors.validate import Validate
+from headrace.schemas.names import spelled_out
 from headrace.schemas.published import ExamplesWire, FeaturesWire
 from headrace.schemas.records import BEFORE_ALL, Input
 from headrace.schemas.wire import BadRecord
@@ -88,7 +89,7 @@ class Chain:
         self.evaluate = self._evaluate()
         columns = pipeline.gate.segments if pipeline.gate is not None and group.back else ()
         self._drifts = detectors(pipeline, self.topic("events"), columns) if group.watches else []
-        event_fields = list(pipeline.event_schema.avro["fields"])
+        event_fields = spelled_out(pipeline.event_schema.avro)["fields"]
         id_field = next(field for field in event_fields if field["name"] == pipeline.events.id)
         features = pipeline.featurize.fields()
         time = pipeline.event_schema.field(pipeline.events.time)

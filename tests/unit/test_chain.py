@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any
 
+import fastavro
 import msgspec
 import pytest
 from river import naive_bayes
@@ -20,7 +22,21 @@ from headrace.streams.memory import Backtest
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters
-from tests.small import CLASSES, FAR, HOUR_MS, TASKS, WATCHED, Pickled, Scribbling, Scripted, event, known, play, small
+from tests.small import (
+    CLASSES,
+    EVENT,
+    FAR,
+    HOUR_MS,
+    TASKS,
+    WATCHED,
+    Pickled,
+    Scribbling,
+    Scripted,
+    event,
+    known,
+    play,
+    small,
+)
 
 
 def predicted(result: Backtest) -> list[dict[str, Any]]:
@@ -413,6 +429,36 @@ def test_an_event_without_a_key_is_published_under_its_entity() -> None:
     """Kafka's key may be null; the declared one is in the payload."""
     result = play(small(), [(None, event("1", shop="b")[1])])
     assert [output[:2] for output in result.outputs["features"]] == [("features", b"b")]
+
+
+COLOR = {"type": "enum", "name": "Color", "symbols": ["red", "blue"]}
+
+
+@pytest.mark.parametrize(
+    ("id_type", "first", "second"),
+    [
+        (COLOR, "string", "string"),
+        (COLOR, "Color", ["null", "paint.Color"]),
+        ("string", COLOR, "paint.Color"),
+        ("string", COLOR, COLOR | {"symbols": ["red"]}),
+        ("string", COLOR | {"namespace": "oil"}, ["null", "oil.Color"]),
+        ("string", COLOR | {"name": "event"}, COLOR | {"name": "features"}),
+        (COLOR | {"name": "event"}, "event", COLOR | {"name": "small_features"}),
+    ],
+    ids=str,
+)
+def test_enums_are_published_whatever_they_are_called(id_type: Any, first: Any, second: Any) -> None:
+    """Used twice, named in full, or called like a record of ours: the published schemas are legal Avro."""
+    named = [{"name": "id", "type": id_type}, {"name": "first", "type": first}, {"name": "second", "type": second}]
+    schema = EVENT | {"namespace": "paint", "fields": [*named, *EVENT["fields"][1:]]}
+    result = play(small(events={"schema": schema}), [event("red", first="red", second="red")], [known("red", 1)])
+    for wire, role in ((result.task.chain.features_wire, "features"), (result.task.chain.examples_wire, "examples")):
+        ((_, _, value, _),) = result.outputs[role]
+        read = fastavro.schemaless_reader(io.BytesIO((value or b"")[10:]), fastavro.parse_schema(wire.schema))
+        record = wire.decode(value)
+        assert read["event_id"] == record["event_id"] == "red"
+        if role == "features":
+            assert read["event"]["first"] == record["event"]["first"] == record["event"]["second"] == "red"
 
 
 def test_history_trains_but_reaches_no_consumer() -> None:

@@ -99,6 +99,16 @@ def test_other_name() -> None:
     ]
 
 
+def test_enums_are_found_by_their_full_names() -> None:
+    """An enum that a field names with its namespace is the one declared before."""
+    writer = record(field(enum("a"), "e"), field(["null", "x.E"])) | {"namespace": "x"}
+    assert compatible(writer, record(field(enum("a"), "e"), field(["null", "E"]))) == []
+    assert compatible(record(field(enum("b"), "e"), field("E")), writer) == [
+        "e: the reader's enum lacks b",
+        "f: the reader's enum lacks b",
+    ]
+
+
 def test_writer_may_be_nested() -> None:
     """Fields of the writer that the reader does not have may be anything."""
     nested = field({"type": "record", "name": "N", "fields": [field("int")]}, "n")

@@ -250,6 +250,25 @@ def test_avro_refuses() -> None:
     }
 
 
+@pytest.mark.parametrize("reference", ["Color", "paint.Color", ["null", "paint.Color"]], ids=str)
+def test_avro_of_an_enum_by_name(reference: Any) -> None:
+    """A later field may name an enum with its namespace or without."""
+    color = {"type": "enum", "name": "Color", "symbols": ["red", "blue"]}
+    fields = [{"name": "a", "type": color}, {"name": "b", "type": reference}]
+    schema = load_schema({"type": "record", "name": "R", "namespace": "paint", "fields": fields})
+    value = framed(dict(schema.avro), {"a": "red", "b": "blue"}, single_object(schema))
+    assert msgspec.structs.astuple(Decoder(schema, "avro").decode(value)) == ("red", "blue")
+
+
+def test_avro_needs_a_schema_of_avro() -> None:
+    """A name that two types have is legal in JSON, where nobody asks for it; Avro refuses it, and so do we."""
+    same = {"type": "enum", "name": "R", "symbols": ["a"]}
+    schema = load_schema({"type": "record", "name": "R", "fields": [{"name": "a", "type": same}]})
+    assert Decoder(schema).decode(b'{"a": "a"}').a == "a"
+    with pytest.raises(ValueError, match="R is no Avro schema: redefined named type: R"):
+        Decoder(schema, "avro")
+
+
 LIST = {"type": "record", "name": "Flight", "fields": [*FLIGHT["fields"], {"name": "next", "type": ["null", "Flight"]}]}
 NULLS = {
     "type": "record",
