@@ -35,8 +35,8 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
             raise ValueError(f"schemas has the id {number!r}; legal are integers from 0 to 2147483647")
         writer = source.avro if isinstance(source, Schema) else read_avro(source)
-        _parsed(writer, f"the schema with id {number}")
-        problems = [text for kind, text in clashes(writer, schema) if kind != "symbol"] + _dangers(writer)
+        dangers = _dangers(_parsed(writer, f"the schema with id {number}"))
+        problems = [text for kind, text in clashes(writer, schema) if kind != "symbol"] + dangers
         if problems:
             raise ValueError(
                 f"records of the schema with id {number} cannot be read as {schema.fullname}: {problems[0]}"
@@ -66,7 +66,7 @@ def avro_reader(schema: Schema, schemas: Mapping[int, Any]) -> Callable[[bytes],
 
 
 def _parsed(avro: Mapping[str, Any], what: str) -> Any:
-    """The schema as fastavro has it; ValueError where it is none."""
+    """The schema as fastavro has it, with full names; ValueError where it is none."""
     try:
         return parse_schema(plain(avro))
     except Exception as error:  # fastavro raises many kinds
@@ -141,7 +141,7 @@ def _unknown(value: bytes) -> BadRecord:
 
 
 def _dangers(writer: Mapping[str, Any]) -> list[str]:
-    """Why a writer's schema is unsafe to skip through: it is recursive, or has arrays of items without bytes."""
+    """Why a parsed schema is unsafe to skip through: it is recursive, or has arrays of items without bytes."""
     found: list[str] = []
     named: dict[str, Any] = {}
     open_: list[str] = []
@@ -160,12 +160,10 @@ def _dangers(writer: Mapping[str, Any]) -> list[str]:
         kind = avro.get("type")
         name = str(avro.get("name"))
         if kind in ("record", "error"):
-            space = avro.get("namespace")
-            names = [name, name.rpartition(".")[2], *([f"{space}.{name}"] if space else [])]
-            named.update(dict.fromkeys(names, avro))
-            open_.extend(names)
+            named[name] = avro
+            open_.append(name)
             size = sum([smallest(field["type"]) for field in avro["fields"]])
-            del open_[-len(names) :]
+            open_.pop()
             return size
         if kind == "fixed":
             named[name] = avro

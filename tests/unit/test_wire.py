@@ -275,6 +275,17 @@ NULLS = {
     "name": "Flight",
     "fields": [*FLIGHT["fields"], {"name": "x", "type": {"type": "array", "items": "null"}}],
 }
+INNER = {"type": "record", "name": "Inner", "fields": [{"name": "next", "type": ["null", "air.Inner"]}]}
+SPACE = FLIGHT | {"namespace": "air", "fields": [*FLIGHT["fields"], {"name": "x", "type": INNER}]}
+EMPTY = {"type": "fixed", "name": "Empty", "size": 0}
+FULL = FLIGHT | {
+    "namespace": "air",
+    "fields": [
+        *FLIGHT["fields"],
+        {"name": "x", "type": EMPTY},
+        {"name": "y", "type": {"type": "array", "items": "air.Empty"}},
+    ],
+}
 TEXT = FLIGHT | {"fields": [{"name": field["name"], "type": "string"} for field in FLIGHT["fields"]]}
 
 
@@ -283,6 +294,8 @@ TEXT = FLIGHT | {"fields": [{"name": field["name"], "type": "string"} for field 
     [
         (LIST, "Flight is recursive"),
         (NULLS, "array of items without bytes"),
+        (SPACE, r"air\.Inner is recursive"),
+        (FULL, "array of items without bytes"),
         (TEXT, "at: the writer's string cannot be read as long"),
         ({"type": "record", "name": "Flight", "fields": [{"name": "x", "type": "nonsense"}]}, "is no Avro schema"),
     ],
