@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from headrace.streams.scaffold.plan import Plan
 from headrace.streams.scaffold.source import WIDTH, imported, quoted
 
@@ -47,20 +49,18 @@ def models(plan: Plan) -> tuple[list[str], list[str]]:
     kinds = list(plan.features.values())
     numbers = "number" in kinds or "flag" in kinds or plan.hour or plan.weekday or plan.span is not None
     words, texts = named(plan, "category"), named(plan, "text")
-    rest = [f"Discard({', '.join(['*CATEGORIES'] * bool(words) + [quoted(name) for name in texts])}) | "]
-    scaled = [f"({rest[0]}StandardScaler())" if words or texts else "StandardScaler()"] if numbers else []
+    rest = f"Discard({', '.join(['*CATEGORIES'] * bool(words) + [quoted(name) for name in texts])})"
+    scaled = [f"({rest} | StandardScaler())" if words or texts else "StandardScaler()"] if numbers else []
     coded = ["(Select(*CATEGORIES) | OneHotEncoder(drop_zeros=True))"] if words else []
     bags = [f"(BagOfWords(on={quoted(name)}) | FeatureHasher(n_features=16_384, seed=1))" for name in texts]
     linear, tree = _ESTIMATORS[plan.task]
     lines = _entry("linear", scaled + coded + bags, linear)
-    if plan.task == "regression":  # a tree's leaves are linear models: they need scaled numbers as well
-        lines += _entry("tree", scaled + (["Select(*CATEGORIES)"] if words else []), tree)
-    else:
-        drop = f"Discard({', '.join(quoted(name) for name in texts)})"
-        lines += _entry("tree", [drop] if texts else [], tree)
+    left = [f"Discard({', '.join(quoted(name) for name in texts)})"] if texts else []
+    # A regression tree's leaves are linear models: they need numbers, and scaled ones.
+    lines += _entry("tree", (scaled + coded if plan.task == "regression" else []) or left, tree)
     modules: dict[str, list[str]] = {}
     for module, word in _RIVER:
-        if any(f"{word}(" in line for line in lines):
+        if re.search(rf"\b{word}\(", "".join(lines)):
             modules.setdefault(module, []).append(word)
     return lines, [imported(module, found) for module, found in modules.items()]
 

@@ -167,6 +167,21 @@ def test_words_numbers_flags_and_prose(made: Callable[..., Any], tmp_path: Path)
     _formatted(tmp_path / "made")
 
 
+@pytest.mark.parametrize("columns", [("a", "city"), ("city",), ("note",), ("a", "city", "note"), ("city", "note")])
+def test_a_regression_over_words_and_prose(made: Callable[..., Any], tmp_path: Path, columns: tuple[str, ...]):
+    """The tree's leaves are linear models: it learns every row, as it gets numbers only; the code stays formatted."""
+    draw, words = random.Random(1), ["the", "quick", "brown", "fox", "jumps", "over", "one", "lazy", "dog"]
+    rows = [
+        {"a": draw.random(), "city": draw.choice("ABC"), "note": " ".join(draw.choices(words, k=6)) + f" {i}"}
+        for i in range(ROWS)
+    ]
+    rows = [{name: row[name] for name in columns} | {"price": draw.random()} for row in rows]
+    said, _, result = made(table(rows), "--label", "price")
+    assert (said["task"], set(columns) <= set(said["features"])) == ("regression", True)
+    assert (result.dead_letters.empty, result.summary.labelled) == (True, ROWS)
+    _formatted(tmp_path / "made")
+
+
 def test_missing_values(made: Callable[..., Any]):
     """Cells without a value are null, in whatever word; in a column of words NA is a word."""
     rows = numbers(
