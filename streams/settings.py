@@ -24,6 +24,7 @@ __all__ = [
     "Connection",
     "connection",
     "environment_properties",
+    "named",
     "read_properties",
 ]
 
@@ -65,6 +66,11 @@ class Connection:
         """`text` without the secrets of this connection, nor anything else that looks like one."""
         return masked_text(text, secrets_of(self.config))
 
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """`environ` for a process with this connection's properties and no others: none stands on a command line."""
+        others = {name: value for name, value in environ.items() if not name.startswith(_PREFIX)}
+        return others | {_variable(name): value for name, value in self.config.items()}
+
 
 def connection(
     bootstrap: str | None,
@@ -76,22 +82,30 @@ def connection(
 
     Without an address, `local` is asked for a broker on this machine; UsageError says how to name one.
     """
-    file = file or environ.get(FILE_VARIABLE) or None
-    config = ({} if file is None else read_properties(Path(file))) | environment_properties(environ)
+    address, config = named(bootstrap, file, environ)
     forbidden = sorted(_OURS & config.keys())
     if forbidden:
         raise UsageError(
             f"Exactly-once depends on {', '.join(forbidden)}, which Headrace sets itself: leave it out of the client "
             "configuration."
         )
-    named = config.pop(_BOOTSTRAP, None)
-    address = bootstrap or environ.get(BOOTSTRAP_VARIABLE) or named or local()
+    address = address or local()
     if not address:
         raise UsageError(
             "No Kafka broker is named and no local one runs: start one with `headrace broker start`, or name yours "
             f"with --bootstrap or {BOOTSTRAP_VARIABLE}."
         )
     return Connection(address, config)
+
+
+def named(
+    bootstrap: str | None, file: str | Path | None, environ: Mapping[str, str]
+) -> tuple[str | None, dict[str, str]]:
+    """The address that somebody named, if anybody did, and the other properties."""
+    file = file or environ.get(FILE_VARIABLE) or None
+    config = ({} if file is None else read_properties(Path(file))) | environment_properties(environ)
+    property_ = config.pop(_BOOTSTRAP, None)
+    return bootstrap or environ.get(BOOTSTRAP_VARIABLE) or property_ or None, config
 
 
 def read_properties(path: Path) -> dict[str, str]:
@@ -125,3 +139,7 @@ def environment_properties(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _property(name: str) -> str:
     return name.lower().replace("__", "\0").replace("_", ".").replace("\0", "_")
+
+
+def _variable(name: str) -> str:
+    return _PREFIX + name.upper().replace("_", "__").replace(".", "_")

@@ -18,8 +18,8 @@ from headrace.streams.commands.output import console, emit, say, show, warn
 from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.session import Session
 from headrace.streams.errors import HeadraceError
-from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
+from headrace.streams.settings import Connection
 
 __all__ = ["demo"]
 
@@ -47,15 +47,15 @@ def demo(
 
     The history is published at full speed, the last part live at a rate. A few records are bad on purpose. Then the
     same flights are led by a poor model, until the gate promotes a better one on evidence. The control plane runs
-    beside it, and its page can be looked at. It starts a broker of its own unless --bootstrap or HEADRACE_BOOTSTRAP
-    names a cluster. Everything that was started is stopped.
+    beside it, and its page can be looked at. It starts a broker of its own unless a cluster is
+    named. Everything that was started is stopped.
     Exit 1 when a conservation law is broken.
     """
     pipeline = load_pipeline(REFERENCE)
     limit = None if everything else events
     began = time.monotonic()
-    with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as (cluster, config):
-        with Session(pipeline, REFERENCE, cluster, config) as session:
+    with _stoppable(), _cluster(ctx.ensure_object(Context), keep) as where:
+        with Session(pipeline, REFERENCE, where) as session:
             session.create_topics(load_pipeline(CONTEST), CONTEST)
             session.start_plane(keep)
             session.start(limit, _live(live, limit), rate)
@@ -72,7 +72,7 @@ def demo(
             show_summary(summary)
             _figures(value)
             _promotions(contest.champion, promotions)
-        _further(cluster.bootstrap, session.plane if keep else None)
+        _further(where.bootstrap, session.plane if keep else None)
     if not all(summary.laws.values()):
         ctx.exit(1)
 
@@ -99,11 +99,11 @@ def _stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cluster(context: Context, keep: bool) -> Iterator[tuple[Cluster, dict[str, str]]]:
-    """The cluster that was named, or a broker of the demo's own with empty data."""
+def _cluster(context: Context, keep: bool) -> Iterator[Connection]:
+    """The cluster that was named, or a broker of the demo's own with empty data, which takes no properties."""
     if context.named:
-        where = context.connection
-        yield context.cluster(), dict(where.config)
+        context.cluster()
+        yield context.connection
         return
     local.stop(instance=_INSTANCE)
     try:
@@ -111,7 +111,7 @@ def _cluster(context: Context, keep: bool) -> Iterator[tuple[Cluster, dict[str, 
         if status.bootstrap is None:
             raise HeadraceError("The local broker did not say where it listens: see `headrace broker status`.")
         say(f"Kafka {status.version} at {status.bootstrap}")
-        yield Cluster(status.bootstrap), {}
+        yield Connection(status.bootstrap)
     except BaseException:
         local.stop(instance=_INSTANCE)
         raise

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from headrace.streams.errors import HeadraceError
@@ -61,7 +60,7 @@ class Looking:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(self._connection.config),
+            env=self._connection.environment(os.environ),
             limit=_LONGEST_LINE,
         )
         try:
@@ -83,9 +82,3 @@ class Looking:
         found = json.loads(line)
         if "error" not in found:
             self.value = found
-
-
-def _environment(config: Mapping[str, str]) -> dict[str, str]:
-    """Ours, and the Kafka properties, which must not stand on a command line."""
-    named = {f"HEADRACE_KAFKA_{name.upper().replace('_', '__').replace('.', '_')}": v for name, v in config.items()}
-    return {**os.environ, **named}

@@ -6,6 +6,7 @@ It says on stdout how far it is, as JSON lines. It goes live when it reads a lin
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from headrace.streams import data
 from headrace.streams.data import Outgoing
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
+from headrace.streams.settings import connection
 from headrace.streams.topics import topic_name
 
 __all__ = ["BAD_EVENTS", "BAD_LABELS", "main", "spoiled"]
@@ -59,12 +61,13 @@ def spoiled(events: list[Outgoing]) -> Iterator[Outgoing]:
             yield event
 
 
-def main(reference: str, bootstrap: str, limit: int, live: int, rate: float, config: dict[str, str]) -> None:
+def main(reference: str, bootstrap: str, limit: int, live: int, rate: float) -> None:
     """Publish `limit` rows, the last `live` of them at `rate` a second."""
     pipeline = load_pipeline(reference)
     events, labels = data.records(pipeline, data.load(None, pipeline, limit or None))
     split = max(0, len(events) - live)
-    producer = Cluster(bootstrap, config).plain_producer()
+    where = connection(bootstrap, None, os.environ)
+    producer = Cluster(where.bootstrap, where.config).plain_producer()
     names = topic_name(pipeline, "events"), topic_name(pipeline, "labels")
     turn = events[split].time_ms if split < len(events) else 2**62
     _say(total=len(events) + len(labels))
@@ -112,4 +115,4 @@ def _say(**what: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), json.loads(sys.argv[6]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]))

@@ -22,6 +22,7 @@ from headrace.streams.kafka import Cluster
 from headrace.streams.keys import signing_key, trusted_keys
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import restored
+from headrace.streams.settings import Connection
 from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.topics import names_of, topic_name, topic_specs
@@ -34,8 +35,9 @@ _STALL_S = 120.0
 class Session:
     """The demo's processes. Use as a context: whatever it started is ended on the way out, however that is."""
 
-    def __init__(self, pipeline: Pipeline, reference: str, cluster: Cluster, config: dict[str, str]) -> None:
-        self.pipeline, self.reference, self.cluster, self.config = pipeline, reference, cluster, config
+    def __init__(self, pipeline: Pipeline, reference: str, connection: Connection) -> None:
+        self.pipeline, self.reference, self.connection = pipeline, reference, connection
+        self.cluster = Cluster(connection.bootstrap, connection.config)
         self.published = 0
         self.total: int | None = None
         self.history: dict[str, int] = {}
@@ -88,7 +90,7 @@ class Session:
         """The publisher; the worker follows when the history is there, so that catching up is measured."""
         bootstrap = self.cluster.bootstrap
         publisher = [sys.executable, "-m", "headrace.streams.demo.publisher", self.reference, bootstrap]
-        self._publisher = self._spawn([*publisher, str(limit or 0), str(live), str(rate), json.dumps(self.config)])
+        self._publisher = self._spawn([*publisher, str(limit or 0), str(live), str(rate)])
         threading.Thread(target=self._listen, daemon=True).start()
         self.watcher = Watcher(
             self.cluster, topic_name(self.pipeline, "events"), topic_name(self.pipeline, "predictions")
@@ -174,8 +176,7 @@ class Session:
         return process
 
     def _environment(self) -> dict[str, str]:
-        config = {"HEADRACE_KAFKA_" + name.upper().replace(".", "_"): value for name, value in self.config.items()}
-        return {**os.environ, "PYTHONHASHSEED": "0", **config}
+        return self.connection.environment(os.environ) | {"PYTHONHASHSEED": "0"}
 
     def _listen(self) -> None:
         for line in self._publisher.stdout or ():

@@ -1,4 +1,4 @@
-"""The demo's figures: what a watcher of predictions says of them."""
+"""The demo: its figures, its processes, and what it says of its phases."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from headrace.streams.commands import demo
+from headrace.streams.demo import session
 from headrace.streams.demo import watcher as module
 from headrace.streams.demo.watcher import Watcher
 from headrace.streams.log import Record
+from headrace.streams.settings import Connection, connection
 
 
 class _Reader:
@@ -58,6 +60,23 @@ def test_the_rate_is_of_what_came_after_the_first_transaction(
     watcher.close()
     assert watcher.per_s == per_s
     assert watcher.predictions == sum(count for _, count in polls)
+
+
+def test_no_property_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch):
+    """The publisher has them in its environment, where no other user of the machine sees them."""
+    where = Connection("a:1", {"sasl.password": "hunter2", "log_level": "7"})
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    def start(command: list[str], env: dict[str, str], **_: Any) -> None:
+        started.append((command, env))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt), session.Session(None, "p:p", where) as begun:  # type: ignore[arg-type]
+        begun.start(100, 10, 1.0)
+    ((command, env),) = started
+    assert "hunter2" not in " ".join(command)
+    assert connection("a:1", None, env) == where
 
 
 class _Session:

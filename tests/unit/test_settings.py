@@ -101,6 +101,15 @@ def test_what_exactly_once_depends_on_cannot_be_set(name: str):
         connection("a:1", None, {name: "0"})
 
 
+def test_another_process_gets_the_same_properties_and_no_others():
+    """By its environment; what was set there for another connection does not reach it, other variables do."""
+    config = {"sasl.password": "hunter2", "log_level": "7"}
+    before = {"HEADRACE_KAFKA_CONFIG": "/etc/kafka", "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SSL", "HOME": "/root"}
+    environ = Connection("a:1", config).environment(before)
+    assert connection("a:1", None, environ) == Connection("a:1", config)
+    assert Connection("a:1").environment(before) == {"HOME": "/root"}
+
+
 def test_secrets_are_not_shown():
     """Neither the repr nor a redacted message holds the value of a password, key or token."""
     secret = {"sasl.password": "hunter2", "ssl.key.pem": "-----BEGIN", "sasl.oauthbearer.client.secret": "quiet!"}
