@@ -18,7 +18,7 @@ from headrace.streams.commands.output import printable
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
 from headrace.streams.logs import LEVELS
-from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection
+from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connection, connection, named
 
 __all__ = [
     "PIPELINE",
@@ -65,8 +65,8 @@ class Context:
 
     @property
     def named(self) -> bool:
-        """Whether somebody named a cluster, so that nothing local is to be started."""
-        return bool(self.bootstrap or os.environ.get(BOOTSTRAP_VARIABLE))
+        """Whether somebody named a cluster, a property too, so that nothing local is to be started."""
+        return named(self.bootstrap, self.kafka_config, os.environ)[0] is not None
 
     def cluster(self) -> Cluster:
         """The cluster, after a broker has answered."""

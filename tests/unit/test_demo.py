@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from headrace.streams.commands import demo
+from headrace.streams.commands.options import Context
 from headrace.streams.demo import session
 from headrace.streams.demo import watcher as module
 from headrace.streams.demo.watcher import Watcher
@@ -77,6 +79,38 @@ def test_no_property_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch):
     ((command, env),) = started
     assert "hunter2" not in " ".join(command)
     assert connection("a:1", None, env) == where
+
+
+@pytest.mark.parametrize(
+    ("option", "environ", "file", "own"),
+    [
+        ("a:1", {}, "", False),
+        (None, {"HEADRACE_BOOTSTRAP": "a:1"}, "", False),
+        (None, {"HEADRACE_KAFKA_BOOTSTRAP_SERVERS": "a:1"}, "", False),
+        (None, {}, "bootstrap.servers=a:1", False),
+        (None, {"HEADRACE_KAFKA_SECURITY_PROTOCOL": "SSL"}, "client.id=ann", True),
+    ],
+)
+def test_a_cluster_is_named_by_option_variable_or_property(
+    option: str | None,
+    environ: dict[str, str],
+    file: str,
+    own: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Else the demo starts a broker of its own, for which no property is meant."""
+    monkeypatch.delenv("HEADRACE_BOOTSTRAP", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    context = Context()
+    context.bootstrap, context.kafka_config = option, str(tmp_path / "client.properties")
+    (tmp_path / "client.properties").write_text(file)
+    monkeypatch.setattr(Context, "cluster", lambda self: None)
+    monkeypatch.setattr(demo.local, "stop", lambda instance: None)
+    monkeypatch.setattr(demo.local, "start", lambda **_: SimpleNamespace(bootstrap="own:1", version="4"))
+    with demo._cluster(context, keep=False) as where:
+        assert where == Connection("own:1" if own else "a:1")
 
 
 class _Session:
