@@ -12,7 +12,7 @@ import msgspec
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
-from headrace.streams.commands.output import emit, printable, say, show
+from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError
 from headrace.streams.moments import stamp
@@ -52,7 +52,7 @@ def alerts(
     if emit(json_to, {"alerts": rows, "open": sum(row["status"] != "resolved" for row in rows)}):
         table = [
             [str(row["alert_id"])[:_SHORT], row["status"], row["severity"], row["signal"], stamp(row["opened_ms"]),
-             stamp(row["time_ms"]), row["findings"], printable(row["message"])]
+             stamp(row["time_ms"]), row["findings"], row["message"]]
             for row in rows
         ]  # fmt: skip
         show("", _COLUMNS, table)
@@ -84,7 +84,7 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
         columns = ("signal", "false alarms every", "alerts", "open", "last opened", "last")
         table = [
             [row["signal"], row["false_alarms_every"] or "unknown", row["alerts"], row["open"],
-             "-" if row["last_ms"] is None else stamp(row["last_ms"]), printable(row["last"] or "-")]
+             "-" if row["last_ms"] is None else stamp(row["last_ms"]), row["last"]]
             for row in rows
         ]  # fmt: skip
         show("", columns, table)
@@ -114,12 +114,12 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
     last = mine[-1]
     say(f"{last.alert_id}  {last.signal}  {last.severity}  {last.status}")
     for alert in mine:
-        say(f"{stamp(alert.time_ms)}  {alert.status:8}  {printable(alert.message)}")
+        say(f"{stamp(alert.time_ms)}  {alert.status:8}  {alert.message}")
     say(f"offsets   {last.topic}/{last.partition} {last.first_offset} to {last.last_offset}, {last.n} values")
     say(f"statistic {', '.join(f'{name} {value:.6g}' for name, value in last.statistic.items())}")
-    say(f"examples  {', '.join(printable(str(example)) for example in last.examples) or '-'}")
+    say(f"examples  {', '.join(map(str, last.examples)) or '-'}")
     if last.segments:
-        say(f"segments  {', '.join(f'{printable(name)} {change:+.6g}' for name, change in last.segments.items())}")
+        say(f"segments  {', '.join(f'{name} {change:+.6g}' for name, change in last.segments.items())}")
     say(f"detector  {last.detector}")
     for fact in led:
         say(f"led to    {fact.kind} of {fact.model} (version {fact.version} of the registry, shard {fact.shard})")

@@ -80,7 +80,8 @@ def _head(value: dict[str, Any]) -> Text:
     text = Text.assemble((value["pipeline"], "bold"), f"  {value['task']}  {stamp(value['taken_ms'], '%H:%M:%S UTC')}")
     newest = value["last_prediction"]
     if newest is not None:
-        text.append(f"\nThe last prediction was published {_ago(newest['age_s'])} ago, by {newest['model']}.")
+        who = printable(newest["model"])
+        text.append(f"\nThe last prediction was published {_ago(newest['age_s'])} ago, by {who}.")
     return text
 
 
@@ -88,7 +89,7 @@ def _groups(value: dict[str, Any]) -> RenderableType:
     rows = []
     for group in value["groups"]:
         batches = sum(entry["batches"] for entry in group["journal"])
-        slots = ", ".join(printable(str(worker["slot"]).rpartition(".")[2]) for worker in group["workers"])
+        slots = ", ".join(str(worker["slot"]).rpartition(".")[2] for worker in group["workers"])
         for place in group["inputs"]:
             first = place is group["inputs"][0]
             own = (group["group"], group["members"], slots, batches) if first else ("", "", "", "")
@@ -140,11 +141,11 @@ def _alerts(value: dict[str, Any]) -> RenderableType:
     rows = [
         (
             alert["alert_id"][:8],
-            Text(alert["severity"], _STYLES.get(alert["severity"], "")),
-            printable(alert["signal"]),
+            Text(printable(alert["severity"]), _STYLES.get(alert["severity"], "")),
+            alert["signal"],
             stamp(alert["opened_ms"]),
             alert["findings"],
-            printable(alert["message"]),
+            alert["message"],
         )
         for alert in alerts["newest"][:_ALERTS]
     ]
@@ -157,7 +158,7 @@ def _dead_letters(value: dict[str, Any]) -> RenderableType:
     if not letters["n"]:
         return Text("Dead letters: none.")
     rows = [
-        (row["n"], printable(row["topic"]), printable(row["stage"]), printable(row["reason"]), printable(row["detail"]))
+        tuple(row[name] for name in ("n", "topic", "stage", "reason", "detail"))
         for row in letters["reasons"][:_REASONS]
     ]
     return Group(

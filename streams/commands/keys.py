@@ -32,7 +32,8 @@ def show_(json_to: str | None) -> None:
     }
     if emit(json_to, value):
         say(f"Signing key {value['id']} in {value['file']}; its public half, for `headrace keys trust` elsewhere:")
-        say(str(value["public"]).strip())
+        for line in str(value["public"]).splitlines():
+            say(line)
         say(f'To let only its owner command a pipeline: Pipeline(..., operators=["{value["operator"]}"])')
         show("trusted", ("id", ""), [(key.hex(), "own" if key == own.key_id else "") for key in trusted])
 

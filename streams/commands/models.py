@@ -24,7 +24,7 @@ from headrace.streams.commands.options import (
     kafka_options,
     model_argument,
 )
-from headrace.streams.commands.output import emit, printable, say, show, warn
+from headrace.streams.commands.output import emit, say, show, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.commands.versions import VERSION_COMMANDS
 from headrace.streams.errors import UsageError
@@ -277,7 +277,7 @@ def _said(fact: Fact | None, wait: float, pipeline: str) -> str:
         return f"{fact.model} catches up with {fact.n} examples (version {fact.version}); then it is a challenger."
     if fact.kind == "rolled_back":
         before = fact.evidence.get("before")
-        who = f"{printable(before)} was rolled back" if isinstance(before, str) else "rolled back"
+        who = f"{before} was rolled back" if isinstance(before, str) else "rolled back"
         return f"{who} to {fact.model} at n={fact.n}; {fact.champion} serves (version {fact.version})."
     return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
 

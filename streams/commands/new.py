@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from headrace.streams.commands.options import Headrace, json_option
-from headrace.streams.commands.output import emit, printable, say
+from headrace.streams.commands.output import emit, say
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import TASKS
 from headrace.streams.scaffold.infer import plan_of
@@ -152,13 +152,9 @@ def _value(plan: Plan, pipeline: str, folder: Path, made: dict[str, bytes]) -> d
 def _say(plan: Plan, pipeline: str, folder: Path) -> None:
     assert plan.label is not None
     true = "" if plan.positive is None else f", true is {plan.positive!r}"
-    say(
-        printable(
-            f"{folder}: {plan.task}, predicts {plan.label.name!r}{true}; {len(plan.features)} columns are features."
-        )
-    )
+    say(f"{folder}: {plan.task}, predicts {plan.label.name!r}{true}; {len(plan.features)} columns are features.")
     for note in plan.notes:
-        say(printable(f"  - {note}"))
+        say(f"  - {note}")
     say("Next:")
     for command in (
         f"python -m pytest {folder}",

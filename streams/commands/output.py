@@ -1,4 +1,7 @@
-"""What commands print: tables for people, JSON for scripts, bars on a terminal only."""
+"""What commands print: tables for people, JSON for scripts, bars on a terminal only.
+
+Whatever is printed may come from records, which anybody may have sent: controls are shown, never sent to a terminal.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,12 @@ def console(*, stderr: bool = False) -> Console:
 
 def say(text: str) -> None:
     """A line on stdout."""
-    console().print(Text(text), soft_wrap=True)
+    console().print(Text(printable(text)), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """A line on stderr."""
-    console(stderr=True).print(Text(text), soft_wrap=True)
+    console(stderr=True).print(Text(printable(text)), soft_wrap=True)
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -67,13 +70,13 @@ def emit(json_to: str | None, value: Any) -> bool:
     """Write the result where ``--json`` says; whether tables belong on stdout besides."""
     if json_to is None:
         return True
-    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2) + b"\n"
+    text = msgspec.json.format(json_text(value), indent=2) + "\n"
     if json_to == "-":
-        sys.stdout.write(text.decode())
+        sys.stdout.write(text)
         sys.stdout.flush()
         return False
     try:
-        Path(json_to).write_bytes(text)
+        Path(json_to).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{json_to} (--json) cannot be written: {error.strerror}.") from error
     return True
@@ -112,7 +115,7 @@ def figure(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 def escaped(data: bytes | None, limit: int = 120) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from headrace.streams.commands.options import Context, Headrace, given, kafka_options, pipeline_argument
-from headrace.streams.commands.output import escaped, json_line, json_text, printable, say, warn
+from headrace.streams.commands.output import escaped, json_line, json_text, say, warn
 from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
@@ -101,6 +101,6 @@ def _print(record: Record, decode: Callable[[Record], Any], as_json: bool) -> No
         json_line(plain(record, value))
         return
     at = moment(record.timestamp_ms)
-    text = printable(value) if isinstance(value, str) else json_text(value)
-    notes = " ".join(f"{printable(name)}={escaped(note, 200)}" for name, note in record.headers or [])
+    text = value if isinstance(value, str) else json_text(value)
+    notes = " ".join(f"{name}={escaped(note, 200)}" for name, note in record.headers or [])
     say(f"{record.partition}:{record.offset} {at} {escaped(record.key, 60)} {text}{' ' + notes if notes else ''}")

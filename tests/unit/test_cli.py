@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -342,6 +343,26 @@ def test_a_record_cannot_steer_the_terminal(value: Any, as_json: bool, capsys: p
     headers = [("\x1b]0;h\x07", b"\x1b]0;v\x07")]
     tail._print(Record("t", 0, 0, b"\x1b[A", b"", 0, headers), lambda record: value, as_json)
     assert capsys.readouterr().out.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda said: output.say(said),
+        lambda said: output.warn(said),
+        lambda said: output.show("", ("value",), [(said,)]),
+        lambda said: output.emit("-", {said: [said]}),
+    ],
+    ids=["say", "warn", "show", "emit"],
+)
+def test_nothing_that_a_command_prints_steers_the_terminal(
+    told: Callable[[str], object], capsys: pytest.CaptureFixture[str]
+):
+    """Lines, tables and JSON show controls, whoever sent them: facts' reasons, features, ids of events, leaves."""
+    told("a\x1b]0;title\x07\x9b2J\x7f\u202e")
+    said = "".join(capsys.readouterr())
+    assert "title" in said
+    assert all(line.isprintable() for line in said.split("\n"))
 
 
 @pytest.mark.parametrize("time_ms", [-(2**63), -62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])

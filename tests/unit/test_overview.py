@@ -292,11 +292,12 @@ def _shown(value: dict[str, Any]) -> str:
 
 def test_what_others_wrote_is_shown_as_text(pipeline: Any, topics: Topics):
     """Neither markup nor a terminal's controls in an alert or a dead letter do anything."""
-    topics.put("alerts", alert("a", "opened", message="[red]boo[/] \x1b[31m"))
+    topics.put("alerts", alert("a", "opened", "odd\x1b[2J", message="[red]boo[/] \x1b[31m"))
     topics.put("dead-letter", b"?", reason="null", stage="validate", topic="x", detail="[/nope] \x07")
     text = _shown(gather(topics, topics, pipeline))
     assert "[red]boo[/] \\x1b[31m" in text
     assert "[/nope] \\x07" in text
+    assert "\x1b" not in text
 
 
 def test_everything_has_its_place(pipeline: Any, topics: Topics):
