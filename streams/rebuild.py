@@ -39,10 +39,10 @@ _Example = tuple[int, dict[str, Any] | None, Any, dict[str, Any]]
 class Rebuilt(msgspec.Struct):
     """A version rebuilt, beside its snapshot.
 
-    `way`: examples or replay. `state` is the hash of what was rebuilt, `published` that of the snapshot (None: there is
-    none, or `refused` says why it is not used). `asked` predictions were compared, `different` of them differed.
-    `examples_differ` counts published examples that the replay did not make. `same` is None when there is nothing to
-    compare with.
+    `way`: examples or replay. `state` is the hash of what was rebuilt ("": it was not reached), `published` that of the
+    snapshot (None: there is none, or `refused` says why it is not used). `asked` predictions were compared, `different`
+    of them differed. `examples_differ` counts published examples that the replay did not make. `same` is None when
+    there is nothing to compare.
     """
 
     version: str
@@ -61,7 +61,9 @@ class Rebuilt(msgspec.Struct):
         """Whether the version is what the log makes."""
         if self.refused is not None or self.examples_differ:
             return False
-        return None if self.published is None else self.state == self.published and not self.different
+        if self.published is None or not self.state:
+            return None
+        return self.state == self.published and not self.different
 
 
 @dataclass(slots=True)
@@ -93,6 +95,11 @@ class Wanted:
     def version(self) -> str:
         """name/shard@n."""
         return version_of(self.name, self.shard, self.n)
+
+    @property
+    def published(self) -> str | None:
+        """The state of its snapshot, where there is one that can be used."""
+        return None if self.header is None else self.header.state
 
 
 def rebuild(
@@ -215,8 +222,8 @@ class _Fold:
             self.found[one.version] = made
             copy = _copy(self._model, self._codec)
             self._keep(one, copy)
+            made.published = one.published
             if one.header is not None:
-                made.published = one.header.state
                 self._asked.append((made, self._as_river(copy), self._as_river(one.model), self._sample))
 
     def _ask(self, x: dict[str, Any]) -> None:
@@ -252,6 +259,7 @@ def _replay(
     progress: Callable[[int], None],
 ) -> None:
     """Rebuild by the second way; where that way is gone, what the first one found stands."""
+    gone = ""
     try:
         for made in recomputations(pipeline, new_reader, topics, codec):
             mine = [one for one in wanted if one.shard == made.task.shard]
@@ -266,13 +274,13 @@ def _replay(
                 if not mine:
                     break
     except HeadraceError as error:
-        for one in wanted:
-            known = found.setdefault(one.version, Rebuilt(one.version, "replay", 0, "", refused=one.refused))
-            if known.way == "examples" or not known.state:
-                known.note = f"the replay of everything is not possible: {error}"
+        gone = f"the replay of everything is not possible: {str(error).removesuffix('.')}"
     for one in wanted:
-        nothing = Rebuilt(one.version, "replay", 0, "", refused=one.refused, note="the replay did not come past it")
-        found.setdefault(one.version, nothing)
+        nothing = Rebuilt(one.version, "replay", 0, "", one.published, one.refused)
+        nothing.note = gone or "the replay did not come past it"
+        stands = found.setdefault(one.version, nothing)
+        if stands.way == "examples":
+            stands.note = gone or stands.note
 
 
 def _take(
@@ -284,17 +292,17 @@ def _take(
     keep: Callable[[Wanted, Any], None],
 ) -> None:
     """Take the models that stand where a wanted version stood."""
-    n = task.chain.context.progress[0]
+    n, models = task.chain.context.progress[0], task.chain.stores.states["models"]
     for one in list(wanted):
         seq = None if one.header is None else one.header.at.get("seq")
         here = n == one.n if seq is None else seq == task.seq
-        if not here:
+        if not here or one.name not in models:
             continue
         wanted.remove(one)
-        model = task.chain.stores.states["models"][one.name].value
+        model = models[one.name].value
         state, before = state_hash(model), found.get(one.version)
         made = Rebuilt(one.version, "replay", n - one.since, state, refused=one.refused, examples_differ=differ)
-        made.published = None if one.header is None else one.header.state
+        made.published = one.published
         if before is not None and before.same is False and made.same:
             made.note = "what it was asked changed its state, too: the examples alone do not make it"
         found[one.version] = made

@@ -136,7 +136,8 @@ def versions(ctx: click.Context, json_to: str | None) -> None:
 def rebuild_(ctx: click.Context, version: str, replay: bool, publish: bool, json_to: str | None) -> None:
     """Make a version again from the log, and compare it with its snapshot: state, and predictions on what followed.
 
-    Exit 1 when it differs, or when the snapshot is refused: then with the reason, and it is rebuilt all the same.
+    Exit 1 when it differs, when its state was not reached, or when the snapshot is refused: then with the reason, and
+    it is rebuilt all the same.
     """
     opened = _open(ctx, "examples", "journal", "savepoints", "events", "labels")
     wanted, _ = _find(opened, version)
@@ -160,7 +161,7 @@ def rebuild_(ctx: click.Context, version: str, replay: bool, publish: bool, json
         _tell(found)
         if done:
             say(f"{found.version} is published anew, signed with this user's key.")
-    if found.same is False:
+    if found.same is False or not found.state:
         ctx.exit(1)
 
 
@@ -171,6 +172,8 @@ def _tell(found: Rebuilt) -> None:
         say(f"The published snapshot is refused: {found.refused}.")
     elif found.published is None:
         say("No snapshot of it is published, so there is nothing to compare with.")
+    elif not found.state:
+        say(f"Published state {found.published}: not compared.")
     else:
         say(f"Published state {found.published}: {'the same' if found.state == found.published else 'ANOTHER'}.")
     if found.asked:

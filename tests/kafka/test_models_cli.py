@@ -21,6 +21,7 @@ def test_versions_are_listed_rebuilt_compared_and_exported(published: Shell, tmp
     assert (made["same"], made["way"], made["state"], made["different"]) == (True, "examples", version["state"], 0)
     assert one.json("models", "P", "rebuild", "logreg", "--replay")["same"] is True
     assert "Published state" in one("models", "P", "rebuild", name)
+    assert "did not come past it" in one("models", "P", "rebuild", f"logreg@{10**9}", "--replay", code=1)
     older = one.json("models", "P", "rebuild", f"logreg@{version['n'] - 100}", "--publish")
     assert (older["same"], older["republished"]) == (None, True)
 

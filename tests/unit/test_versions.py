@@ -11,6 +11,7 @@ from river import dummy, ensemble, linear_model, preprocessing, tree
 
 from headrace.streams import versions
 from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.commands.versions import _tell
 from headrace.streams.errors import Lost
 from headrace.streams.keys import SigningKey
 from headrace.streams.pipeline import Versions
@@ -148,6 +149,26 @@ def test_a_changed_example_is_noticed_by_rebuild() -> None:
     del records[40]
     with pytest.raises(Lost, match="example 41 of the training log is gone; the next one left is 42"):
         rebuilt(one, opened(one)[-1:])
+
+
+@pytest.mark.parametrize("wanted", [Wanted("logreg", 0, 37), Wanted("copy", 0, 0)], ids=["between batches", "unknown"])
+def test_a_version_that_no_replay_comes_past_is_said(wanted: Wanted) -> None:
+    """A number between two batches, and the name of a model that is not there by then: there is nothing to compare."""
+    (found,) = rebuilt(lane(40, batch=10), [wanted], replay=True)
+    assert (found.same, found.state, found.note) == (None, "", "the replay did not come past it")
+
+
+def test_a_published_version_that_cannot_be_replayed_stays_published(capsys: pytest.CaptureFixture[str]) -> None:
+    """The inputs' first records are gone: its state is not compared, which is no success and is said as it is."""
+    one = lane(40, batch=10)
+    last = opened(one)[-1]
+    one.log.lows[topic("events"), 0] = 5
+    (found,) = rebuilt(one, [last], replay=True)
+    assert (found.same, found.state, found.published) == (None, "", last.published)
+    _tell(found)
+    told = capsys.readouterr().out
+    assert f"Published state {last.published}: not compared." in told
+    assert told.endswith("is as young as what is left.\n")
 
 
 def text(label: Any) -> str:
