@@ -28,7 +28,30 @@ def still(entries: Saved, before: Spec, after: Spec) -> Saved:
     others = {"segments": _segments(before) != _segments(after), "proxies": _differ(before, after, *proxied)}
     watches = zip(unpack(pack(before["drift"])), unpack(pack(after["drift"])), strict=False)
     others |= {f"drift.{i}": old != new for i, (old, new) in enumerate(watches)}
-    return {key: value for key, value in entries.items() if key[:2] not in gone and not others.get(key[0], False)}
+    kept = {key: value for key, value in entries.items() if key[:2] not in gone and not others.get(key[0], False)}
+    edited = _edited(before, after)
+    return _without(kept, edited) if edited else kept
+
+
+def _edited(before: Spec, after: Spec) -> set[str]:
+    """The groups of windows over functions that are others than before; another Python writes all of them otherwise."""
+    old, new = before.get("order", {}).get("feeds", {}), after["order"].get("feeds", {})
+    pairs = {name: (list(old[name]), list(feeds)) for name, feeds in new.items() if name in old}
+    return {name for name, (was, now) in pairs.items() if was != now and was[0] == now[0]}
+
+
+def _without(entries: Saved, groups: set[str]) -> Saved:
+    """The entries, in which these groups of windows hold nothing."""
+    kept: Saved = {}
+    for key, data in entries.items():
+        names = key[1].split("/")[1:] if key[0] == "featurize" else []
+        if groups.isdisjoint(names):
+            kept[key] = data
+            continue
+        row = tuple([None if name in groups else held for name, held in zip(names, unpack(data), strict=True)])
+        if any(row):
+            kept[key] = pack(row)
+    return kept
 
 
 def changed(before: Spec, after: Spec) -> set[str]:

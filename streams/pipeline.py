@@ -25,7 +25,7 @@ from headrace.streams.hashing import state_hash
 from headrace.streams.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
 from headrace.streams.legal import column, declared, is_key, is_name, is_share, legal, milliseconds, moment, whole
 from headrace.streams.pickling import forbidden_globals
-from headrace.streams.plain import clone, plain, shown, unmeasured, unseeded, watched
+from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, unseeded, watched
 
 __all__ = ["BASELINES", "LEAST_BYTES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
 
@@ -277,6 +277,7 @@ class Pipeline:
                 "features": list(self.features),
                 "models": list(self.models),
                 "outcomes": [by and list(by) for by in self.featurize.outcome_bys],
+                **({"feeds": feeds} if (feeds := fed_by(self.featurize.plan)) else {}),
             },
             "champion": self.champion,
             "gate": None if self.gate is None else plain(self.gate),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headrace.processors.binding import Plan
 from headrace.processors.watches import Watch
 from headrace.streams.hashing import function_hash, state_hash
 
-__all__ = ["clone", "plain", "shown", "unmeasured", "unseeded", "watched"]
+__all__ = ["clone", "fed_by", "plain", "shown", "unmeasured", "unseeded", "watched"]
 
 
 def clone(model: Any) -> Any:
@@ -89,6 +91,17 @@ def watched(watch: Watch) -> dict[str, Any]:
     """A watch as plain values; its budget is in its detector."""
     said = {name: value for name, value in plain(watch).items() if name != "false_alarms_every"}
     return said | {"hash": state_hash(watch.detector)}
+
+
+def fed_by(plan: Plan) -> dict[str, list[Any]]:
+    """Group of windows → which Python this is, and what function each of its values is, where it is one."""
+    found = {}
+    for fed in plan.groups:
+        sources = [] if fed.outcomes else [plan.readers[i].source for i in fed.feeds]
+        hashes = [function_hash(source) if callable(source) else None for source in sources]
+        if any(hashes):
+            found[fed.group.name] = [".".join(platform.python_version_tuple()[:2]), *hashes]
+    return found
 
 
 def plain(value: Any) -> Any:

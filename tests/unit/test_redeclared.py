@@ -11,7 +11,7 @@ from river import drift, linear_model, naive_bayes
 
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.schemas.records import Command
-from headrace.streams import snapshots, task
+from headrace.streams import plain, snapshots, task
 from headrace.streams.audit import audit
 from headrace.streams.errors import Diverged, SpecChanged
 from headrace.streams.keys import SigningKey
@@ -334,9 +334,9 @@ VISITS = count(by="shop", over="3h")
 HOURLY, RATE = count(by="shop", over="1h", tile="5m"), mean(label(), by="shop", over="3h")
 
 
-def _windowed(**features):
+def _windowed(evaluate_every=1_000, **features):
     """A pipeline with these windows."""
-    return small(features={"spent": SPENT} | features)
+    return small(features={"spent": SPENT} | features, evaluate_every=evaluate_every)
 
 
 def _rows(life):
@@ -380,6 +380,60 @@ def test_windows_stay_with_their_declaration(before, after):
     life.work()
     life.checkpoint()
     assert Life(log, _windowed(**after), key=KEY).state == life.state
+
+
+def _spending(by):
+    """What is spent, as a function of its own wherever it is made."""
+
+    def spending(event) -> float:
+        return event.spent * by
+
+    return mean(spending, by="shop", over="3h")
+
+
+SPENDING, TWICE, NINEFOLD = _spending(1), _spending(2), _spending(9)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "emptied"),
+    [
+        ({"a": SPENDING}, {"a": TWICE}, True),
+        ({"a": SPENDING, "b": TWICE}, {"b": TWICE, "a": SPENDING}, True),
+        ({"a": SPENDING, "b": TWICE}, {"a": SPENDING, "b": NINEFOLD}, True),
+        ({"a": SPENDING}, {"a": SPENDING}, False),
+        ({"a": SPENDING}, {"a": _spending(1)}, False),
+    ],
+    ids=["edited", "in another order", "one of two", "the same", "written again"],
+)
+def test_windows_over_another_function_begin_empty(before, after, emptied):
+    """Its values would be averaged with those of before; windows over columns by the same key hold what they held."""
+    log = Log()
+    life = Life(log, _windowed(hourly=HOURLY, **before), key=KEY)
+    for day in (0, 1):
+        publish_day(log, day)
+        life.work()
+    life.checkpoint()
+    names, held = _rows(life)
+    life = Life(log, _windowed(hourly=HOURLY, **after, evaluate_every=7), key=KEY, accept_change=True)
+    assert _rows(life)[0] == names
+    (place,) = [place for place, name in enumerate(names) if name in life.task.chain.pipeline.spec()["order"]["feeds"]]
+    for shop, row in held.items():
+        left = list(row)
+        left[place] = None if emptied else row[place]
+        assert _rows(life)[1].get(shop, (None, None)) == tuple(left)
+    assert any(row[place] for row in held.values())
+
+
+def test_windows_over_functions_stay_with_another_python(monkeypatch):
+    """Which writes every function otherwise: nothing says that any of them was edited."""
+    log = Log()
+    life = Life(log, _windowed(a=SPENDING), key=KEY)
+    publish_day(log, 0)
+    life.work()
+    life.checkpoint()
+    held = _rows(life)
+    monkeypatch.setattr(plain.platform, "python_version_tuple", lambda: ("3", "99", "0"))
+    assert _rows(Life(log, _windowed(a=TWICE), key=KEY, accept_change=True)) == held
 
 
 @pytest.mark.parametrize(
