@@ -435,7 +435,14 @@ class Chain:
             watching.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
         elif role == "examples" and watching.error is not None:
             at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
-            watching.error(record["prediction"], record["label"], record["probability"], record["time_ms"], *at)
+            learned = self.pipeline.learned_label
+            said = (None if answer is None else learned(answer) for answer in (record["prediction"], record["label"]))
+            try:
+                answer, y = said
+            except ValueError as error:
+                self.context.dead("drift", role, "malformed", described(error), item)
+            else:
+                watching.error(answer, y, record["probability"], record["time_ms"], *at)
 
 
 def _itself(value: Any) -> Any:

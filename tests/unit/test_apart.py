@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
 from typing import Any
 
 import fastavro
 import pytest
+from river import naive_bayes
 from river.drift import ADWIN
 
-from headrace import field, watch_error, watch_feature
+from headrace import Pipeline, Proxies, field, watch_error, watch_feature, watch_label
 from headrace.schemas.avro import single_object
+from headrace.streams import memory
 from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError
 from headrace.streams.task import Task
-from headrace.streams.topology import group_of
-from tests.small import FAR, NOW_MS, TASKS, WATCHED, Pickled, event, known, play, small
+from headrace.streams.topology import STAGES, group_of
+from tests.small import FAR, LABEL, NOW_MS, TASKS, WATCHED, Pickled, event, known, play, small
 
 
 def test_stages_that_run_apart_need_the_topics_they_meet_in() -> None:
@@ -165,6 +168,59 @@ def test_forged_examples_do_not_end_a_stage_of_their_own(change: dict[str, Any])
     stage, dead = _apart(pipeline, ["drift"], "examples", forged, events=events, labels=labels)
     assert dead == [b"far_future" if "label_time_ms" in change else b"malformed"] * 5
     assert stage.chain.stream_time_ms < NOW_MS
+
+
+def _numbered() -> tuple[Pipeline, list[Any], list[Any]]:
+    """A pipeline of the classes 1 and 2, and records of which the second takes over."""
+    schema = LABEL | {"fields": [*LABEL["fields"][:2], {"name": "y", "type": "int"}]}
+    pipeline = small(
+        task="multiclass",
+        labels={"schema": schema},
+        models={"good": naive_bayes.GaussianNB()},
+        champion="good",
+        features={"spent": field("spent")},
+        drift=[watch_label(), watch_error()],
+        proxies=Proxies(every=50, costs={(1, 2): 5.0, (2, 1): 1.0}),
+    )
+    chance, events, labels = random.Random(1), [], []
+    for i in range(600):
+        kind = 1 + (chance.random() < (0.2 if i < 300 else 0.9))
+        events.append(event(f"e{i}", i / 60, spent=kind + chance.gauss(0, 1)))
+        labels.append(known(f"e{i}", i / 60 + 0.5, kind))
+    return pipeline, events, labels
+
+
+def test_classes_that_are_numbers_are_numbers_to_a_drift_stage_of_its_own() -> None:
+    """Examples have them as text: costs are found and alerts say the same as in one chain."""
+    pipeline, events, labels = _numbered()
+    whole = play(pipeline, events, labels)
+    published = play(pipeline, events, labels, group=group_of(STAGES[:-1])).outputs
+    group = group_of(["drift"])
+    inputs = [[(key, value) for _, key, value, _ in published.get(role, [])] for role in group.inputs]
+    apart = memory.run(pipeline, inputs, group=group, now_ms=NOW_MS)
+
+    def costs(made: memory.Backtest) -> list[float]:
+        table = made.evaluations
+        return [metrics["Cost"] for metrics in table[table["window"].str.startswith("proxy-scored")]["metrics"]]
+
+    def alerts(made: memory.Backtest) -> list[tuple[Any, ...]]:
+        found = [json.loads(value) for _, _, value, _ in made.outputs["alerts"]]
+        return [(alert["signal"], alert["last_offset"], alert["message"]) for alert in found]
+
+    assert costs(apart) == costs(whole)
+    assert min(costs(whole)) > 0
+    assert alerts(apart) == alerts(whole)
+
+
+def test_a_forged_class_does_not_end_a_drift_stage_of_its_own() -> None:
+    """Text that is no number, where classes are numbers."""
+    pipeline, events, labels = _numbered()
+
+    def forged(decode: Any, value: bytes) -> bytes:
+        return _encoded(Chain(pipeline, group_of()).examples_wire, decode(value) | {"label": "no number"})
+
+    _, dead = _apart(pipeline, ["drift"], "examples", forged, events=events, labels=labels)
+    assert dead == [b"malformed"] * 5
 
 
 def _encoded(wire: Any, record: dict[str, Any]) -> bytes:
