@@ -69,7 +69,8 @@ class Agent:
         self.handled = self.failures = self.restarts = 0
         self.why = ""
         self._handle, self._deadline_s, self._attempts, self._most = handle, deadline_s, attempts, most
-        self._pauses_s, self._clock = pauses_s, clock
+        self._pauses_s = [pauses_s[min(n, len(pauses_s) - 1)] for n in range(attempts - 1)]
+        self._clock = clock
         self._state, self._since, self._retired = "starting", clock(), False
         self._waiting: deque[tuple[Any, asyncio.Future[None]]] = deque()
         self._places: dict[tuple[str, int, int], asyncio.Future[None]] = {}
@@ -94,8 +95,8 @@ class Agent:
 
     @property
     def longest_s(self) -> float:
-        """After so long with one record in hand something is wrong that retrying does not mend."""
-        return 1.5 * self._attempts * (self._deadline_s + max(self._pauses_s))
+        """After so long with one record its tries should be over, and the agent dead: one of them has no end."""
+        return 1.1 * (self._attempts * self._deadline_s + sum(self._pauses_s))
 
     def busy_s(self) -> float:
         """For how long the record in hand has been in hand; 0 when there is none."""
@@ -180,9 +181,9 @@ class Agent:
                 self.why = ""
                 self.handled += 1
                 return found
-            if attempt + 1 < self._attempts:
+            if attempt < len(self._pauses_s):
                 self._state = "retrying"
-                await asyncio.sleep(self._pauses_s[min(attempt, len(self._pauses_s) - 1)])
+                await asyncio.sleep(self._pauses_s[attempt])
         raise RuntimeError(
             f"{record.topic}/{record.partition}@{record.offset} failed {self._attempts} times: {self.why}"
         )

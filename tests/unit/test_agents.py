@@ -194,6 +194,16 @@ def test_health_tells_how_long_a_record_is_in_hand():
     assert (made.busy_s(), made.failures) == (0.0, 0)
 
 
+def test_no_record_is_in_hand_for_longer_than_its_tries_take():
+    """An agent that gives a record up is dead shortly before it counts as stuck; the last pause comes again."""
+
+    async def handle(record: Incoming) -> None:
+        raise AssertionError
+
+    for pauses_s, tries_s in (((0.2, 1.0, 3.0, 10.0), 314.2), ((30.0,), 420.0)):
+        assert tries_s < Agent("a", "t", handle, pauses_s=pauses_s).longest_s < 1.2 * tries_s
+
+
 def test_a_part_that_ends_is_started_again():
     """Whether it returns, raises, or says in a sentence what is wrong; its health tells."""
     ends: list[Exception | None] = [ValueError("x"), None, Unreachable("No broker.")]
