@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,12 +33,15 @@ _acknowledgement = msgspec.json.Decoder(Acknowledgement).decode
 
 
 class Board:
-    """The fold. A record that cannot be read is counted under its role in `unreadable`, and changes nothing else."""
+    """The fold. A record that cannot be read is counted under its role in `unreadable`, and changes nothing else.
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    `reference` is how the command line names the pipeline, for the commands that the page shows.
+    """
+
+    def __init__(self, pipeline: Pipeline, reference: str | None = None) -> None:
         self.pipeline = pipeline
         self.versions: dict[str, int] = dict.fromkeys(SECTIONS, 0)
-        self._declared = _declaration(pipeline)
+        self._declared = _declaration(pipeline) | {"reference": reference and shlex.quote(reference)}
         self._link: dict[str, Any] = {"state": "starting", "why": "", "missing": [], "records": 0, "unreadable": {}}
         self._takes = {
             "registry": self._take_fact,

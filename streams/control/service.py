@@ -97,8 +97,8 @@ class Options:
 class Service:
     """The parts of one pipeline's control plane, put together.
 
-    `folder` is a state directory: Faust wants one, and nothing of ours is kept there. `reference` names the pipeline,
-    for the process that makes its overview; without it there is none.
+    `folder` is a state directory: Faust wants one, and nothing of ours is kept there. `reference` names the pipeline
+    on the command line, for the process that makes its overview, which there is none of without it, and for people.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Service:
     ) -> None:
         self.pipeline, self.options = pipeline, options or Options()
         self.cluster = Cluster(connection.bootstrap, connection.config)
-        self.board = Board(pipeline)
+        self.board = Board(pipeline, reference)
         self.actions = Actions(pipeline, self.cluster)
         self.kafka: str | None = "it has not answered yet"
         self.looking = Looking(reference, connection, self.options.look_s, self.options.idle_s)

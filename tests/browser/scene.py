@@ -73,7 +73,7 @@ class Scene:
     def __init__(self, *, token: str | None = TOKEN, partitions: int = 1) -> None:
         declared = copy.copy(scene)
         declared.partitions = partitions
-        self.board = Board(declared)
+        self.board = Board(declared, "contest.py:contest")
         self.registry = fresh()
         self.glance: dict[str, Any] | None = None
         self.asked: list[tuple[Any, ...]] = []

@@ -51,6 +51,7 @@ def test_from_an_empty_log_to_a_promotion(visit: Callable[..., Page], plant: Run
     page = visit(plant.url, token=plant.token, chart=True)
     expect(page.locator("#live")).to_have_text("Live")
     expect(page.locator("#notices")).to_contain_text("Nothing has run yet.")
+    expect(page.locator("#notices")).to_contain_text(f"headrace run {CONTEST},")
     plant.call("publish", CONTEST, "--limit", "1200")
     plant.start("worker", "run", CONTEST, "--checkpoint", "1s")
     expect(page.get_by_role("article", name="hat")).to_contain_text("challenger")

@@ -130,7 +130,7 @@ def test_dead_letters_open_to_samples(visit: Visit, fed: Scene):
     letter.locator("summary").click()
     expect(letter).to_contain_text("not a whole document of the declared format")
     expect(letter.locator("pre").first).to_be_visible()
-    expect(letter).to_contain_text("headrace dead-letter retry contest")
+    expect(letter).to_contain_text("headrace dead-letter retry contest.py:contest")
 
 
 def test_history_tells_every_fact(visit: Visit, fed: Scene):
@@ -229,7 +229,7 @@ def test_no_worker_means_written_not_done(visit: Visit, scene: Scene):
     page = visit(scene.url)
     decide(page, "Promote hat")
     expect(page.get_by_role("dialog")).to_contain_text("no worker has answered yet")
-    expect(page.get_by_role("dialog")).to_contain_text("headrace run contest")
+    expect(page.get_by_role("dialog")).to_contain_text("headrace run contest.py:contest")
 
 
 def test_an_alert_is_acknowledged(visit: Visit, scene: Scene):
@@ -340,13 +340,13 @@ def test_before_anything_runs_each_panel_says_what_comes_next(visit: Visit, bare
     """Topics are missing, then nothing has run, then no worker runs: each with its command."""
     bare.say(bare.board.link, "following", "", ["contest.events"])
     page = visit(bare.url)
-    expect(page.locator("#notices")).to_contain_text("headrace topics contest --apply")
-    expect(page.locator("#models")).to_contain_text("headrace run contest")
+    expect(page.locator("#notices")).to_contain_text("headrace topics contest.py:contest --apply")
+    expect(page.locator("#models")).to_contain_text("headrace run contest.py:contest")
     expect(page.locator("#chart")).to_contain_text("No figures yet")
     expect(page.locator("#letters")).to_contain_text("Nothing was refused.")
     bare.say(bare.board.link, "following")
     bare.glance = {"groups": [], "missing": []}
-    expect(page.locator("#notices")).to_contain_text("headrace publish contest")
+    expect(page.locator("#notices")).to_contain_text("headrace publish contest.py:contest")
     bare.glance = {"groups": [{"group": "g", "name": "lane", "stages": ["validate"], "members": 0, "lag": 0}]}
     expect(page.locator("#notices")).to_contain_text("No worker runs.")
     assert findings(page) == []
@@ -356,7 +356,7 @@ def test_a_broken_law_is_an_alarm(visit: Visit, scene: Scene):
     """Events that are lost or counted twice are said at the top."""
     assert scene.glance is not None
     scene.glance = scene.glance | {"laws": [{"group": "lane", "law": "events = features + dead", "holds": False}]}
-    expect(visit(scene.url).locator("#notices")).to_contain_text("headrace audit contest")
+    expect(visit(scene.url).locator("#notices")).to_contain_text("headrace audit contest.py:contest")
 
 
 def test_without_the_chart_library_the_figures_remain(visit: Visit, fed: Scene):

@@ -67,6 +67,14 @@ def test_the_declaration_names_models_watches_and_topics():
     assert told["topics"]["events"] == "flights.events"
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"), [(None, None), ("f.py:flights", "f.py:flights"), ("my f.py:flights", "'my f.py:flights'")]
+)
+def test_the_declaration_says_how_commands_name_the_pipeline(given: str | None, shown: str | None):
+    """As the control plane was told, for a shell; its bare name says nothing to a command."""
+    assert Board(flights, given).section("pipeline")["reference"] == shown
+
+
 def test_facts_become_the_registry():
     """Promotion makes one champion, and the history tells it, the latest first."""
     shard = taken(

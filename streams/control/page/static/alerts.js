@@ -4,8 +4,9 @@ import {ask, allowed} from "./access.js";
 import {post} from "./api.js";
 import {keepName, yourName} from "./decide.js";
 import {close, open, say} from "./dialog.js";
-import {byId, el, empty, keyed} from "./dom.js";
+import {byId, code, el, empty, keyed} from "./dom.js";
 import {count, figure, moment, plural} from "./format.js";
+import {named} from "./store.js";
 
 const SHOWN = 40;
 
@@ -22,7 +23,7 @@ export function draw({alerts}) {
   if (left > 0) items.push({left});
   keyed(byId("alerts"), items, (row) => row.alert_id ?? (row.none ? "none" : "left"), (row) => {
     if (row.none) return el("div", {}, empty("No alert so far. What is watched stands under Drift."));
-    if (row.left) return el("p", {class: "soft"}, `${plural(row.left, "more alert is", "more alerts are")} not shown; `, el("code", {}, "headrace alerts"), " lists all.");
+    if (row.left) return el("p", {class: "soft"}, `${plural(row.left, "more alert is", "more alerts are")} not shown; `, code(`headrace alerts ${named()}`), " lists all.");
     return card(row);
   });
 }

@@ -5,7 +5,7 @@ import {post} from "./api.js";
 import {close, open, say} from "./dialog.js";
 import {byId, code, el} from "./dom.js";
 import {count, words} from "./format.js";
-import {on, state} from "./store.js";
+import {named, on, state} from "./store.js";
 
 const NAME = "headrace-name";
 const TEXT = {
@@ -70,7 +70,7 @@ function done(row, answer) {
   say(sentence);
   open(fact ? "Done" : "Written", [
     el("p", {class: "outcome"}, sentence),
-    fact ? null : el("p", {class: "soft"}, "Start one with ", code(`headrace run ${state.pipeline.name}`), "; the answer will stand in the history."),
+    fact ? null : el("p", {class: "soft"}, "Start one with ", code(`headrace run ${named()}`), "; the answer will stand in the history."),
     el("div", {class: "buttons"}, el("button", {type: "button", class: "first", onclick: close}, "Close"))].filter(Boolean));
 }
 

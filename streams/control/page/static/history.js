@@ -2,6 +2,7 @@
 
 import {byId, el, empty, replace, table} from "./dom.js";
 import {count, figure, moment, words} from "./format.js";
+import {named} from "./store.js";
 
 const SHOWN = 100;
 const COLUMNS = [{label: "Version", class: "num"}, {label: "Stream time"}, {label: "What"}, {label: "Model"}, {label: "Serves"}, {label: "By"}, {label: "Why"}];
@@ -14,7 +15,7 @@ export function draw({models}) {
   const print = `${facts.length}/${facts.map((fact) => fact.version).join()}`;
   if (print === drawn) return;
   drawn = print;
-  byId("history-aside").textContent = facts.length > SHOWN ? `the newest ${SHOWN} of ${count(facts.length)}` : models.odd ? `${count(models.odd)} records do not fit: headrace audit shows them` : "";
+  byId("history-aside").textContent = facts.length > SHOWN ? `the newest ${SHOWN} of ${count(facts.length)}` : models.odd ? `${count(models.odd)} records do not fit: headrace audit ${named()} shows them` : "";
   if (!facts.length) { replace(byId("history"), empty("Nothing has happened yet.")); return; }
   const many = models.shards.length > 1;
   replace(byId("history"), table("Facts of the registry, the newest first", many ? [{label: "Shard", class: "num"}, ...COLUMNS] : COLUMNS, facts.slice(0, SHOWN).map((fact) => row(fact, many))));

@@ -5,6 +5,7 @@ import {decide} from "./decide.js";
 import {byId, code, el, empty, keyed} from "./dom.js";
 import {count, figure, percent} from "./format.js";
 import {best, newest} from "./scores.js";
+import {named} from "./store.js";
 
 const RANK = {champion: 0, canary: 1, challenger: 2, retraining: 3, retired: 4};
 
@@ -16,7 +17,7 @@ export function draw({models, metrics, pipeline}) {
   });
   rows.sort((a, b) => a.shard - b.shard || (RANK[a.status] ?? 5) - (RANK[b.status] ?? 5) || a.model.localeCompare(b.model));
   if (!rows.length) {
-    keyed(byId("models"), [pipeline.name], () => "empty", (name) => el("div", {}, empty("Nothing is registered yet: a worker does that with its first records (", code(`headrace run ${name}`), ").")));
+    keyed(byId("models"), [named()], () => "empty", (name) => el("div", {}, empty("Nothing is registered yet: a worker does that with its first records (", code(`headrace run ${name}`), ").")));
     return;
   }
   keyed(byId("models"), rows, (row) => `${row.shard}/${row.model}`, card);

@@ -2,6 +2,7 @@
 
 import {byId, code, el, keyed} from "./dom.js";
 import {count} from "./format.js";
+import {named} from "./store.js";
 
 export function draw(state) {
   const {pipeline, link, glance, stream} = state;
@@ -14,7 +15,7 @@ export function draw(state) {
   const [word, tone] = live(state);
   if (byId("live").textContent !== word) byId("live").textContent = word;
   byId("live").dataset.tone = tone;
-  keyed(byId("notices"), found(pipeline, link, glance, stream), (notice) => notice.name, (notice) =>
+  keyed(byId("notices"), found(link, glance, stream), (notice) => notice.name, (notice) =>
     el("div", {class: "notice", "data-tone": notice.tone}, el("p", {}, el("strong", {}, notice.title), " ", ...notice.text.map((part) => (typeof part === "string" ? part : code(part.code))))));
 }
 
@@ -27,9 +28,9 @@ function live({stream, link}) {
   return ["Live", "good"];
 }
 
-function found(pipeline, link, glance, stream) {
+function found(link, glance, stream) {
   const out = [];
-  const name = pipeline?.name ?? "PIPELINE";
+  const name = named();
   if (stream?.state === "cut") {
     out.push({name: "cut", tone: "bad", title: "The control plane does not answer.", text: ["What you see is what it said last; this page tries again by itself. Is ", {code: "headrace control"}, " still running?"]});
     return out;

@@ -32,5 +32,8 @@ function flush() {
   }
 }
 
+// How commands name the pipeline: as whoever started the control plane did.
+export const named = () => state.pipeline?.reference ?? "PIPELINE";
+
 // Data of a section, once all of these have come.
 export const ready = (...sections) => sections.every((section) => state[section] !== undefined);
