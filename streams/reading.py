@@ -12,10 +12,10 @@ __all__ = ["backwards", "every", "last"]
 _GAP = 200  # offsets that transaction markers and aborted records may take among the last ones
 
 
-def last(reader: Any, topic: str, partition: int, count: int) -> list[Record]:
-    """The last `count` committed records of a partition, oldest first; fewer when there are fewer."""
+def last(reader: Any, topic: str, partition: int, count: int, end: int | None = None) -> list[Record]:
+    """The last `count` committed records of a partition (before `end`), oldest first; fewer when there are fewer."""
     low, _ = reader.watermarks(topic, partition)
-    end = reader.stable(topic, partition)
+    end = reader.stable(topic, partition) if end is None else end
     reach = count + _GAP
     while True:
         start = max(low, end - reach)

@@ -60,7 +60,7 @@ def tail(
         elif from_beginning:
             records = every(reader, name, partitions)
         else:
-            records = iter(_last(reader, name, partitions, _COUNT if count is None else count))
+            records = iter(_last(reader, name, _ends(reader, name, partitions), _COUNT if count is None else count))
         wanted = count if follow or from_beginning or count is not None else _COUNT
         with contextlib.suppress(KeyboardInterrupt):
             silent = wanted != 0 and not as_json
@@ -71,21 +71,24 @@ def tail(
                 warn(f"Nothing is committed in {name} yet: look at `headrace status {given(ctx)}`.")
 
 
-def _last(reader: Any, topic: str, partitions: int, count: int) -> list[Record]:
-    found = [record for p in range(partitions) for record in last(reader, topic, p, count)]
+def _ends(reader: Any, topic: str, partitions: int) -> dict[int, int]:
+    return {partition: reader.stable(topic, partition) for partition in range(partitions)}
+
+
+def _last(reader: Any, topic: str, ends: dict[int, int], count: int) -> list[Record]:
+    found = [record for partition, end in ends.items() for record in last(reader, topic, partition, count, end)]
     found.sort(key=lambda record: (record.timestamp_ms, record.partition, record.offset))
     return found[-count:] if count else []
 
 
 def _followed(reader: Any, topic: str, partitions: int, before: int | None) -> Iterator[Record]:
-    """The last `before` records (None: all), then every new one, for ever."""
-    places = {}
-    for partition in range(partitions):
-        places[partition] = (
-            reader.watermarks(topic, partition)[0] if before is None else reader.stable(topic, partition)
-        )
+    """The last `before` records (None: all), then every new one, for ever; each once."""
+    if before is None:
+        places = {partition: reader.watermarks(topic, partition)[0] for partition in range(partitions)}
+    else:
+        places = _ends(reader, topic, partitions)
     if before:
-        yield from _last(reader, topic, partitions, before)
+        yield from _last(reader, topic, places, before)
     while True:
         for partition, place in places.items():
             end = reader.stable(topic, partition)

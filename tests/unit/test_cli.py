@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -487,6 +488,23 @@ def test_last_reaches_past_what_is_no_record(count: int):
     offsets = [1, 2, 3, 4_000]
     found = [record.offset for record in last(_Log(offsets, 9_000), "t", 0, count)]
     assert found == offsets[len(offsets) - min(count, 4) :]
+
+
+class _Live(_Log):
+    """A topic to which one record is committed between any two questions."""
+
+    def stable(self, topic: str, partition: int) -> int:
+        self.offsets.append(self.end)
+        self.end += 1
+        return self.end
+
+
+@pytest.mark.parametrize(("before", "first"), [(None, 0), (0, 21), (5, 16)])
+def test_who_follows_sees_each_record_once(before: int | None, first: int, monkeypatch: pytest.MonkeyPatch):
+    """Also those that are committed while the last ones are looked for."""
+    monkeypatch.setattr(tail, "_FOLLOW_S", 0)
+    followed = tail._followed(_Live(list(range(20)), 20), "t", 1, before)
+    assert [record.offset for record in islice(followed, 30)] == list(range(first, first + 30))
 
 
 def test_a_worker_is_refused_topics_that_are_missing_or_wrong():
