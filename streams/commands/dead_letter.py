@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
-from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
+from headrace.streams.commands.output import confirm, emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
@@ -23,6 +23,7 @@ from headrace.streams.topics import names_of
 __all__ = ["dead_letter"]
 
 _SAMPLES = 10
+_PLACE = re.compile(r"(?:([0-9]{1,10}):)?([0-9]{1,19})")
 
 
 class _Letter(NamedTuple):
@@ -41,10 +42,10 @@ class _Place(click.ParamType):
     name = "offset"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        partition, colon, offset = str(value).rpartition(":")
-        if not offset.isdigit() or (colon and not partition.isdigit()):
+        place = _PLACE.fullmatch(str(value))
+        if place is None:
             self.fail(f"{value!r} is no OFFSET or PARTITION:OFFSET", param, ctx)
-        return int(partition or 0), int(offset)
+        return int(place[1] or 0), int(place[2])
 
 
 @click.group(name="dead-letter")
@@ -132,9 +133,7 @@ def retry(
     if late:
         warn(f"Accepted before, so they may count as duplicates: {', '.join(late)}.")
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("Nobody can be asked here: pass --yes to publish them again.")
-        click.confirm(f"Publish {len(chosen)} records again?", abort=True, err=True)
+        confirm(f"publish {len(chosen)} records again")
     publisher = Publisher(ctx.ensure_object(Context).cluster())
     for letter in chosen:
         publisher.send(letter.headers["topic"], Outgoing(0, letter.record.key, letter.record.value))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from headrace.streams.commands.options import Headrace, json_option
-from headrace.streams.commands.output import emit, say, show
+from headrace.streams.commands.output import confirm, emit, say, show
 from headrace.streams.keys import distrust, key_path, new_key, signing_key, trust, trusted_keys
 
 __all__ = ["keys"]
@@ -44,7 +44,7 @@ def show_(json_to: str | None) -> None:
 def new(yes: bool, json_to: str | None) -> None:
     """Make a new signing key. What the old one signed stays trusted; the old one itself is destroyed."""
     if key_path().exists() and not yes:
-        click.confirm(f"Replace the key in {key_path()}?", abort=True, err=True)
+        confirm(f"replace the key in {key_path()}")
     before, after = new_key()
     value = {"file": str(key_path()), "id": after.hex(), "before": None if before is None else before.hex()}
     if emit(json_to, value):

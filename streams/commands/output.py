@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 from rich import box
 from rich.console import Console
@@ -22,6 +23,7 @@ from rich.text import Text
 from headrace.streams.errors import UsageError
 
 __all__ = [
+    "confirm",
     "console",
     "emit",
     "escaped",
@@ -52,6 +54,13 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """A line on stderr."""
     console(stderr=True).print(Text(printable(text)), soft_wrap=True)
+
+
+def confirm(what: str) -> None:
+    """Ask on stderr whether to do this, and go on with a yes only; UsageError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"Nobody can be asked here: pass --yes to {what}.")
+    click.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

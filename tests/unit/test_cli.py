@@ -32,7 +32,7 @@ from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Diverged, HeadraceError, TopicError, UsageError
-from headrace.streams.keys import KeyFileError
+from headrace.streams.keys import KeyFileError, signing_key
 from headrace.streams.log import Record
 from headrace.streams.reading import last
 from headrace.streams.registry import Shard
@@ -100,6 +100,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (["broker", "status", "--instance", "../x"], "--instance: instance must be"),
         (["tail", PIPELINE, "guesses"], "'guesses' is not one of"),
         (["dead-letter", "retry", PIPELINE, "x"], "no OFFSET or PARTITION:OFFSET"),
+        (["dead-letter", "retry", PIPELINE, "\u00b2"], "no OFFSET or PARTITION:OFFSET"),
+        (["dead-letter", "retry", PIPELINE, "1:" + "9" * 20], "no OFFSET or PARTITION:OFFSET"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -364,6 +366,20 @@ def test_nothing_that_a_command_prints_steers_the_terminal(
     said = "".join(capsys.readouterr())
     assert "title" in said
     assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_no_key_is_replaced_where_nobody_can_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The next step is said, as for any question of a command; with --yes it is replaced."""
+    path = tmp_path / "key.pem"
+    monkeypatch.setenv("HEADRACE_SIGNING_KEY", str(path))
+    signing_key()
+    before = path.read_bytes()
+    result = headrace("keys", "new")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"Error: Nobody can be asked here: pass --yes to replace the key in {path}.\n"
+    assert path.read_bytes() == before
+    assert headrace("keys", "new", "--yes").exit_code == 0
+    assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize("time_ms", [-(2**63), -62_135_596_800_001, 253_402_300_800_000, 2**63 - 1])
