@@ -114,7 +114,7 @@ def control(
     from headrace.streams.control.serving import serve
 
     loaded = load_pipeline(pipeline)
-    context = ctx.ensure_object(Context)
+    context, chosen = ctx.ensure_object(Context), _token(token_file)
     tokens = {name: os.environ.get(name) or None for name in (WEBHOOK_TOKEN, ALERTMANAGER_TOKEN)}
     hooks = tuple(
         target(url, f"--webhook {n}", allow_private=allow_private, token=tokens[WEBHOOK_TOKEN])
@@ -141,7 +141,6 @@ def control(
     _require(service.cluster, loaded)
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host, *names)
-    chosen = _token(token_file)
     token = chosen or fresh_token()
 
     def announce(address: str) -> None:
@@ -157,9 +156,12 @@ def _token(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(TOKEN) or None
     try:
-        return file.read_text(encoding="utf-8").strip()
+        token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} (--token-file) cannot be read as text.") from error
+    if not token:
+        raise UsageError(f"{file} (--token-file) is empty: put a token there, or leave the option out for a fresh one.")
+    return token
 
 
 def _folder(pipeline: Pipeline) -> Path:

@@ -24,7 +24,7 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.output import console, emit, json_line, say, warn
 from headrace.streams.commands.topics import require
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import HeadraceError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
@@ -51,6 +51,8 @@ def status(ctx: click.Context, pipeline: Pipeline, watch: bool, every: float, js
     """
     context = ctx.ensure_object(Context)
     if watch:
+        if json_to not in (None, "-"):
+            raise UsageError(f"A watch writes its JSON to standard output only: --watch --json > {json_to}.")
         cluster = Cluster(context.connection.bootstrap, context.connection.config)
         _watch(cluster, pipeline, max(every, 0.1), json_to is not None, context.redacted)
         return

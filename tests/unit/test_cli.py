@@ -99,6 +99,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (["backtest", PIPELINE, "nowhere.csv"], "There is no file nowhere.csv"),
         (["broker", "status", "--instance", "../x"], "--instance: instance must be"),
         (["tail", PIPELINE, "guesses"], "'guesses' is not one of"),
+        (["status", PIPELINE, "--watch", "--json", "out.json"], "to standard output only: --watch --json > out.json."),
+        (["control", PIPELINE, "--token-file", os.devnull], "(--token-file) is empty"),
         (["dead-letter", "retry", PIPELINE, "x"], "no OFFSET or PARTITION:OFFSET"),
         (["dead-letter", "retry", PIPELINE, "\u00b2"], "no OFFSET or PARTITION:OFFSET"),
         (["dead-letter", "retry", PIPELINE, "1:" + "9" * 20], "no OFFSET or PARTITION:OFFSET"),
