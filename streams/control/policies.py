@@ -41,6 +41,10 @@ log = logging.getLogger("headrace.control")
 _record: Callable[[bytes], Command | Fact] = msgspec.json.Decoder(Command | Fact).decode
 _BY = "control"
 _STAMPED = re.compile(r"-[0-9]{8}-[0-9]{4}")
+_CRON = re.compile(
+    r"(?:[^a-z]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun|l)+", re.IGNORECASE
+)
+"""A schedule that means the same times whenever it is read: croniter's R is a random number."""
 _LONGEST_NAP_S = 30.0
 _PAUSES_S = (1.0, 5.0, 15.0, 30.0)
 
@@ -141,8 +145,11 @@ def retraining(text: str, pipeline: Pipeline) -> Retraining:
     if not equals or model not in pipeline.models:
         known = ", ".join(pipeline.models)
         raise UsageError(f"--retrain is {text!r}; legal: MODEL=CRON with a declared model ({known}).")
-    if len(cron.split()) != 5 or not croniter.is_valid(cron):
-        raise UsageError(f"--retrain {model} has the schedule {cron!r}; legal: cron's five fields, as in '0 3 * * 1'.")
+    if len(cron.split()) != 5 or not _CRON.fullmatch(cron) or not croniter.is_valid(cron):
+        raise UsageError(
+            f"--retrain {model} has the schedule {cron!r}; legal: cron's five fields, as in '0 3 * * 1', without "
+            "letters other than names of months and weekdays, and L."
+        )
     made = Retraining(model, cron)
     try:
         made.next(time.time())

@@ -202,6 +202,8 @@ def test_one_that_is_there_already_is_not_asked_for_again(monkeypatch: pytest.Mo
         ("logreg=0 3 * * 1 0", "cron's five fields"),
         ("logreg=61 3 * * 1", "cron's five fields"),
         ("logreg=@daily", "cron's five fields"),
+        ("logreg=R R * * *", "without letters other than names of months and weekdays, and L"),
+        ("logreg=r(0-9)/3 4 * * *", "without letters other than names of months and weekdays, and L"),
         ("logreg=0 0 31 2 *", "legal: one that comes about"),
     ],
 )
@@ -209,3 +211,10 @@ def test_a_schedule_that_cannot_be_is_one_sentence(text: str, said: str):
     """Which names what is legal."""
     with pytest.raises(UsageError, match=said):
         retraining(text, small())
+
+
+@pytest.mark.parametrize("cron", ["*/5 0-3,7 l jan-MAR *", "0 3 * * thu#2,L5", "30 6 1 APR,jul ?"])
+def test_names_and_last_days_are_cron_too(cron: str):
+    """And come about at the same times whenever they are asked for."""
+    made = retraining(f"logreg={cron}", small())
+    assert len({(made.last(NOON), made.next(NOON)) for _ in range(5)}) == 1
