@@ -70,9 +70,10 @@ def carry(chain: Chain, entries: Saved, before: Spec, after: Spec) -> None:
         if models:
             chain.anew(models)
         old, new = list(was["models"]), list(after["order"]["models"])
-        if old != new:
+        if models or old != new:
             old += list(chain.pipeline.models)[len(new) :]
-            chain.rank([old.index(name) if name in old else None for name in chain.pipeline.models])
+            kept = {name: rank for rank, name in enumerate(old) if name not in models}
+            chain.rank([kept.get(name) for name in chain.pipeline.models])
         segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
         if segments or features:
             _refit(chain, segments=segments, features=features)

@@ -10,6 +10,7 @@ import pytest
 from river import drift, linear_model, naive_bayes
 
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
+from headrace.processors.predict import UNASKED
 from headrace.schemas.records import Command
 from headrace.streams import plain, snapshots, task
 from headrace.streams.audit import audit
@@ -80,7 +81,10 @@ def test_a_model_that_other_libraries_build_otherwise_begins_anew(monkeypatch):
 
 
 def test_a_model_that_was_changed_begins_where_it_was():
-    """What came before, another learned under its name: its versions say from which example on they are folded."""
+    """What came before, another learned under its name: its versions say from which example on they are folded.
+
+    It has no scores of the other's, and nothing that the other was asked counts for it.
+    """
     log, key = Log(), SigningKey.generate()
     life = Life(log, small(), key=key)
     for day in range(3):
@@ -88,8 +92,13 @@ def test_a_model_that_was_changed_begins_where_it_was():
         life.work()
     life.checkpoint()
     assert life.task.chain.learned() == [("logreg", 80, 0)]
+    baselines = life.task.chain.summary()
     changed = small(models={"logreg": linear_model.Perceptron()})
     life = Life(log, changed, key=key, accept_change=True)
+    assert life.task.chain.summary()["logreg"]["Accuracy"] is None
+    assert life.task.chain.summary()["prior"] == baselines["prior"]
+    waiting = dict(life.task.chain.stores.states["join"]["pending"].items()).values()
+    assert {entry[6][0] for entry in waiting} == {UNASKED}
     publish_day(log, 3)
     life.work()
     life.checkpoint()
