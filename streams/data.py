@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from headrace.schemas.contract import Schema
+from headrace.schemas.contract import Field, Schema
 from headrace.schemas.rows import json_encoder
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
@@ -133,17 +133,15 @@ def records(
 ) -> tuple[list[Outgoing], list[Outgoing]]:
     """Events and labels of a frame: events in its order, labels ordered by when they became known.
 
-    Without a frame of their own, labels are the rows in which every required label field has a value; none, where the
-    frame has no such columns (`without_labels` names them). A row that does not fit the schema is passed on as it is,
-    to become a dead letter rather than to vanish.
+    Without a frame of their own, labels are the rows in which every required label field has a value, or may be null;
+    none, where the frame has no such columns (`without_labels` names them). A row that does not fit the schema is
+    passed on as it is, to become a dead letter rather than to vanish.
     """
     if pipeline.events.format != "json" or pipeline.labels.format != "json":
         raise UsageError(
             "Files are published as JSON; this pipeline declares Avro inputs, so publish with your own producer."
         )
-    missing = [
-        f["name"] for f in pipeline.event_schema.columns() if f["name"] not in frame.columns and not f["nullable"]
-    ]
+    missing = [f.name for f in pipeline.event_schema.fields if f.required and f.name not in frame.columns]
     if missing:
         raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
     key = pipeline.events.key
@@ -154,25 +152,30 @@ def records(
         raise UsageError(f"The labels have no column {', '.join(absent)}; the label schema requires it.")
     if absent:
         return events, []
-    required = [f["name"] for f in pipeline.label_schema.columns() if not f["nullable"]]
-    known = own[own[required].notna().all(axis=1)]
+    needed = [field.name for field in _needed(pipeline) if not field.nullable]
+    known = own[own[needed].notna().all(axis=1)]
     out = list(_rows(known, pipeline.label_schema, pipeline.label_decoder(), pipeline.labels.time, key))
     return events, sorted(out, key=lambda record: record.time_ms)
 
 
 def without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> list[str]:
     """The columns that labels need and the frame has not: with one missing, no row of it is a label."""
-    required = [f["name"] for f in pipeline.label_schema.columns() if not f["nullable"]]
-    return [name for name in required if name not in frame.columns]
+    return [field.name for field in _needed(pipeline) if field.name not in frame.columns]
+
+
+def _needed(pipeline: Pipeline) -> list[Field]:
+    """The fields without which there is no label: those without a default, and what the label itself is read from."""
+    return [field for field in pipeline.label_schema.fields if field.required or field.name == pipeline.labels.y]
 
 
 def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: str) -> Iterator[Outgoing]:
     names = [name for name in schema.names if name in frame.columns]
+    filled = {field.name for field in schema.fields if not field.required and not field.nullable}
     encode = json_encoder(schema)
     keys = frame[key].tolist() if key in frame.columns else [None] * len(frame)
     columns = [frame[name].tolist() for name in names]
     for row_key, values in zip(keys, zip(*columns, strict=True), strict=True):
-        row = dict(zip(names, values, strict=True))
+        row = {n: v for n, v in zip(names, values, strict=True) if n not in filled or not _absent(v)}
         try:
             value = encode(row)
         except BadRecord:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from headrace.streams import data
@@ -51,6 +52,46 @@ def test_text_stays_text_and_a_bad_cell_spoils_its_row_only(tmp_path: Path, name
     assert [{"note": None} | event for event in events] == EVENTS
     assert [(label["id"], label["y"]) for label in labels] == [("007", True), ("1e5", False)]
     assert keys == [b"12", b"NA", b"x"]
+
+
+SOURCE = {"name": "source", "type": "string", "default": "manual"}
+
+
+@pytest.mark.parametrize(
+    ("column", "sources"),
+    [(None, ["manual", "manual"]), (["till", None], ["till", "manual"]), ([float("nan"), "till"], ["manual", "till"])],
+    ids=["no column", "None", "NaN"],
+)
+def test_what_has_a_default_may_be_left_out(column: list[Any] | None, sources: list[str]):
+    """A column, or a cell: of events and of labels alike, which would vanish without a word."""
+    frame = pd.DataFrame({"id": ["1", "2"], "shop": "a", "at": [1000, 2000], "spent": 1.0, "y": True})
+    if column is not None:
+        frame["source"] = column
+    events, labels = (schema | {"fields": [*schema["fields"], SOURCE]} for schema in (EVENT, LABEL))
+    pipeline = small(events={"schema": events}, labels={"schema": labels})
+    for made in data.records(pipeline, frame):
+        assert [json.loads(record.value)["source"] for record in made] == sources
+
+
+def test_what_may_be_null_and_has_no_default_needs_a_column():
+    """As a producer would have to say that it is null; an empty cell says so."""
+    note = {"name": "note", "type": ["null", "string"]}
+    frame = pd.DataFrame({"id": ["1", "2"], "shop": "a", "at": [1000, 2000], "spent": 1.0, "y": True})
+    labels = small(labels={"schema": LABEL | {"fields": [*LABEL["fields"], note]}})
+    assert data.without_labels(labels, frame) == ["note"]
+    assert [json.loads(r.value)["note"] for r in data.records(labels, frame.assign(note=None))[1]] == [None, None]
+    events = small(events={"schema": EVENT | {"fields": [*EVENT["fields"][:-1], note]}})
+    with pytest.raises(UsageError, match="no column note; the event schema requires it"):
+        data.records(events, frame)
+
+
+def test_a_row_without_an_outcome_is_no_label_whatever_the_default():
+    """In a file of events most rows have no outcome yet."""
+    labels = LABEL | {"fields": [*LABEL["fields"][:-1], LABEL["fields"][-1] | {"default": False}]}
+    frame = pd.DataFrame({"id": ["1", "2"], "shop": "a", "at": [1000, 2000], "spent": 1.0, "y": [True, None]})
+    pipeline = small(labels={"schema": labels})
+    assert [json.loads(record.value)["id"] for record in data.records(pipeline, frame)[1]] == ["1"]
+    assert data.without_labels(pipeline, frame.drop(columns="y")) == ["y"]
 
 
 def test_numbers_are_read_exactly(tmp_path: Path):
