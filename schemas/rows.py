@@ -1,7 +1,8 @@
-"""Row to bytes: the publisher's side, from plain Python or pandas values to canonical JSON."""
+"""Row to bytes: the publisher's side, from plain Python or pandas values to canonical JSON and to keys."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from headrace.schemas.contract import Schema
 from headrace.schemas.faults import BadRecord, Field
 
-__all__ = ["json_encoder"]
+__all__ = ["json_encoder", "key_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"timestamp-millis": ("ms", timedelta(milliseconds=1)), "timestamp-micros": ("us", timedelta(microseconds=1))}
@@ -39,6 +40,17 @@ def json_encoder(schema: Schema) -> Callable[[Mapping[str, Any]], bytes]:
             raise BadRecord("not_utf8", "a string of the row is not UTF-8") from None
 
     return encode_row
+
+
+def key_of(field: Field, value: Any) -> bytes | None:
+    """The key of a record whose key field has this value: the value's text, of bytes base64 as in JSON; None for null.
+
+    Values may be numpy's and pandas', as those of rows.
+    """
+    entity = _plain(field, value)
+    if entity is None or entity != entity:
+        return None
+    return b64encode(entity) if isinstance(entity, bytes) else str(entity).encode()
 
 
 def _plain(field: Field, value: Any) -> Any:

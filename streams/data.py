@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from headrace.schemas.contract import Field, Schema
-from headrace.schemas.rows import json_encoder
+from headrace.schemas.rows import json_encoder, key_of
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import explained
@@ -144,7 +144,7 @@ def records(
     missing = [f.name for f in pipeline.event_schema.fields if f.required and f.name not in frame.columns]
     if missing:
         raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
-    key = pipeline.events.key
+    key = pipeline.event_schema.field(pipeline.events.key)
     events = list(_rows(frame, pipeline.event_schema, pipeline.event_decoder(), pipeline.events.time, key))
     own = frame if labels is None else labels
     absent = without_labels(pipeline, own)
@@ -168,13 +168,13 @@ def _needed(pipeline: Pipeline) -> list[Field]:
     return [field for field in pipeline.label_schema.fields if field.required or field.name == pipeline.labels.y]
 
 
-def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: str) -> Iterator[Outgoing]:
+def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: Field) -> Iterator[Outgoing]:
     names = [name for name in schema.names if name in frame.columns]
     filled = {field.name for field in schema.fields if not field.required and not field.nullable}
     encode = json_encoder(schema)
-    keys = frame[key].tolist() if key in frame.columns else [None] * len(frame)
+    keys = frame[key.name].tolist() if key.name in frame.columns else [None] * len(frame)
     columns = [frame[name].tolist() for name in names]
-    for row_key, values in zip(keys, zip(*columns, strict=True), strict=True):
+    for entity, values in zip(keys, zip(*columns, strict=True), strict=True):
         row = {n: v for n, v in zip(names, values, strict=True) if n not in filled or not _absent(v)}
         try:
             value = encode(row)
@@ -182,7 +182,7 @@ def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key
             # A cell without a value is null; pandas says NaN, also where text is missing.
             value = json.dumps({n: None if _absent(v) else v for n, v in row.items()}, default=str).encode()
         time_ms = _time_ms(value, decoder, row.get(time))
-        yield Outgoing(time_ms, None if _absent(row_key) else str(row_key).encode(), value)
+        yield Outgoing(time_ms, key_of(key, entity), value)
 
 
 def _time_ms(value: bytes, decoder: _Decoder, moment: Any) -> int:

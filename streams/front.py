@@ -10,6 +10,7 @@ from headrace.processors.base import Rejected
 from headrace.processors.validate import Validate
 from headrace.schemas.published import FeaturesWire
 from headrace.schemas.records import Input
+from headrace.schemas.rows import key_of
 from headrace.schemas.wire import BadRecord
 from headrace.streams.context import Context
 from headrace.streams.outbox import Output
@@ -46,7 +47,8 @@ class Front:
         outcome_keys = featurize.compile_keys()
         is_new = Validate(p.horizon_ms).compile(states["validate"])
         seen = states["validate"]["seen"]
-        id_of, key_of = attrgetter(p.events.id), attrgetter(p.events.key)
+        id_of, entity_of = attrgetter(p.events.id), attrgetter(p.events.key)
+        key_field = p.event_schema.field(p.events.key)
         dead, mark = context.dead, context.outbox.mark
         published, publish = self._line
         publishes = "features" in p.publish
@@ -71,8 +73,8 @@ class Front:
                 dead("featurize", "events", rejected.reason, rejected.detail, item)
                 return
             counts["features"] += 1
-            if key is None and (entity := key_of(event)) is not None:
-                key = str(entity).encode()
+            if key is None:
+                key = key_of(key_field, entity_of(event))
             if publishes:
                 mark(published)
                 publish((key, event_id, time_ms, partition, offset, event, x))

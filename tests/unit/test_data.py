@@ -12,7 +12,7 @@ import pytest
 
 from headrace.streams import data
 from headrace.streams.errors import UsageError
-from tests.small import EVENT, LABEL, small
+from tests.small import EVENT, LABEL, play, small
 
 CSV = "id,shop,at,spent,note,y\n007,12,1000,0.1,NA,True\n1e5,NA,2000,abc,,False\n9,x,,2,,\n"
 JSON_LINES = """
@@ -92,6 +92,29 @@ def test_a_row_without_an_outcome_is_no_label_whatever_the_default():
     pipeline = small(labels={"schema": labels})
     assert [json.loads(record.value)["id"] for record in data.records(pipeline, frame)[1]] == ["1"]
     assert data.without_labels(pipeline, frame.drop(columns="y")) == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "entities", "keys"),
+    [
+        (["null", "long"], [5, None], [b"5", None]),
+        (["null", "string"], ["5.0", None], [b"5.0", None]),
+        (["null", "double"], [1.5, None], [b"1.5", None]),
+        ("boolean", [True, False], [b"True", b"False"]),
+        ("bytes", [b"a", "YQ=="], [b"YQ==", b"YQ=="]),
+        ({"type": "long", "logicalType": "timestamp-millis"}, [pd.Timestamp("1970-01-02"), 5], [b"86400000", b"5"]),
+    ],
+    ids=str,
+)
+def test_keys_are_the_text_of_the_key_field(kind: Any, entities: list[Any], keys: list[bytes | None]):
+    """Of events and labels alike, and as the pipeline has it where a record comes without: they meet in a partition."""
+    schema = EVENT | {"fields": [*EVENT["fields"], {"name": "customer", "type": kind}]}
+    frame = pd.DataFrame({"id": ["1", "2"], "shop": "a", "at": [1000, 2000], "spent": 1.0, "y": True})
+    pipeline = small(events={"schema": schema, "key": "customer"})
+    events, labels = data.records(pipeline, frame.assign(customer=entities))
+    assert [event.key for event in events] == [label.key for label in labels] == keys
+    made = play(pipeline, [(None, event.value) for event in events]).outputs["features"]
+    assert [output[1] for output in made] == keys
 
 
 def test_numbers_are_read_exactly(tmp_path: Path):
