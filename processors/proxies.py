@@ -17,7 +17,7 @@ from typing import Any
 from headrace.processors import health
 from headrace.processors.base import State, StoreSpec
 from headrace.processors.estimates import GRADES, area, calibration_error, estimates, grade
-from headrace.schemas.records import Evaluation
+from headrace.schemas.records import BEFORE_ALL, Evaluation
 
 __all__ = ["Proxies", "Proxy"]
 
@@ -88,7 +88,7 @@ class Proxy:
 
     def _initial(self) -> dict[str, Any]:
         return {
-            "now": 0,
+            "now": BEFORE_ALL,
             "n": 0,
             "window": _window(),
             "waiting": [],

@@ -293,7 +293,7 @@ class Chain:
         counted = (*_COUNTED, "alerts") if self._drifts else _COUNTED
         wanted: dict[str, tuple[StoreSpec, ...]] = {
             "chain": (
-                StoreSpec("clock", "cell", initial=lambda: [BEFORE_ALL, [0] * inputs]),
+                StoreSpec("clock", "cell", initial=lambda: [BEFORE_ALL, [BEFORE_ALL] * inputs]),
                 StoreSpec(
                     "counts",
                     "cell",

@@ -72,6 +72,13 @@ def test_a_time_before_any_calendar_is_a_time_like_others(detector: Any) -> None
     assert lawful(result)
 
 
+def test_an_unreadable_first_record_holds_back_no_time_before_1970() -> None:
+    """It is no later than what comes after it: the label behind it is there when its event is."""
+    result = play(small(), [event("1", -10), event("2", -1)], [(b"a", b"{"), known("1", -9)])
+    assert (result.summary.labelled, result.summary.label_dead_letters) == (1, 1)
+    assert predicted(result)[-1]["model"] == "logreg/0@1"
+
+
 @pytest.mark.parametrize(
     ("record", "reason", "cut"),
     [

@@ -117,6 +117,17 @@ def test_labels_that_come_later_and_later_are_told():
     assert 10 <= delays[0] < 20
 
 
+def test_times_before_1970_are_times_like_others():
+    """A window waits for its labels as long there: none is scored before they can come."""
+    found = []
+    for start in (0, -10 * DAY_MS):
+        made, state = proxy()
+        rows = [served(0.9, i, start + i) for i in range(100)]
+        rows += [turned_out(0.9, True, i, time_ms=start + i) for i in range(100)]
+        found.append([record.metrics["Coverage"] for record in run(made, state, rows) if "scored" in record.window])
+    assert found == [[1.0], [1.0]]
+
+
 @pytest.mark.parametrize("chunk", [1, 13, 512])
 def test_chunks_change_nothing(chunk):
     """The records are the same however rows come in batches."""
