@@ -19,6 +19,7 @@ from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.session import Session
 from headrace.streams.errors import HeadraceError
 from headrace.streams.loading import load_pipeline
+from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import Connection
 
 __all__ = ["demo"]
@@ -63,11 +64,10 @@ def demo(
                 pass
             session.stop_worker()
             summary = session.summary()
+            value = summary.plain() | session.figures()
             contest = load_pipeline(CONTEST)
-            _phase("The contest: the same flights once more, led by a poor model.")
-            promotions = session.contest(contest, CONTEST)
-            value = summary.plain() | session.figures() | {"promotions": promotions}
-            value |= {"seconds": round(time.monotonic() - began, 1)}
+            promotions = _contest(session, contest)
+            value |= {"promotions": promotions, "seconds": round(time.monotonic() - began, 1)}
         if emit(json_to, value):
             show_summary(summary)
             _figures(value)
@@ -122,9 +122,7 @@ def _cluster(context: Context, keep: bool) -> Iterator[Connection]:
 @contextlib.contextmanager
 def _bars(session: Session, limit: int | None, rate: float) -> Iterator[None]:
     """Both phases under two progress bars, or as lines where there is no terminal."""
-    terminal = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bars:
+    with _progress() as bars:
         publisher = bars.add_task("published", total=None)
         worker = bars.add_task("predicted", total=limit)
 
@@ -147,6 +145,20 @@ def _bars(session: Session, limit: int | None, rate: float) -> Iterator[None]:
         _phase(f"Live: the other records, at {rate:,.0f} events a second.")
         session.live_done(show_progress)
         yield
+
+
+def _contest(session: Session, contest: Pipeline) -> list[dict[str, Any]]:
+    """The last phase, under a bar of its own: as many predictions as there were before."""
+    _phase("The contest: the same flights once more, led by a poor model.")
+    with _progress() as bars:
+        bar = bars.add_task("predicted once more", total=session.watcher.predictions)
+        return session.contest(contest, CONTEST, lambda: bars.update(bar, completed=session.watcher.predictions))
+
+
+def _progress() -> Progress:
+    terminal = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def _phase(text: str) -> None:

@@ -92,9 +92,7 @@ class Session:
         publisher = [sys.executable, "-m", "headrace.streams.demo.publisher", self.reference, bootstrap]
         self._publisher = self._spawn([*publisher, str(limit or 0), str(live), str(rate)])
         threading.Thread(target=self._listen, daemon=True).start()
-        self.watcher = Watcher(
-            self.cluster, topic_name(self.pipeline, "events"), topic_name(self.pipeline, "predictions")
-        )
+        self.watcher = self._watcher(self.pipeline)
 
     def history_done(self, show: Callable[[], None]) -> None:
         """Wait until the history is published, and a worker has caught up with it."""
@@ -132,12 +130,15 @@ class Session:
         )
         return summary_of(task.chain)
 
-    def contest(self, pipeline: Pipeline, reference: str) -> list[dict[str, Any]]:
-        """Let another pipeline read the same flights, and say whom its gate promoted, and on which evidence."""
-        worker = [sys.executable, "-m", "headrace", "--bootstrap", self.cluster.bootstrap, "run", reference]
-        code = self._spawn([*worker, "--until-caught-up", "--log-level", "warning"]).wait()
-        if code:
-            raise Stalled(f"the worker of {pipeline.name} ended with exit code {code}; its log is above")
+    def contest(self, pipeline: Pipeline, reference: str, show: Callable[[], None]) -> list[dict[str, Any]]:
+        """Let another pipeline read the same flights, and say whom its gate promoted, and on which evidence.
+
+        The `watcher` is that of its predictions from then on.
+        """
+        command = [sys.executable, "-m", "headrace", "--bootstrap", self.cluster.bootstrap, "run", reference]
+        worker = self._spawn([*command, "--until-caught-up", "--log-level", "warning"])
+        with contextlib.closing(self._watcher(pipeline)) as self.watcher:
+            self._until(lambda: worker.poll() == 0, show)
         with contextlib.closing(self.cluster.reader()) as reader:
             facts = [fact for shard in registry.shards(pipeline, reader) for fact in shard.facts]
         champions = {0: pipeline.champion} | {fact.version: str(fact.champion) for fact in facts}
@@ -174,6 +175,9 @@ class Session:
         )
         self._processes.append(process)
         return process
+
+    def _watcher(self, pipeline: Pipeline) -> Watcher:
+        return Watcher(self.cluster, topic_name(pipeline, "events"), topic_name(pipeline, "predictions"))
 
     def _environment(self) -> dict[str, str]:
         return self.connection.environment(os.environ) | {"PYTHONHASHSEED": "0"}

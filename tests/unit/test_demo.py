@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,10 @@ from headrace.streams.commands.options import Context
 from headrace.streams.demo import session
 from headrace.streams.demo import watcher as module
 from headrace.streams.demo.watcher import Watcher
+from headrace.streams.errors import Stalled
 from headrace.streams.log import Record
 from headrace.streams.settings import Connection, connection
+from tests.small import small
 
 
 class _Reader:
@@ -74,7 +78,7 @@ def test_no_property_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session.subprocess, "Popen", start)
-    with pytest.raises(KeyboardInterrupt), session.Session(None, "p:p", where) as begun:  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), session.Session(small(), "p:p", where) as begun:
         begun.start(100, 10, 1.0)
     ((command, env),) = started
     assert "hunter2" not in " ".join(command)
@@ -133,14 +137,22 @@ class _Session:
         """Shown once more."""
         show()
 
+    def contest(self, pipeline: Any, reference: str, show: Any) -> list[Any]:
+        """Shown while another pipeline predicts."""
+        self.watcher = SimpleNamespace(predictions=7)
+        show()
+        return []
+
 
 @pytest.mark.parametrize(("per_s", "caught_up"), [(5_432.1, " at 5,432 events a second."), (None, ".")])
 def test_phases_are_plain_lines_without_a_terminal(
     per_s: float | None, caught_up: str, capsys: pytest.CaptureFixture[str]
 ):
     """Each phase is said once, on standard error; standard output stays free for results."""
-    with demo._bars(_Session(per_s), 10, 1_000.0):  # type: ignore[arg-type]
+    begun: Any = _Session(per_s)
+    with demo._bars(begun, 10, 1_000.0):
         pass
+    demo._contest(begun, small())
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
@@ -148,6 +160,7 @@ def test_phases_are_plain_lines_without_a_terminal(
         "Published 1,234 records of the history; a worker starts.",
         f"Caught up{caught_up}",
         "Live: the other records, at 1,000 events a second.",
+        "The contest: the same flights once more, led by a poor model.",
     ]
 
 
@@ -157,7 +170,28 @@ def test_a_terminal_has_bars_instead(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal)
-    with demo._bars(_Session(None), 10, 1_000.0):  # type: ignore[arg-type]
+    begun: Any = _Session(None)
+    with demo._bars(begun, 10, 1_000.0):
         pass
     assert "Caught up" not in terminal.getvalue()
     assert "predicted" in terminal.getvalue()
+    begun.watcher.predictions = 8
+    demo._contest(begun, small())
+    assert "The contest" not in terminal.getvalue()
+    assert re.search("predicted once more.*7/8", terminal.getvalue())
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, None), (1, "ended with an error"), (None, "no progress for")])
+def test_a_contest_that_does_not_go_on_is_ended(code: int | None, ends: str | None, monkeypatch: pytest.MonkeyPatch):
+    """Its worker is waited for while it predicts, and no longer."""
+    worker = SimpleNamespace(poll=lambda: code)
+    monkeypatch.setattr(session.subprocess, "Popen", lambda *args, **more: worker)
+    monkeypatch.setattr(session, "Watcher", lambda *args: SimpleNamespace(predictions=0, close=lambda: None))
+    monkeypatch.setattr(session.Cluster, "reader", lambda self: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(session.registry, "shards", lambda *args: [])
+    monkeypatch.setattr(session, "_STALL_S", 0.2)
+    begun = session.Session(small(), "p:p", Connection("a:1"))
+    shown: list[int] = []
+    with contextlib.nullcontext() if ends is None else pytest.raises(Stalled, match=ends):
+        assert begun.contest(small(), "q:q", lambda: shown.append(1)) == []
+    assert shown
