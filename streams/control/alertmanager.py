@@ -51,7 +51,11 @@ class Matter:
 
 
 class Standing:
-    """Every alert as it stands now: a fold of the alerts topic, each record once; the oldest are forgotten."""
+    """Every alert as it stands now: a fold of the alerts topic, each record once; the oldest are forgotten.
+
+    Of each partition the last offset and the latest time are known. Times may step back, but what is read again is no
+    later than that: a record at a known offset that is comes from a topic that was made anew, and all begins anew.
+    """
 
     def __init__(self) -> None:
         self.matters: dict[str, Matter] = {}
@@ -68,12 +72,13 @@ class Standing:
     def take(self, alert: Alert, record: Incoming) -> None:
         """Take a record, unless it was taken before."""
         place = (record.topic, record.partition)
-        offset, time_ms = self._places.get(place, (-1, 0))
+        offset, latest_ms = self._places.get(place, (-1, record.time_ms))
         if record.offset <= offset:
-            if record.time_ms <= time_ms:
+            if record.time_ms <= latest_ms:
                 return
-            self.matters.clear()  # the topic was made anew
-        self._places[place] = record.offset, record.time_ms
+            self.matters.clear()
+            self._places.clear()
+        self._places[place] = record.offset, max(record.time_ms, latest_ms)
         known = self.matters.pop(alert.alert_id, None)
         began_ms = record.time_ms if known is None or not known.open else known.began_ms
         self.matters[alert.alert_id] = Matter(alert, began_ms, record.time_ms)

@@ -254,6 +254,26 @@ def test_the_standing_is_a_fold_that_takes_each_record_once():
     assert [m.alert.alert_id for m in once.open()] == ["c"]
 
 
+def test_no_alert_is_forgotten_where_times_step_back():
+    """Kafka's times are those of the broker that leads: records that come again are known by the latest of them."""
+    steps = [record(n, alert(f"a{n}"), time_ms=time_ms) for n, time_ms in enumerate((100, 200, 150))]
+    standing = Standing()
+    for step in [*steps, *steps]:
+        standing.read(step)
+    assert [m.alert.alert_id for m in standing.open()] == ["a0", "a1", "a2"]
+
+
+def test_a_topic_made_anew_begins_anew_once():
+    """Not with each of its partitions: what one of them has told by then stays."""
+    standing = Standing()
+    for partition in (0, 1):
+        standing.read(record(3, alert(f"old{partition}"))._replace(partition=partition))
+    for partition in (1, 0):
+        new = record(0, alert(f"new{partition}"), time_ms=1_800_000_000_000 + partition)
+        standing.read(new._replace(partition=partition))
+    assert [m.alert.alert_id for m in standing.open()] == ["new1", "new0"]
+
+
 def test_open_alerts_are_repeated_until_they_are_resolved():
     """All in one post; one that fails is no end of it."""
     posts: list[list[str]] = []
