@@ -22,7 +22,6 @@ from headrace import __version__
 from headrace.deploy.broker import BrokerError
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.errors import HeadraceError
-from headrace.streams.keys import KeyFileError
 
 __all__ = ["COMMANDS", "main"]
 
@@ -157,7 +156,7 @@ def _explain(error: BaseException, context: Context) -> int:
         text, code = error.format_message(), error.exit_code
     elif isinstance(error, HeadraceError):
         text, code = str(error), error.exit_code
-    elif isinstance(error, BrokerError | KeyFileError):
+    elif isinstance(error, BrokerError):
         text, code = str(error), 2
     else:
         said = str(error) or "no message"

@@ -6,6 +6,7 @@ HeadraceError
 │   ├── TopicError        a topic is missing, or configured so that a promise would break
 │   ├── Unreachable       no broker answers: exit code 1, as it may later
 │   ├── SpecChanged       the journal was written by another specification, code or environment
+│   ├── KeyFileError      a key file cannot be used (`keys`)
 │   ├── Lost              records that recovery or audit needs are gone
 │   └── WrongFormat       nearly all records fail: a format that nobody declared
 ├── SnapshotError         a snapshot cannot be made or used (`snapshots`): rebuild by replay

@@ -21,6 +21,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from headrace.streams.errors import UsageError
+
 __all__ = [
     "KEY_VARIABLE",
     "KeyFileError",
@@ -39,7 +41,7 @@ KEY_ID_BYTES = 8
 _LARGEST_FILE = 16_384
 
 
-class KeyFileError(Exception):
+class KeyFileError(UsageError):
     """A key file cannot be used: the message says which one, why, and what to do. It never quotes the file."""
 
 
@@ -117,7 +119,7 @@ def signing_key(path: Path | None = None) -> SigningKey:
             return SigningKey(_read_private(path))
         except FileNotFoundError:
             _create(path)
-    raise KeyFileError(f"{path} vanishes each time it is made")
+    raise KeyFileError(f"{path} vanishes each time it is made.")
 
 
 def trusted_keys(path: Path | None = None) -> Mapping[bytes, VerifyKey]:
@@ -154,7 +156,7 @@ def trust(file: Path, content: bytes | None = None, path: Path | None = None) ->
         try:
             content = file.read_bytes()[:_LARGEST_FILE]
         except OSError as error:
-            raise KeyFileError(f"{file} cannot be read: {error.strerror}") from error
+            raise KeyFileError(f"{file} cannot be read: {error.strerror}.") from error
     key = _public(content, file)
     _write(path.parent / "trusted" / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
     return key.key_id
@@ -169,16 +171,16 @@ def distrust(key_id: str, path: Path | None = None) -> bytes:
         if key.key_id.hex() == key_id.lower():
             file.unlink(missing_ok=True)
             return key.key_id
-    raise KeyFileError(f"{key_id} is not the id of a key in {folder}: `headrace keys show` lists them")
+    raise KeyFileError(f"{key_id} is not the id of a key in {folder}: `headrace keys show` lists them.")
 
 
 def _public(content: bytes, file: Path) -> VerifyKey:
     try:
         public = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyFileError(f"{file} is no public key in PEM") from error
+        raise KeyFileError(f"{file} is no public key in PEM.") from error
     if not isinstance(public, Ed25519PublicKey):
-        raise KeyFileError(f"{file} is no Ed25519 public key")
+        raise KeyFileError(f"{file} is no Ed25519 public key.")
     return VerifyKey(public)
 
 
@@ -188,9 +190,9 @@ def _read_private(path: Path) -> Ed25519PrivateKey:
         private = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Not chained: a parser's message is not trusted to keep what it parsed to itself.
-        raise KeyFileError(f"{path} is no unencrypted private key in PEM (PKCS 8)") from None
+        raise KeyFileError(f"{path} is no unencrypted private key in PEM (PKCS 8).") from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise KeyFileError(f"{path} is no Ed25519 private key")
+        raise KeyFileError(f"{path} is no Ed25519 private key.")
     return private
 
 
@@ -200,24 +202,24 @@ def _read(path: Path, *, private: bool) -> bytes:
         with path.open("rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
-                raise KeyFileError(f"{path} is no regular file")
+                raise KeyFileError(f"{path} is no regular file.")
             if os.name == "posix":
                 _check_access(path, info, private=private)
             return file.read(_LARGEST_FILE)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from error
+        raise KeyFileError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _check_access(path: Path, info: os.stat_result, *, private: bool) -> None:
     mode = stat.S_IMODE(info.st_mode)
     if private and mode & 0o077:
-        raise KeyFileError(f"{path} has mode {mode:04o}, so others have access to it: chmod 600 {path}")
+        raise KeyFileError(f"{path} has mode {mode:04o}, so others have access to it: run `chmod 600 {path}`.")
     if not private and mode & 0o022:
-        raise KeyFileError(f"{path} has mode {mode:04o}, so others can write it: chmod 644 {path}")
+        raise KeyFileError(f"{path} has mode {mode:04o}, so others can write it: run `chmod 644 {path}`.")
     if info.st_uid not in (0, os.geteuid()):
-        raise KeyFileError(f"{path} belongs to another user (uid {info.st_uid})")
+        raise KeyFileError(f"{path} belongs to another user (uid {info.st_uid}).")
 
 
 def _create(path: Path) -> None:
@@ -237,7 +239,7 @@ def _write(path: Path, content: bytes, *, replace: bool, mode: int = 0o600) -> N
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".signing-key-", dir=path.parent)  # mkstemp makes it 0600
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be made: {error.strerror}") from error
+        raise KeyFileError(f"{path} cannot be made: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -251,6 +253,6 @@ def _write(path: Path, content: bytes, *, replace: bool, mode: int = 0o600) -> N
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be made: {error.strerror}") from error
+        raise KeyFileError(f"{path} cannot be made: {error.strerror}.") from error
     finally:
         Path(temporary).unlink(missing_ok=True)

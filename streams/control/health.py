@@ -93,8 +93,11 @@ class Health:
                 yield "headrace_control_decisions_total", (name, policy), made.sent
 
 
-async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
-    """Serve an application; returns what runs and its address. A port that is taken is a `UsageError`."""
+async def listen(app: web.Application, host: str, port: int, option: str = "--port") -> tuple[web.AppRunner, str]:
+    """Serve an application; returns what runs and its address.
+
+    A port that is taken is a `UsageError`, which names the option that chooses another.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:
@@ -102,8 +105,7 @@ async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRun
     except OSError as error:
         await runner.cleanup()
         reason = error.strerror or str(error)
-        message = f"The page cannot be served at {host}:{port} ({reason}): choose another --port, or 0."
-        raise UsageError(message) from error
+        raise UsageError(f"{host}:{port} cannot be served ({reason}): choose another {option}, or 0.") from error
     bound, number = runner.addresses[0][:2]
     return runner, f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
 

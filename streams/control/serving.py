@@ -48,7 +48,7 @@ async def serve(
         if metrics is not None:
             small = web.Application()
             service.health.add_to(small)
-            runner, address = await listen(small, *metrics)
+            runner, address = await listen(small, *metrics, "--metrics-port")
             runners.append(runner)
             log.info("metrics and health: %s", address)
         service.start()

@@ -17,8 +17,10 @@ from aiohttp import web
 from headrace.streams.control import app
 from headrace.streams.control.health import listen
 from headrace.streams.control.outside import target
+from headrace.streams.control.page.guard import LOOPBACK
 from headrace.streams.control.policies import retraining
 from headrace.streams.control.service import Options, Service
+from headrace.streams.control.serving import serve
 from headrace.streams.errors import UsageError
 from headrace.streams.series import METRICS
 from headrace.streams.settings import Connection
@@ -204,14 +206,18 @@ def test_a_consumer_that_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(asyncio.wait_for(thread.on_thread_stop(), 120))
 
 
-def test_a_port_that_is_taken_is_one_sentence():
-    """With the next step."""
+@pytest.mark.parametrize("option", ["--port", "--metrics-port"])
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
+    """With the next step: the option that chose it chooses another."""
 
     async def test() -> None:
         runner, base = await listen(web.Application(), "127.0.0.1", 0)
+        taken, free = ("127.0.0.1", int(base.rpartition(":")[2])), ("127.0.0.1", 0)
+        page, metrics = (taken, None) if option == "--port" else (free, taken)
+        said: list[str] = []
         try:
-            with pytest.raises(UsageError, match=r"cannot be served at 127\.0\.0\.1:\d+ .*choose another --port"):
-                await listen(web.Application(), "127.0.0.1", int(base.rpartition(":")[2]))
+            with pytest.raises(UsageError, match=rf"^127\.0\.0\.1:\d+ .*another {option}, or 0"):
+                await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
         finally:
             await runner.cleanup()
 

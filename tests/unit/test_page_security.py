@@ -17,6 +17,7 @@ import pytest
 from headrace.streams.control.page import server, stream
 from headrace.streams.control.page.guard import Guard, fresh_token
 from headrace.streams.errors import HeadraceError, Unreachable, UsageError
+from headrace.streams.keys import KeyFileError
 from tests.browser.scene import TOKEN, Scene
 
 PROMOTE = {"kind": "promote", "model": "logreg", "by": "ada", "saw": 2, "shard": 0}
@@ -292,6 +293,7 @@ def test_other_methods_are_refused(page: Scene, method: str, path: str):
     [
         (UsageError("There is no model 'x'."), 400, "There is no model 'x'."),
         (HeadraceError("Explaining takes too long."), 400, "Explaining takes too long."),
+        (KeyFileError("Run `chmod 600 key.pem`."), 400, "Run `chmod 600 key.pem`."),
         (Unreachable("No broker answers."), 503, "No broker answers."),
         (TimeoutError(), 504, "That took too long and was given up; try again."),
         (RuntimeError("secret at /root/key"), 500, "Something went wrong here; the control plane's log says what."),
