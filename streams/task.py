@@ -19,7 +19,7 @@ from headrace.streams.errors import Diverged, HeadraceError, Lost, WrongFormat
 from headrace.streams.hashing import environment
 from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
-from headrace.streams.pipeline import Pipeline
+from headrace.streams.pipeline import Events, Labels, Pipeline
 from headrace.streams.retraining import History
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
@@ -28,6 +28,9 @@ from headrace.streams.topology import Group
 __all__ = ["Intake", "Processed", "Task", "Version", "damage_told"]
 
 _SAMPLE = 200
+_BEGINNING = 20_000  # bytes of a record, to tell what it is
+_LOOKS = {"json": "JSON objects", "avro": "Avro "}
+"""The formats that can be declared, and how `guess_format` begins to speak of them."""
 _STAGES = {"events": "validate", "labels": "join"}
 """Inputs that somebody else writes, and the stage that reads each."""
 _READ = ("bad_label", "orphan", "late_label")
@@ -76,9 +79,9 @@ class Intake:
     """
 
     def __init__(self, chain: Chain, rank: int, *, tolerant: bool = False) -> None:
-        self._source = chain.sources[rank]
+        self._source, self._pipeline = chain.sources[rank], chain.pipeline
         self._good = _readable(chain.counts, self._source.role)
-        self._bad: list[bytes] = []
+        self._bad: list[bytes | None] = []
         read = self._source.reader(chain.clock[1][rank])
         self.read = self._suspicious(read) if not tolerant and self._source.role in _STAGES else read
 
@@ -97,14 +100,27 @@ class Intake:
         return watched
 
     def _suspect(self, item: Input, good: int) -> None:
-        self._bad.append((item.value or b"")[:2_000])
+        self._bad.append(item.value and item.value[:_BEGINNING])
         if len(self._bad) >= _SAMPLE and good * 50 < len(self._bad):
+            p, events = self._pipeline, self._source.role == "events"
+            looks = guess_format(self._bad, p.event_schema if events else p.label_schema)
             raise WrongFormat(
                 f"{len(self._bad)} of {len(self._bad) + good} records of {self._source.topic} cannot "
-                f"be read ({item.payload.reason}: {item.payload.detail}); they look like {guess_format(self._bad)}. "
-                "Declare that format, or pass --keep-going to dead-letter them."
+                f"be read ({item.payload.reason}: {item.payload.detail}); they look like {looks}. "
+                f"{_correction(item.payload.reason, looks, p.events if events else p.labels)}, "
+                "or pass --keep-going to dead-letter them."
             )
         del self._bad[_SAMPLE * 4 :]
+
+
+def _correction(reason: str, looks: str, declared: Events | Labels) -> str:
+    """What to do about records that look so: their format, time or fields are others than declared."""
+    for format_, begin in _LOOKS.items():
+        if format_ != declared.format and looks.startswith(begin):
+            return f'Declare format="{format_}"'
+    if reason == "far_future":
+        return f"Correct the unit of {declared.time}, or the producer's clock"
+    return "Correct what is published, or the schema"
 
 
 class Task:

@@ -494,6 +494,39 @@ def test_a_format_nobody_declared_stops_the_worker(kind: str) -> None:
         play(small(), [event("1"), *((b"a", value) for value in OTHERS[kind])])
 
 
+@pytest.mark.parametrize(
+    ("changed", "declared", "said"),
+    [
+        ({"spent": None, "paid": 1.0}, {}, "look like JSON objects of another schema: missing field spent. Correct wh"),
+        ({"spent": None, "paid": "p" * 9_000}, {}, "look like JSON objects of another schema: missing field spent. C"),
+        ({"at": 10**15}, {}, "look like JSON objects that fit Visit. Correct the unit of at, or the producer's clock"),
+        ({}, {"format": "avro"}, 'look like JSON objects that fit Visit. Declare format="json"'),
+    ],
+    ids=["misspelt", "long", "microseconds", "json"],
+)
+def test_a_wrong_field_or_time_is_not_called_a_format(
+    changed: dict[str, Any], declared: dict[str, Any], said: str
+) -> None:
+    """What stands in the way is said, and no format is advised that is declared already."""
+    values = [{k: v for k, v in (DOCUMENT | {"id": str(i)} | changed).items() if v is not None} for i in range(300)]
+    with pytest.raises(WrongFormat) as caught:
+        play(small(events=declared), [(b"a", json.dumps(value).encode()) for value in values])
+    assert said in str(caught.value)
+
+
+def test_avro_that_nobody_declared_is_a_format_to_declare() -> None:
+    """And what is neither JSON nor Avro is none."""
+    for kind, said in (("Avro", 'Declare format="avro"'), ("CSV", "look like CSV. Correct what is published")):
+        with pytest.raises(WrongFormat, match=said):
+            play(small(), [(b"a", value) for value in OTHERS[kind]])
+
+
+def test_records_without_values_are_called_so() -> None:
+    """Not empty: somebody deletes keys."""
+    with pytest.raises(WrongFormat, match=r"look like records without a value \(tombstones\)"):
+        play(small(), [(b"a", None)] * 300)
+
+
 def test_a_tolerant_worker_dead_letters_them_all() -> None:
     """`--keep-going` is for those who know."""
     result = play(small(), [(b"a", value) for value in OTHERS["CSV"]], tolerant=True)
