@@ -57,7 +57,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     probability: Annotated[float | None, _says("of true (binary); null otherwise")]
     probabilities: Annotated[dict[str, float] | None, _says("by label (multiclass); null otherwise")]
     reason: Annotated[str | None, _says("why there is no answer: `untrained`; null otherwise")]
-    model: Annotated[str, _says("the version that answered: name/shard@n, n being the examples it had learned")]
+    model: Annotated[str, _says("the version that answered: name/shard@n, n being the examples so far")]
     learned_until_ms: Annotated[int | None, _says("the latest label time that it had learned; null if none")]
     behind_ms: Annotated[int | None, _says("how far the event's time is ahead of that; null if it had learned nothing")]
     partition: Annotated[int, _says("of the event in the events topic")]

@@ -113,17 +113,22 @@ class Back:
         chosen = chooses_id(share) if share else None
         self._serve(self.champion, self._canary(status), chosen, self._cast(status))
 
+    def _since(self, model: str) -> int:
+        """How many examples there were before this model began."""
+        since: dict[str, int] = self.context.states["chain"]["since"].value
+        return since.get(model, 0)
+
     def _canary(self, status: dict[str, str]) -> Callable[..., tuple[Served, str] | None] | None:
         """What serves a share of the keys, if anything does: its answer and version, or None where it has no answer."""
         name = next((name for name in self.models if status[name] == "canary"), None)
         if name is None:
             return None
         shard, serve, count = self.context.shard, Predict(self.context.pipeline.task).process, self.context.count
-        rank = self.models.index(name)
+        rank, since = self.models.index(name), self._since(name)
         chosen = chooses(float(self.decisions.registry["canary"][1]), name)
 
         def canary(key: bytes | None, answers: tuple[Any, ...], learned: int) -> tuple[Served, str] | None:
-            if key is None or not learned or not chosen(key):
+            if key is None or learned <= since or not chosen(key):
                 return None
             served = serve(answers[rank])
             if served == NOTHING:
@@ -135,15 +140,16 @@ class Back:
 
     def _cast(self, status: dict[str, str]) -> Callable[..., None]:
         """What notes the answers of those who do not serve an event."""
-        others = [(rank, name) for rank, name in enumerate(self.models) if status[name] != "retired"]
+        living = [(rank, name) for rank, name in enumerate(self.models) if status[name] != "retired"]
+        others = [(rank, name, self._since(name)) for rank, name in living]
         mark, (line, note) = self.context.outbox.mark, self._shadowed
         live_from = self.context.pipeline.live_from_ms
 
         def cast(row: tuple[Any, ...], answers: tuple[Any, ...], model: str) -> None:
-            if row[3] and (live_from is None or row[2] >= live_from):
-                server = model.partition("/")[0]
-                for rank, name in others:
-                    if name != server:
+            if live_from is None or row[2] >= live_from:
+                server, learned = model.partition("/")[0], row[3]
+                for rank, name, since in others:
+                    if name != server and learned > since:
                         mark(line)
                         note((*row, name, status[name], answers[rank]))
 
@@ -155,7 +161,7 @@ class Back:
         """The function that predicts, and the one that tells it whom to serve."""
         context, p = self.context, self.context.pipeline
         counts, progress = context.counts, context.progress
-        champion, prefix = 0, ""
+        champion, prefix, since = 0, "", 0
         canary: Callable[..., tuple[Served, str] | None] | None = None
         chosen: Callable[[Any], bool] | None = None
         cast: Callable[..., None] = _silent
@@ -170,20 +176,21 @@ class Back:
         segments_of = None if self.gating is None else self.gating.values
 
         def follow(rank: int, tried: Any, share: Any, shadow: Callable[..., None]) -> None:
-            nonlocal champion, prefix, canary, chosen, cast
+            nonlocal champion, prefix, since, canary, chosen, cast
             champion, prefix, canary = rank, f"{self.models[rank]}/{context.shard}@", tried
-            chosen, cast = share, shadow
+            since, chosen, cast = self._since(self.models[rank]), share, shadow
 
         def ask(event_id: Any, item: Input, key: Any, keys: tuple[Any, ...], x: dict[str, Any], event: Any) -> None:
             """Predict, publish the champion's answer, and wait for the label. `event` has what predictions carry."""
             time_ms, partition, offset = item[0], item[1], item[2]
             learned, until_ms = progress
+            trained = learned > since
             try:
                 try:
                     answers = tuple([answer(x) for answer in answers_of])
                 except Exception:
-                    answers = self._ask_each(answers_of, x, learned)
-                served = serve(answers[champion]) if learned else NOTHING
+                    answers = self._ask_each(answers_of, x, trained=trained)
+                served = serve(answers[champion]) if trained else NOTHING
             except Rejected as rejected:
                 role, origin = ("features", context.origin) if context.origin else ("events", item)
                 context.dead("predict", role, rejected.reason, rejected.detail, origin)
@@ -196,12 +203,13 @@ class Back:
                     context.values = segments_of(x, event)
                 model = prefix + str(learned)
                 if canary is not None and (found := canary(key, answers, learned)) is not None:
-                    served, model = found
+                    (served, model), trained = found, True
                 if chosen is not None and chosen(event_id):
                     cast((key, event_id, time_ms, learned, until_ms, partition, offset, event), answers, model)
                 if live_from is None or time_ms >= live_from:
                     mark(published)
-                    publish((key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event))
+                    known_ms = until_ms if trained else None
+                    publish((key, event_id, time_ms, served, trained, model, known_ms, partition, offset, event))
                     if see_prediction is not None:
                         see_prediction(served, time_ms, partition, offset, event_id)
                 else:
@@ -246,10 +254,10 @@ class Back:
         """Rows to predictions."""
         columns_of = self.columns_of
         outputs: list[Output] = []
-        for key, event_id, time_ms, served, learned, model, until_ms, partition, offset, event in rows:
+        for key, event_id, time_ms, served, trained, model, until_ms, partition, offset, event in rows:
             label, probability, probabilities = served
             behind_ms = None if until_ms is None else time_ms - until_ms if time_ms > until_ms else 0
-            reason = None if learned else "untrained"
+            reason = None if trained else "untrained"
             columns = columns_of(event)
             prediction = Prediction(
                 event_id,
@@ -268,14 +276,14 @@ class Back:
             outputs.append(("predictions", key, _json(prediction), None))
         return outputs
 
-    def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any], learned: int) -> tuple[Any, ...]:
-        """All answers when a model fails: its own is None; a champion that has learned refuses the event instead."""
+    def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any], *, trained: bool) -> tuple[Any, ...]:
+        """All answers when a model fails: its own is None; a champion that is `trained` refuses the event instead."""
         answers: list[Any] = []
         for rank, answer in enumerate(answers_of):
             try:
                 answers.append(answer(x))
             except Exception as error:
-                if rank == self.champion and learned:
+                if rank == self.champion and trained:
                     raise Rejected("predict_error", described(error)) from error
                 self.context.count(f"model_errors.{self.models[rank]}")
                 answers.append(None)

@@ -11,7 +11,7 @@ from river import drift, linear_model, naive_bayes
 
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.processors.predict import UNASKED
-from headrace.schemas.records import Command
+from headrace.schemas.records import Command, Prediction
 from headrace.streams import plain, snapshots, task
 from headrace.streams.audit import audit
 from headrace.streams.errors import Diverged, SpecChanged
@@ -19,8 +19,8 @@ from headrace.streams.keys import SigningKey
 from headrace.streams.retraining import logged
 from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Version
-from tests.lives import Life, Log, named, publish_day
-from tests.small import small
+from tests.lives import Life, Log, named, publish, publish_day
+from tests.small import event, known, small
 
 
 def _upgrade(monkeypatch):
@@ -104,6 +104,28 @@ def test_a_model_that_was_changed_begins_where_it_was():
     life.checkpoint()
     assert life.task.chain.learned() == [("logreg", 120, 80)]
     assert Life(log, changed, key=key).task.chain.learned() == [("logreg", 120, 80)]
+
+
+def test_a_champion_that_begins_anew_is_untrained():
+    """Until its first example it has no answer, and neither has a new challenger: River's 0.5 would pass for one."""
+    log, key = Log(), SigningKey.generate()
+    life = Life(log, small(), key=key)
+    for day in range(3):
+        publish_day(log, day)
+        life.work()
+    life.checkpoint()
+    published = len(log.records["predictions"])
+    models = {"logreg": linear_model.Perceptron(), "second": linear_model.LogisticRegression()}
+    life = Life(log, small(models=models, shadow=1.0), key=key, accept_change=True)
+    publish(log, [event("before", 72)], [known("2-0", 73)])
+    publish(log, [event("after", 74)])
+    life.work()
+    before, after = (msgspec.json.decode(r.value, type=Prediction) for r in log.records["predictions"][published:])
+    assert (before.model, before.prediction, before.probability, before.learned_until_ms, before.reason) == (
+        "logreg/0@80", None, None, None, "untrained"
+    )  # fmt: skip
+    assert (after.model, after.prediction, after.reason) == ("logreg/0@81", True, None)
+    assert [msgspec.json.decode(r.value)["event_id"] for r in log.records["shadow"]] == ["after"]
 
 
 def _changed(factor):
