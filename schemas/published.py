@@ -66,7 +66,7 @@ class FeaturesWire:
         """What `encode` was given, missing features absent; anything else is a BadRecord."""
         record = _decode(self._header, self._decode, value)
         _check(record["features"], self._doubles)
-        record["features"] = {name: v for name, v in record["features"].items() if v is not None}
+        record["features"] = _present(record["features"])
         return record
 
 
@@ -94,15 +94,25 @@ class ExamplesWire:
         """``encode(n, event_id, ..., probability, packed)``: one record; `packed` is what `pack` makes of features."""
         self.pack = record_encoder(list(features), "item")
         self._decode = record_decoder(self.schema)
+        self._unpack = record_decoder({"type": "record", "name": "features", "fields": list(features)})
         self._head, self._doubles = _doubles(head), _doubles(features)
+
+    def told(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        """The features as whoever reads the example finds them: those declared, in their order; raises if one lacks."""
+        return _present(self._unpack(self.pack(x), 0)[0])
 
     def decode(self, value: bytes | None) -> dict[str, Any]:
         """One example as a dict; anything else is a BadRecord."""
         record = _decode(self._header, self._decode, value)
         _check(record, self._head)
         _check(record["features"], self._doubles)
-        record["features"] = {name: v for name, v in record["features"].items() if v is not None}
+        record["features"] = _present(record["features"])
         return record
+
+
+def _present(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not missing."""
+    return {name: value for name, value in features.items() if value is not None}
 
 
 def _schema(name: str, head: Sequence[Any], **records: Sequence[Any]) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def carry(chain: Chain, entries: Saved, before: Spec, after: Spec) -> None:
             old += list(chain.pipeline.models)[len(new) :]
             kept = {name: rank for rank, name in enumerate(old) if name not in models}
             chain.rank([kept.get(name) for name in chain.pipeline.models])
-        segments, features = _segments(before) != _segments(after), _differ(before, after, "features")
+        segments = _segments(before) != _segments(after)
+        features = _differ(before, after, "features") or list(was.get("features", ())) != after["order"]["features"]
         if segments or features:
             _refit(chain, segments=segments, features=features)
     chain.stores.derive()
@@ -114,8 +115,11 @@ def _outcomes(chain: Chain, before: Any, after: Any) -> None:
 
 
 def _refit(chain: Chain, *, segments: bool, features: bool) -> None:
-    """Forget the segments of what waits for a label; what lacks a feature is no example any more, and has expired."""
-    fits, counts, lost = chain.examples_wire.pack, chain.counts, 0
+    """Forget the segments of what waits for a label, and features that are none any more; the others in their order.
+
+    What lacks a feature is no example any more, and has expired.
+    """
+    told, counts, lost = chain.examples_wire.told, chain.counts, 0
 
     def refitted(entry: tuple[Any, ...]) -> tuple[Any, ...]:
         nonlocal lost
@@ -123,7 +127,7 @@ def _refit(chain: Chain, *, segments: bool, features: bool) -> None:
             entry = entry[:_SEGMENTED]
         if features and entry[5] is not None:
             try:
-                fits(entry[5])
+                entry = (*entry[:5], told(entry[5]), *entry[6:])
             except Exception:
                 lost += 1
                 return (*entry[:5], None, (), None, None, None)

@@ -551,3 +551,18 @@ def test_events_that_lack_a_feature_are_not_learned():
         life.work()
     counts = life.task.chain.counts
     assert (counts["labelled"], counts["labels.refused"], counts["refused_pending"]) == (40, 40, 0)
+
+
+@pytest.mark.parametrize(
+    "after", [{"visits": VISITS}, {"visits": VISITS, "spent": SPENT}], ids=["one less", "another order"]
+)
+def test_events_that_wait_are_learned_as_their_examples_say(after):
+    """Models get the features that are declared, in their order: they stay the fold of the training log."""
+    log = Log()
+    life = Life(log, _windowed(visits=VISITS), key=KEY)
+    publish_day(log, 0)
+    life.work()
+    life.checkpoint()
+    life = Life(log, small(features=after), key=KEY, accept_change=True)
+    waiting = life.task.chain.stores.states["join"]["pending"].items()
+    assert [list(entry[5]) for _, entry in waiting] == [list(after)] * 40
