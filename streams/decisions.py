@@ -77,6 +77,19 @@ class Decisions:
         """Retrained models that do not take part yet, with what the registry says of them."""
         return {name: known for name, known in self.registry["models"].items() if known["status"] == "retraining"}
 
+    @property
+    def heir(self) -> str | None:
+        """Who is champion by declaration from the next epoch on; None where the registry's champion stays."""
+        p, registry = self.context.pipeline, self.registry
+        moved = registry["champion"] in self._undeclared or registry["declared"] not in (None, p.champion)
+        return p.champion if moved and registry["champion"] != p.champion else None
+
+    @property
+    def _undeclared(self) -> list[str]:
+        """Models that were declared, and are no more."""
+        models = self.registry["models"].items()
+        return [name for name, known in models if name not in self.context.pipeline.models and known["base"] is None]
+
     def hopeless(self, model: str) -> str | None:
         """Why this model, or a copy of it, cannot be learned from the training log as things are; None if it can."""
         p, entry = self.context.pipeline, self.registry["models"][model]
@@ -195,12 +208,9 @@ class Decisions:
             if known is None or (known["base"] is None and known["hash"] != declared):
                 status = "champion" if name == (p.champion if first else registry["champion"]) else "challenger"
                 self._declared("registered", name, status, {"hash": declared})
-        models = registry["models"].items()
-        gone = [name for name, known in models if name not in p.models and known["base"] is None]
-        moved = registry["champion"] in gone or registry["declared"] not in (None, p.champion)
-        if moved and registry["champion"] != p.champion:
-            self._declared("promoted", p.champion, "champion", {"before": registry["champion"]})
-        for name in gone:
+        if (heir := self.heir) is not None:
+            self._declared("promoted", heir, "champion", {"before": registry["champion"]})
+        for name in self._undeclared:
             if self.status(name) != "retired":
                 self._declared("retired", name, "retired", {})
         registry["declared"] = p.champion

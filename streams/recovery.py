@@ -114,6 +114,8 @@ def recover(
             yield found
         failpoints.hit("recover.replayed")
         _check_position(task, committed)
+        if found.epoch_due:
+            _check_champion(task)
     found.seconds = clock() - began
     task.start()
     yield found
@@ -299,6 +301,19 @@ def _inputs(task: Task, rank: int, reader: Any, start: int, end: int) -> Iterato
     intake = Intake(task.chain, rank, tolerant=True)
     for r in reader.read(task.chain.sources[rank].topic, task.shard, start, end):
         yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
+
+
+def _check_champion(task: Task) -> None:
+    """Who retired has missed examples, and is not declared the champion."""
+    decisions = task.chain.decisions
+    heir = None if decisions is None else decisions.heir
+    if decisions is None or heir is None or decisions.status(heir) != "retired":
+        return
+    if decisions.registry["models"][heir]["hash"] == task.chain.declared.model_hashes[heir]:
+        raise SpecChanged(
+            f"{heir} has retired, and cannot be the champion: declare another champion=, or the same model under "
+            "another name."
+        )
 
 
 def _check_position(task: Task, committed: Mapping[str, int | None]) -> None:

@@ -128,6 +128,27 @@ def test_a_champion_that_begins_anew_is_untrained():
     assert [msgspec.json.decode(r.value)["event_id"] for r in log.records["shadow"]] == ["after"]
 
 
+def test_a_retired_model_is_not_declared_the_champion():
+    """It has not learned since, and retired for good; one that begins anew under its name may serve."""
+    log, key = Log(), SigningKey.generate()
+    models = small().models | {"second": linear_model.Perceptron()}
+    life = Life(log, small(models=models), key=key)
+    log.send("registry", 0, None, msgspec.json.encode(Command("r", "retire", 0, "me", "second")))
+    for day in (0, 1):
+        publish_day(log, day)
+        life.work()
+    life.checkpoint()
+    for declared in ({"models": models}, {"models": {"second": models["second"]}}):
+        with pytest.raises(SpecChanged, match="second has retired, and cannot be the champion: declare another"):
+            Life(log, small(champion="second", **declared), key=key, accept_change=True)
+    changed = small(champion="second", models=models | {"second": naive_bayes.GaussianNB()})
+    life = Life(log, changed, key=key, accept_change=True)
+    publish_day(log, 2)
+    life.work()
+    assert life.task.chain.learned() == [("logreg", 80, 0), ("second", 80, 40)]
+    assert life.task.chain.decisions.champion == "second"
+
+
 def _changed(factor):
     """A pipeline whose feature depends on something in another module, which no specification sees."""
     elsewhere.factor = factor
