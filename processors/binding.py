@@ -226,7 +226,7 @@ class Plan:
         self.readers.append(reader)
         return len(self.readers) - 1
 
-    def _label(self, name: str, label: Label) -> str | None:
+    def _label(self, name: str, label: Label) -> str | int | None:
         if self.task == "multiclass" and label.of is None:
             raise ValueError(f'feature {name!r}: in a multiclass pipeline say which class: label(of="...")')
         if self.task != "multiclass" and label.of is not None:
@@ -280,7 +280,7 @@ def key_of(by: tuple[str, ...] | None, event: Any) -> Any:
     return None if len(by) > 1 and None in key else key
 
 
-def outcome(of: str | None, task: str, y: Any) -> float:
+def outcome(of: str | int | None, task: str, y: Any) -> float:
     """Answer the number that a label is in a window; raises `Rejected` where it is none."""
     if task == "multiclass":
         return 1.0 if y == of else 0.0

@@ -55,7 +55,7 @@ class Function:
 class Label:
     """The label, as a number, when it becomes known: 1.0 or 0.0; y itself in a regression; whether y is `of`."""
 
-    of: str | None = None
+    of: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def field(name: str, *, default: Any = None) -> Field:
     return Field(name, default)
 
 
-def label(*, of: str | None = None) -> Label:
+def label(*, of: str | int | None = None) -> Label:
     """The outcome of earlier events, as they become known; `of` names a class in a multiclass pipeline."""
     return Label(of)
 

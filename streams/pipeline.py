@@ -321,7 +321,12 @@ class Pipeline:
     def _featurize(self) -> Featurize:
         columns = {f["name"]: f["type"] for f in self.event_schema.columns()}
         nullable = {f["name"] for f in self.event_schema.columns() if f["nullable"]}
-        return Featurize(self.features, columns, nullable, self.task, self.grace_ms)
+        made = Featurize(self.features, columns, nullable, self.task, self.grace_ms)
+        for name, feature in self.features.items():
+            of = getattr(getattr(feature, "value", None), "of", None)
+            if of is not None:
+                declared(partial(self.legal_label, of), f"features[{name!r}], label(of={of!r})")
+        return made
 
     def _label_function(self, y: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
         if callable(y):

@@ -43,6 +43,10 @@ def scaled(model: Any) -> Any:
     return preprocessing.StandardScaler() | model
 
 
+def _text(label: Any) -> str:
+    return str(label.y)
+
+
 WRONG = {
     "name: illegal characters": ({"name": "a b"}, ["name", "'a b'", "letters, digits"]),
     "name: not text": ({"name": 3}, ["name", "letters, digits"]),
@@ -98,6 +102,10 @@ WRONG = {
     "features: class of a binary label": (
         {"features": {"f": mean(label(of="x"), by="shop", over="1h")}},
         ["features", "'f'"],
+    ),
+    "features: class of another type": (
+        {"task": "multiclass", "labels": {"y": _text}, "features": {"f": mean(label(of=3), by="shop", over="1h")}},
+        ["features['f'], label(of=3)", "a str here"],
     ),
     "models: none": ({"models": {}}, ["models", "at least one"]),
     "models: a baseline's name": ({"models": {"prior": scaled(tree.HoeffdingTreeClassifier())}}, ["models", "'prior'"]),
