@@ -199,6 +199,8 @@ class Plan:
             missing = reader.nullable
             if window.how != "count" or missing:
                 feed = draft.feed(self._reader(reader), _called(reader))
+            elif callable(window.value):
+                self._reader(reader)  # it is there for every event, or the event is refused
         rows = (None, False)
         needs = [(part, *(rows if part == "n" and not missing else (feed, missing))) for part in NEEDS[window.how]]
         draft.parts.update(dict.fromkeys(needs))

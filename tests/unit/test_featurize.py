@@ -231,6 +231,12 @@ def test_a_feature_that_raises_rejects_the_event_with_a_short_stable_detail(lane
     assert len(rejected.value.detail) == 200
 
 
+def test_a_value_that_is_counted_and_fails_rejects_the_event(lane: Any) -> None:
+    """Also where it is never missing, so that only the events would have to be counted."""
+    with pytest.raises(Rejected, match="feature_type"):
+        lane(f=count(returning("1", int), by="key", over="1h")).event(0)
+
+
 def test_missing_values_are_absent(lane: Any) -> None:
     """None is left out of what a model is given; the order stays that of the declaration."""
     made = lane(n=field("n"), v=field("v"), m=missing, filled=field("n", default=-1))
