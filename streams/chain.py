@@ -309,7 +309,8 @@ class Chain:
         if group.front or group.back:
             wanted["join"] = self.join.stores()
             if p.task == "multiclass":
-                wanted["join"] += (StoreSpec("classes", "cell", initial=dict),)
+                expired = () if p.on_expiry is None else (p.on_expiry,)
+                wanted["join"] += (StoreSpec("classes", "cell", initial=partial(dict.fromkeys, expired)),)
         if group.back:
             models = p.fresh_models()
             wanted["registry"] = Registry().stores()

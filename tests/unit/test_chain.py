@@ -304,7 +304,7 @@ def test_a_number_no_float_can_hold_is_a_bad_label() -> None:
     assert lawful(result)
 
 
-def classed(most: int) -> Any:
+def classed(most: int, **labels: Any) -> Any:
     """A multiclass pipeline of so many classes at most; its labels are text."""
     schema = {"type": "record", "name": "L", "fields": [
         {"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
@@ -315,7 +315,7 @@ def classed(most: int) -> Any:
         features={"spent": field("spent")},
         models={"bayes": naive_bayes.GaussianNB()},
         champion="bayes",
-        labels={"schema": schema, "most_classes": most},
+        labels={"schema": schema, "most_classes": most} | labels,
     )
 
 
@@ -334,6 +334,20 @@ def test_there_are_so_many_classes_and_no_more(batch: int) -> None:
         for id, hour, y in (("3", 1.3, "d"), ("4", 1.5, "e"))
     ]
     assert (result.summary.labelled, result.summary.pending) == (5, 1)
+    assert lawful(result)
+
+
+def test_the_label_of_expired_events_is_one_of_the_classes() -> None:
+    """Models learn it like any other: labels of it are legal, and there is one class less for others."""
+    result = play(
+        classed(2, on_expiry="none"),
+        [event(id, hour) for id, hour in (("1", 0), ("2", 0), ("3", 0), ("4", 49))],
+        [known("1", 1, "a"), known("2", 2, "b"), known("3", 3, "none")],
+    )
+    assert [(headers["reason"], value) for _, value, headers in letters(result)] == [
+        ("bad_label", known("2", 2, "b")[1])
+    ]
+    assert sorted(result.examples["label"]) == ["a", "none", "none"]
     assert lawful(result)
 
 
