@@ -11,7 +11,18 @@ from headrace.processors.features import duration
 from headrace.schemas.contract import Schema
 from headrace.streams.errors import DeclarationError
 
-__all__ = ["column", "declared", "is_key", "is_name", "is_share", "legal", "milliseconds", "moment", "whole"]
+__all__ = [
+    "column",
+    "declared",
+    "is_key",
+    "is_name",
+    "is_share",
+    "is_topic",
+    "legal",
+    "milliseconds",
+    "moment",
+    "whole",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -26,6 +37,11 @@ def legal(value: Any, ok: Any, what: str, choices: str) -> Any:
 def is_name(name: Any) -> bool:
     """Whether this may be the name of a pipeline, or of a model."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def is_topic(name: Any) -> bool:
+    """Whether Kafka takes this as the name of a topic."""
+    return isinstance(name, str) and re.fullmatch(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", name) is not None
 
 
 def is_key(value: Any) -> bool:

@@ -23,7 +23,18 @@ from headrace.schemas.faults import RANGES
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import state_hash
 from headrace.streams.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
-from headrace.streams.legal import column, declared, is_key, is_name, is_share, legal, milliseconds, moment, whole
+from headrace.streams.legal import (
+    column,
+    declared,
+    is_key,
+    is_name,
+    is_share,
+    is_topic,
+    legal,
+    milliseconds,
+    moment,
+    whole,
+)
 from headrace.streams.pickling import forbidden_globals
 from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, unseeded, watched
 
@@ -312,10 +323,16 @@ class Pipeline:
             raise DeclarationError(f"labels.on_expiry is {y!r}; legal: 'drop', or a label: {error}.") from error
 
     def _topics(self, topics: Mapping[str, str]) -> dict[str, str]:
-        from headrace.streams.topics import ROLES  # which imports this module
+        from headrace.streams.topics import ROLES, name_of  # which imports this module
 
-        for role in topics:
+        for role, name in topics.items():
             legal(role, role in ROLES, "topics", ", ".join(ROLES))
+            legal(name, is_topic(name), f"topics[{role!r}]", "letters, digits, '.', '_' and '-', at most 249")
+        roles: dict[str, str] = {}
+        for role in ROLES:
+            name = name_of(self.name, topics, role)
+            if roles.setdefault(name, role) != role:
+                raise DeclarationError(f"topics: {roles[name]} and {role} are both {name!r}; give each its own.")
         return dict(topics)
 
     def _featurize(self) -> Featurize:

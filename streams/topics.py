@@ -18,6 +18,7 @@ __all__ = [
     "TopicSpec",
     "control_group",
     "group_name",
+    "name_of",
     "names_of",
     "side_id",
     "too_small",
@@ -73,7 +74,12 @@ def topic_name(pipeline: Pipeline, role: str) -> str:
     """What the topic with this role is called."""
     if role not in ROLES:
         raise DeclarationError(f"topics: there is no role {role!r}; legal: {', '.join(ROLES)}.")
-    return pipeline.topic_names.get(role, f"{pipeline.name}.{role}")
+    return name_of(pipeline.name, pipeline.topic_names, role)
+
+
+def name_of(pipeline: str, declared: Mapping[str, str], role: str) -> str:
+    """What the topic of a role is called in a pipeline of this name, which declares names for some."""
+    return declared.get(role, f"{pipeline}.{role}")
 
 
 def names_of(pipeline: Pipeline) -> Callable[[str], str]:

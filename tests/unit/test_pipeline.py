@@ -153,6 +153,12 @@ WRONG = {
         ["'f'", "2 partitions", "'shop'"],
     ),
     "topics": ({"topics": {"event": "raw"}}, ["topics", "'event'", "events, labels"]),
+    "topics: no name": ({"topics": {"events": "a b"}}, ["topics['events']", "'a b'", "letters, digits"]),
+    "topics: one for two": (
+        {"topics": {"events": "raw", "dead-letter": "raw"}},
+        ["events and dead-letter are both 'raw'"],
+    ),
+    "topics: another's": ({"topics": {"labels": "small.events"}}, ["events and labels are both 'small.events'"]),
     "proxies: a number": ({"proxies": 3}, ["proxies", "3", "Proxies(...)"]),
     "versions: a number": ({"versions": 3}, ["versions", "3", "Versions(...)"]),
     "gate: a share": ({"gate": 0.05}, ["gate", "0.05", "Gate(...)"]),
