@@ -204,9 +204,7 @@ class Pipeline:
         self.models = self._models(models)
         self.champion = legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.gate = self._gate(gate)
-        self.proxies = proxies
-        for name in (proxies.features or ()) if proxies else ():
-            legal(name, name in self.features, "proxies", "a declared feature: " + ", ".join(self.features))
+        self.proxies = self._proxies(proxies)
         legal(columns, not isinstance(columns, str), "columns", "a sequence of fields of the schema")
         self.columns = tuple(column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = moment(live_from)
@@ -414,6 +412,18 @@ class Pipeline:
             for name in gate.segments:
                 legal(name, name in names, "gate.segments", "a feature or a field of the events: " + ", ".join(names))
         return gate
+
+    def _proxies(self, proxies: Proxies | None) -> Proxies | None:
+        if proxies is not None:
+            for name in proxies.features or ():
+                legal(name, name in self.features, "proxies", "a declared feature: " + ", ".join(self.features))
+            legal(
+                proxies.costs, not proxies.costs or self.task != "regression", "proxies.costs", "None in a regression"
+            )
+            for pair in proxies.costs or ():
+                for y in pair:
+                    declared(partial(self.legal_label, y), f"proxies.costs of {pair!r}")
+        return proxies
 
     def _retrain(self, retrain: Sequence[Retrain]) -> tuple[Retrain, ...]:
         for one in retrain:

@@ -12,6 +12,7 @@ from river import compose, drift, ensemble, forest, linear_model, multiclass, ne
 
 from headrace import (
     DeclarationError,
+    Proxies,
     Retrain,
     between,
     count,
@@ -160,6 +161,14 @@ WRONG = {
     ),
     "topics: another's": ({"topics": {"labels": "small.events"}}, ["events and labels are both 'small.events'"]),
     "proxies: a number": ({"proxies": 3}, ["proxies", "3", "Proxies(...)"]),
+    "proxies: costs of no labels": (
+        {"proxies": Proxies(costs={("yes", "no"): 1.0})},
+        ["proxies.costs of ('yes', 'no')", "a binary label is a bool"],
+    ),
+    "proxies: costs of numbers": (
+        {"task": "regression", "proxies": Proxies(costs={(1.0, 2.0): 1.0})},
+        ["proxies.costs", "None in a regression"],
+    ),
     "versions: a number": ({"versions": 3}, ["versions", "3", "Versions(...)"]),
     "gate: a share": ({"gate": 0.05}, ["gate", "0.05", "Gate(...)"]),
     "retrain: not in a list": ({"retrain": Retrain("logreg", every="1d")}, ["retrain", "a list"]),
