@@ -126,7 +126,9 @@ class _Description:
         self._met[id(kind)] = len(self._met)
         self._keep.append(kind)
         parts = [self._name("class", kind.__qualname__)]
-        parts += [self._name("base", f"{base.__module__}.{base.__qualname__}") for base in kind.__bases__]
+        for base in kind.__bases__:
+            own = base.__module__ == kind.__module__
+            parts.append(self._class(base) if own else self._name("base", f"{base.__module__}.{base.__qualname__}"))
         for name, value in sorted(vars(kind).items()):
             if name not in _CLASS_NOISE and isinstance(value, (*_CLASS_PARTS, types.FunctionType)):
                 parts += [canonical_bytes(name), self.of(value)]

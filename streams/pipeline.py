@@ -278,7 +278,7 @@ class Pipeline:
             "task": self.task,
             "events": plain(self.events) | {"schema": plain(self.event_schema.avro)},
             "labels": self._plain_labels() | {"schema": plain(self.label_schema.avro)},
-            "features": {name: plain(feature) for name, feature in self.features.items()},
+            "features": self._plain_features(),
             "models": {
                 name: {"declared": shown(model), "hash": self.model_hashes[name]} for name, model in self.models.items()
             },
@@ -306,6 +306,14 @@ class Pipeline:
     def model_hashes(self) -> dict[str, str]:
         """Name → hash of the model as it is declared, untrained."""
         return {name: state_hash(model) for name, model in self.models.items()}
+
+    def _plain_features(self) -> dict[str, Any]:
+        """With the types of functions, which are annotations and no code; those of columns are in the schema."""
+        types = {field["name"]: field["type"] for field in self.featurize.fields()}
+        return {
+            name: plain(feature) | ({"type": types[name]} if callable(feature) else {})
+            for name, feature in self.features.items()
+        }
 
     def _plain_labels(self) -> dict[str, Any]:
         """Without what is as it was before it could be declared."""

@@ -193,14 +193,16 @@ BASE = """
     TABLE = {"a": 1}
     def helper(x):
         return x + LIMIT
-    class Rule:
+    class Shift:
+        offset = 5
+    class Rule(Shift):
         factor = 2
         def apply(self, x):
             return x * self.factor
     def f(x, scale=2.0, *, base=1):
         "What it does."
         inner = [helper(v) for v in x["values"]]
-        return sum(inner) * scale + base + TABLE["a"] + Rule().apply(1)
+        return sum(inner) * scale + base + Rule.offset + TABLE["a"] + Rule().apply(1)
 """
 
 
@@ -232,6 +234,7 @@ def test_place_comments_and_docstrings_of_a_function_do_not_count():
         ("sum(inner)", "max(inner)"),
         ("helper(v)", "helper(v + 1)"),
         ("factor = 2", "factor = 3"),
+        ("offset = 5", "offset = 6"),
         ("return x * self.factor", "return x + self.factor"),
     ],
 )

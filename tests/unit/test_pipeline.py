@@ -361,6 +361,14 @@ def times(event: Any, by: float) -> float:
     return float(event.spent * by)
 
 
+def annotated(kind: Any) -> Any:
+    def spent(event: Any) -> Any:
+        return event.spent
+
+    spent.__annotations__["return"] = kind
+    return spent
+
+
 class Times:
     """A feature with a parameter."""
 
@@ -378,6 +386,9 @@ DECIDES = {
     "a callable's values": {"features": {"spent": Times(2.0)}},
     "another code": {"features": {"spent": partial(times, by=2.0)}},
     "a partial's values": {"features": {"spent": partial(times, by=3.0)}},
+    "a function": {"features": {"spent": annotated(float)}},
+    "a function's type": {"features": {"spent": annotated(int)}},
+    "whether it may be missing": {"features": {"spent": annotated(float | None)}},
     "a feature's window": {"features": {"spent": field("spent"), "visits": count(by="shop", over="6h")}},
     "the label": {"labels": {"y": lambda r: not r.y}},
     "the ttl": {"labels": {"ttl": "1d"}},
