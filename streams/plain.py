@@ -20,8 +20,8 @@ __all__ = ["clone", "fed_by", "plain", "shown", "unmeasured", "unseeded", "watch
 
 
 def clone(model: Any) -> Any:
-    """An untrained copy of a model."""
-    return model.clone() if callable(getattr(model, "clone", None)) else copy.deepcopy(model)
+    """An untrained copy of a model that shares nothing with it; River's share a `StatImputer`'s statistics."""
+    return copy.deepcopy(model.clone() if callable(getattr(model, "clone", None)) else model)
 
 
 def unmeasured(model: Any) -> Any:

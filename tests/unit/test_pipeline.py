@@ -8,7 +8,19 @@ from functools import partial
 from typing import Any
 
 import pytest
-from river import compose, drift, ensemble, forest, linear_model, multiclass, neighbors, optim, preprocessing, tree
+from river import (
+    compose,
+    drift,
+    ensemble,
+    forest,
+    linear_model,
+    multiclass,
+    neighbors,
+    optim,
+    preprocessing,
+    stats,
+    tree,
+)
 
 from headrace import (
     DeclarationError,
@@ -261,6 +273,16 @@ def test_models_are_cloned() -> None:
     pipeline = small(models={"logreg": mine})
     mine.learn_one({"spent": 1.0}, True)
     assert pipeline.fresh_models()["logreg"].weights == {}
+
+
+def test_models_share_nothing() -> None:
+    """Nor with each other, where River's own copies do: partitions in one process, a model and its retrained one."""
+    pipeline = small(
+        models={"logreg": preprocessing.StatImputer(("spent", stats.Mean())) | linear_model.LogisticRegression()}
+    )
+    first, second = (pipeline.fresh_models()["logreg"] for _ in range(2))
+    first.learn_one({"spent": 1.0}, True)
+    assert second["StatImputer"].imputers[0][1].get() == 0.0
 
 
 def test_the_models_of_two_runs_are_not_the_same() -> None:
