@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from river.base import Classifier
+from river.compose import Pipeline
 
-__all__ = ["UNASKED", "Predict", "Served", "answerer", "validated"]
+__all__ = ["UNASKED", "Predict", "Served", "answerer", "last_step", "validated"]
 
 Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""
@@ -24,12 +25,16 @@ def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
     """The method with which `model` is asked: class probabilities where it has them, else `predict_one`."""
     if task == "regression" or not hasattr(model, "predict_proba_one"):
         return model.predict_one  # type: ignore[no-any-return]
-    last = model
-    while isinstance(getattr(last, "steps", None), dict):
-        last = list(last.steps.values())[-1]
-    if getattr(type(last), "predict_proba_one", None) is Classifier.predict_proba_one:
+    if getattr(type(last_step(model)), "predict_proba_one", None) is Classifier.predict_proba_one:
         return model.predict_one  # type: ignore[no-any-return]
     return model.predict_proba_one  # type: ignore[no-any-return]
+
+
+def last_step(model: Any) -> Any:
+    """What a pipeline of River's ends with, however deep; any other model itself."""
+    while isinstance(model, Pipeline) and model.steps:
+        model = list(model.steps.values())[-1]
+    return model
 
 
 def validated(task: str) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from headrace.processors.compiled import PLANS
 from headrace.processors.drift import Drift
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
+from headrace.processors.predict import last_step
 from headrace.processors.proxies import Proxies
 from headrace.processors.registry import LONGEST_BASE, MOST_RETRAINED, SERVING
 from headrace.processors.retrain import Retrain
@@ -364,9 +365,13 @@ class Pipeline:
             legal(name, is_name(name) and name not in BASELINES, "models", f"a name like topics', not of {BASELINES}")
             if isinstance(model, type):
                 raise DeclarationError(f"models[{name!r}] is a class: give an object, {model.__name__}().")
+            last = last_step(model)
+            where = "" if last is model else f" ends with {type(last).__name__}, which"
             for method in ("learn_one", "predict_one"):
-                if not callable(getattr(model, method, None)):
-                    raise DeclarationError(f"models[{name!r}] has no {method}(): give an object with River's methods.")
+                if not callable(getattr(last, method, None)):
+                    raise DeclarationError(
+                        f"models[{name!r}]{where} has no {method}(): give an object with River's methods."
+                    )
             try:
                 refused = forbidden_globals(model, self.classes)
             except Exception as error:

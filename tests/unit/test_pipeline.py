@@ -125,6 +125,10 @@ WRONG = {
     "models: illegal name": ({"models": {"a/b": tree.HoeffdingTreeClassifier()}}, ["models", "'a/b'"]),
     "models: a class": ({"models": {"logreg": linear_model.LogisticRegression}}, ["'logreg'", "LogisticRegression()"]),
     "models: a method is missing": ({"models": {"logreg": Mute()}}, ["'logreg'", "predict_one"]),
+    "models: nothing to ask": (
+        {"models": {"logreg": scaled(scaled(preprocessing.Normalizer()))}},
+        ["'logreg'", "ends with Normalizer", "predict_one"],
+    ),
     "models: cannot be pickled": ({"models": {"logreg": Scripted(lambda x: 1)}}, ["'logreg'", "snapshot", "pickle"]),
     "models: a class of one's own": ({"models": {"logreg": Scripted()}}, ["'logreg'", "Scripted", "classes="]),
     "champion": ({"champion": "hat"}, ["champion", "'hat'", "logreg"]),
