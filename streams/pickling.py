@@ -15,6 +15,7 @@ import functools
 import importlib
 import inspect
 import io
+import operator
 import pickle
 import random
 import re
@@ -204,14 +205,18 @@ def _numpy_constructors() -> dict[tuple[str, str], Any]:
 
 
 def _river_functions() -> dict[tuple[str, str], Any]:
-    """Give the few functions of River's that its objects hold on to: distances and averages."""
+    """Give the few functions of River's that its objects hold on to: distances, averages, and steps over text."""
+    text = ("find_all_ngrams", "remove_stop_words", "strip_accents_unicode", "tokenize_using_regex_pattern")
     names = (
         ("river._river_rust.vectordict", "euclidean_distance_dict"),
         ("river._river_rust.vectordict", "euclidean_distance_tuple"),
+        ("river.utils.math", "minkowski_distance"),
+        *(("river.feature_extraction.vectorize", name) for name in text),
         *(("river.metrics.mutual_info", f"_average_{kind}") for kind in ("arithmetic", "geometric", "max", "min")),
     )
     importlib.import_module("river.neighbors")  # River's Rust modules are importable by name only after the package
     importlib.import_module("river.metrics")
+    importlib.import_module("river.feature_extraction")
     return {(module, name): found for module, name in names if (found := vars(sys.modules[module]).get(name))}
 
 
@@ -230,7 +235,7 @@ _PLAIN: Final[tuple[Any, ...]] = (
     bool, bytearray, bytes, complex, dict, float, frozenset, int, iter, list, object, range, set, slice, str, tuple,
     collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque,
     copy.deepcopy, functools.partial, random.Random, statistics.NormalDist,
-    datetime.date, datetime.datetime, datetime.timedelta, datetime.timezone,
+    datetime.date, datetime.datetime, datetime.timedelta, datetime.timezone, operator.itemgetter,
 )  # fmt: skip
 _SHARED: Final = random.Random()
 _REDUCERS: Final[dict[type, Callable[[Any], Any]]] = {

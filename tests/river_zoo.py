@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from river import (
@@ -85,6 +86,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "knn": lambda: _numeric(neighbors.KNNClassifier(engine=neighbors.LazySearch(50))),
     "knn-regressor": lambda: _numeric(neighbors.KNNRegressor(engine=neighbors.LazySearch(50))),
     "knn-swinn": lambda: _numeric(neighbors.KNNClassifier(engine=neighbors.SWINN(maxlen=100, seed=1))),
+    "knn-minkowski": lambda: _numeric(
+        neighbors.KNNClassifier(engine=neighbors.LazySearch(50, dist_func=partial(utils.math.minkowski_distance, p=1)))
+    ),
     "fm": lambda: _numeric(facto.FMClassifier(seed=1)),
     "ffm": lambda: _numeric(facto.FFMClassifier(seed=1)),
     "rules": lambda: _numeric(rules.AMRules(n_min=50)),

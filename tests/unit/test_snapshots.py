@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from river import compose, drift, linear_model, stats, tree
+from river import compose, drift, feature_extraction, linear_model, stats, tree
 
 from headrace.streams import pickling, snapshots
 from headrace.streams.hashing import state_hash
@@ -85,6 +85,16 @@ def test_what_is_sealed_can_be_opened_without_extras(name: str):
     for x, y in EXAMPLES:
         step(model, x, y)
     assert found + pickling.forbidden_globals(model) == []
+
+
+@pytest.mark.parametrize("kind", [feature_extraction.BagOfWords, feature_extraction.TFIDF])
+def test_models_of_prose_need_no_extras(kind: Any):
+    """River's steps over text are on the list, whatever their parameters."""
+    model = kind(on="note", stop_words={"the"}, ngram_range=(1, 2)) | linear_model.LogisticRegression()
+    for i in range(20):
+        model.learn_one({"note": ("The naïve fox", "the lazy dog")[i % 2]}, i % 2 == 0)
+    x = {"note": "a lazy fox"}
+    assert pickling.loads(pickling.dumps(model)).predict_proba_one(x) == model.predict_proba_one(x)
 
 
 def test_the_header_tells_what_was_sealed():
