@@ -9,12 +9,14 @@ one hash seed to the next.
 
 Addresses are others in every process, and given anew. Two classes look things up by them: a `RandomTreesEmbedding` its
 leaves, which it could not find after a restore, and `AMRules` its rules, of which a new one could take the place of a
-living one. What is saved has neither: leaves are counted anew, and rules are numbered.
+living one. What is saved has neither: leaves are counted anew, and rules are numbered. And one class draws numbers
+that nobody can seed, for the shape of its tree: `KolmogorovSmirnov`'s go by how many it has drawn.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +28,7 @@ from river.multiclass import OneVsOneClassifier
 from river.neighbors import KNNClassifier
 from river.rules import AMRules
 from river.rules.base import HoeffdingRule
+from river.stats import KolmogorovSmirnov, kolmogorov_smirnov
 from river.tree import HoeffdingTreeClassifier
 from river.tree.splitter.nominal_splitter_classif import NominalSplitterClassif
 
@@ -108,11 +111,25 @@ def _next(rule: Any) -> int:
     return next(_numbers)
 
 
+_chance = random.Random()
+_unseeded_update = KolmogorovSmirnov.update
+
+
+def _drawing(statistic: Any, x: float, y: float) -> None:
+    """Its own `update`, whose draws go by the number of updates before it."""
+    statistic.drawn = getattr(statistic, "drawn", statistic.n_samples) + 1
+    _chance.seed(statistic.drawn)
+    _unseeded_update(statistic, x, y)
+
+
+kolmogorov_smirnov._random = _chance.random
+
 _METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (RandomTreesEmbedding, "__getstate__", _without_leaves),
     (RandomTreesEmbedding, "__setstate__", _with_leaves),
     (AMRules, "__getstate__", _numbered),
     (HoeffdingRule, "__hash__", _next),
+    (KolmogorovSmirnov, "update", _drawing),
 )
 for _kind, _name, _method in _METHODS:
     setattr(_kind, _name, _method)

@@ -96,6 +96,9 @@ ZOO: dict[str, Callable[[], Any]] = {
     "select-k-best": lambda: _numeric(
         feature_selection.SelectKBest(stats.PearsonCorr(), k=3) | linear_model.LogisticRegression()
     ),
+    "select-by-distribution": lambda: _numeric(
+        feature_selection.SelectKBest(stats.KolmogorovSmirnov(), k=3) | linear_model.LogisticRegression()
+    ),
     "rbf": lambda: _numeric(feature_extraction.RBFSampler(seed=1, n_components=20) | linear_model.Perceptron()),
     "trees-embedding": lambda: _numeric(
         feature_extraction.RandomTreesEmbedding(n_trees=3, seed=1) | linear_model.LogisticRegression()
