@@ -10,7 +10,8 @@ one hash seed to the next.
 Addresses are others in every process, and given anew. Two classes look things up by them: a `RandomTreesEmbedding` its
 leaves, which it could not find after a restore, and `AMRules` its rules, of which a new one could take the place of a
 living one. What is saved has neither: leaves are counted anew, and rules are numbered. And one class draws numbers
-that nobody can seed, for the shape of its tree: `KolmogorovSmirnov`'s go by how many it has drawn.
+that nobody can seed, for the shape of its tree: `KolmogorovSmirnov`'s go by how many it has drawn. One keeps notes for
+all of its kind in the process, which an error leaves for the next: a `SWINN` begins without them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from river.dummy import NoChangeClassifier
 from river.feature_extraction import RandomTreesEmbedding
 from river.forest import AMFClassifier
 from river.multiclass import OneVsOneClassifier
-from river.neighbors import KNNClassifier
+from river.neighbors import SWINN, KNNClassifier
+from river.neighbors.ann.nn_vertex import Vertex
 from river.rules import AMRules
 from river.rules.base import HoeffdingRule
 from river.stats import KolmogorovSmirnov, kolmogorov_smirnov
@@ -122,6 +124,15 @@ def _drawing(statistic: Any, x: float, y: float) -> None:
     _unseeded_update(statistic, x, y)
 
 
+_append = SWINN.append
+
+
+def _alone(engine: Any, item: Any, **more: Any) -> None:
+    """Its own `append`, whatever has become of another's."""
+    Vertex._isolated.clear()
+    _append(engine, item, **more)
+
+
 kolmogorov_smirnov._random = _chance.random
 
 _METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
@@ -130,6 +141,7 @@ _METHODS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
     (AMRules, "__getstate__", _numbered),
     (HoeffdingRule, "__hash__", _next),
     (KolmogorovSmirnov, "update", _drawing),
+    (SWINN, "append", _alone),
 )
 for _kind, _name, _method in _METHODS:
     setattr(_kind, _name, _method)

@@ -23,6 +23,7 @@ from river import (
     rules,
     tree,
 )
+from river.neighbors.ann.nn_vertex import Vertex
 
 from headrace.processors.compiled import compile_model
 from headrace.processors.ordered import Classes
@@ -144,6 +145,23 @@ def test_rules_are_the_same_whatever_their_addresses() -> None:
     assert len(one) > 3
     assert len(one) == len(third)
     assert state_hash(one) == state_hash(two) == state_hash(third)
+
+
+def searched(examples: list[tuple[dict[str, Any], str]]) -> str:
+    """The state of nearest neighbours that learned these; some of the examples are refused."""
+    model = neighbors.KNNClassifier(engine=neighbors.SWINN(graph_k=2, maxlen=12, warm_up=8, seed=1))
+    for x, y in examples:
+        outcome(model.learn_one, x, y)
+    return state_hash(model)
+
+
+def test_neighbours_are_not_anothers() -> None:
+    """What is left of an error in one search engine does not reach the next."""
+    chance = random.Random(1)
+    plain = [({"a": chance.random()}, chance.choice("ab")) for _ in range(60)]
+    alone = searched(plain)
+    Vertex._isolated.add(30)
+    assert searched(plain) == alone
 
 
 def test_answers_do_not_depend_on_the_hash_seed() -> None:
