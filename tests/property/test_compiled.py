@@ -22,12 +22,17 @@ numbers = st.one_of(
     st.floats(-1e9, 1e9),
     st.sampled_from([0.0, -0.0]),
 )
+
+
+def in_order(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as pipelines compute and read it."""
+    return {name: row[name] for name in NAMES if name in row}
+
+
 features = st.fixed_dictionaries(
     {}, optional=dict.fromkeys(NAMES, st.one_of(numbers, numbers, numbers, st.booleans()))
-).map(
-    lambda row: {name: row[name] for name in NAMES if name in row}
-)  # in their order, as pipelines compute and read them
-whole = st.fixed_dictionaries(dict.fromkeys(NAMES, numbers))
+).map(in_order)
+whole = st.fixed_dictionaries(dict.fromkeys(NAMES, numbers)).map(in_order)
 steps = st.lists(
     st.tuples(
         st.one_of(whole, whole, whole, features), st.sampled_from(["ask", "teach", "look", "restore"]), st.booleans()
