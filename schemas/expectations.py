@@ -64,7 +64,7 @@ def max_length(n: int) -> Expectation:
 
 def expecting(field: Field, wanted: Expectation | Sequence[Expectation]) -> Field:
     """The field with these expectations; ValueError if they cannot be met by its type."""
-    for expectation in (wanted,) if isinstance(wanted, Expectation) else wanted:
+    for expectation in wanted if isinstance(wanted, list | tuple) else (wanted,):
         if not isinstance(expectation, Expectation):
             raise ValueError(f"field {field.name!r}: legal expectations are between, one_of, matches, max_length")
         if field.kind not in expectation.kinds:

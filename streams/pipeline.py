@@ -177,6 +177,11 @@ class Pipeline:
             legal(value, value is None or isinstance(value, _KINDS[what]), what, f"None, {_KINDS[what].__name__}(...)")
         for what, value in {"drift": drift, "retrain": retrain}.items():
             legal(value, isinstance(value, list | tuple), what, "a list")
+        for what, value in {"features": features, "models": models, "topics": topics or {}}.items():
+            legal(value, isinstance(value, Mapping), what, "a dict, by name")
+        several = {"operators": operators, "columns": columns, "classes": classes, "publish": publish}
+        for what, value in several.items():
+            legal(value, isinstance(value, Collection) and not isinstance(value, str), what, "a sequence")
         self.events, self.labels = events, labels
         self.event_schema = schema_of(events, base, "events")
         self.label_schema = schema_of(labels, base, "labels")
@@ -206,7 +211,6 @@ class Pipeline:
         self.champion = legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.gate = self._gate(gate)
         self.proxies = self._proxies(proxies)
-        legal(columns, not isinstance(columns, str), "columns", "a sequence of fields of the schema")
         self.columns = tuple(column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = moment(live_from)
         self.evaluate_every = whole(evaluate_every, "evaluate_every")
@@ -214,7 +218,7 @@ class Pipeline:
         self.versions = Versions() if versions is None else versions
         self.partitions = whole(partitions, "partitions")
         self.topic_names = self._topics(topics or {})
-        legal(publish, not isinstance(publish, str) and set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}")
+        legal(publish, set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}")
         self.publish = tuple(role for role in OPTIONAL if role in publish)
         self.drift = self._watches(drift)
         self.retrain = self._retrain(retrain)
