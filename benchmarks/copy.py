@@ -28,7 +28,8 @@ def main(job: dict[str, Any]) -> None:
     events, labels, output = job["events"], job["labels"], job["output"]
     assigned: list[Any] = []
     producer = cluster.producer(f"{output}.copy")
-    consumer = cluster.consumer(output, f"{output}.copy", on_assign=assigned.extend, on_revoke=lambda _: None)
+    callbacks = {"on_assign": assigned.extend, "on_revoke": lambda _: None}
+    consumer = cluster.consumer(output, f"{output}.copy", gather_s=settings.gather_s, **callbacks)
     consumer.subscribe([events, labels])
     while not assigned:
         consumer.fetch(1, 0.1)

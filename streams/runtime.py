@@ -156,7 +156,12 @@ class Worker:
         self._slot.open()
         failpoints.hit("open.fenced")
         work.consumer = self.cluster.consumer(
-            work.name, self.id, on_assign=assignment.assign, on_revoke=assignment.revoke, on_lost=assignment.lose
+            work.name,
+            self.id,
+            gather_s=self.settings.gather_s,
+            on_assign=assignment.assign,
+            on_revoke=assignment.revoke,
+            on_lost=assignment.lose,
         )
         work.consumer.subscribe([self.topics(role) for role in self.group.inputs])
         failpoints.hit("open.joining")

@@ -21,7 +21,8 @@ class Settings:
     beside
         Records in a batch from which on it is committed beside the next one; smaller ones are committed at once.
     gather_s
-        Time from one transaction's gathering to the next one's: latency against throughput.
+        Time from one transaction's gathering to the next one's, and how long a broker gathers records before it hands
+        them out: latency against throughput.
     buffer
         Most records waiting in a task's buffers for one input; beyond, the partition that runs ahead is paused.
     checkpoint_s

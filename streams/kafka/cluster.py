@@ -76,9 +76,11 @@ class Cluster:
 
     # -- clients -------------------------------------------------------------------------------------------------
 
-    def consumer(self, group: str, slot: str, **callbacks: Callable[..., None]) -> GroupConsumer:
-        """A member of `group` whose static name is `slot`."""
-        return GroupConsumer(self, group, slot, **callbacks)
+    def consumer(
+        self, group: str, slot: str, *, gather_s: float = 0.02, **callbacks: Callable[..., None]
+    ) -> GroupConsumer:
+        """A member of `group` whose static name is `slot`; brokers gather what it reads for so long."""
+        return GroupConsumer(self, group, slot, gather_s=gather_s, **callbacks)
 
     def producer(self, transactional_id: str, timeout_ms: int = 20_000) -> TransactionalProducer:
         """A producer that has fenced whoever used this id before."""

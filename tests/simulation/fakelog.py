@@ -26,8 +26,8 @@ class FakeCluster:
     def __init__(self, world: Any, process: Any) -> None:
         self.world, self.process = world, process
 
-    def consumer(self, group: str, slot: str, **callbacks: Callable[..., None]) -> FakeConsumer:
-        """A static member of `group`."""
+    def consumer(self, group: str, slot: str, *, gather_s: float, **callbacks: Callable[..., None]) -> FakeConsumer:
+        """A static member of `group`; what there is is there at once."""
         return FakeConsumer(self, group, slot, **callbacks)
 
     def producer(self, transactional_id: str, timeout_ms: int = 20_000) -> FakeProducer:

@@ -78,6 +78,41 @@ def test_a_rebalance_that_waits_is_answered_before_a_consumer_closes(monkeypatch
     assert (client.did, told) == (["assigned []", "closed"], [])
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "limit", "waits"),
+    [
+        (0.5, 9, [(1, 0.5), (8, 0.4)]),
+        (0.1, 9, [(1, 0.205), (8, 0.001)]),
+        (0.0, 9, [(1, 0.0), (8, 0.0)]),
+        (0.5, 1, [(1, 0.5)]),
+    ],
+    ids=["the rest of the time", "an answer is on its way", "what is there", "one"],
+)
+def test_a_fetch_waits_for_an_answer_and_then_for_no_more_than_its_time(
+    monkeypatch: pytest.MonkeyPatch, timeout_s: float, limit: int, waits: list[tuple[int, float]]
+):
+    """Brokers gather for 0.2 s here; each question to the client takes 0.1."""
+    asked: list[tuple[int, float]] = []
+    now = iter([0.0, 0.1, 0.2])
+    message = SimpleNamespace(
+        error=lambda: None, topic=lambda: "t", partition=lambda: 0, offset=lambda: 5,
+        key=lambda: None, value=lambda: b"v", timestamp=lambda: (2, 7),
+    )  # fmt: skip
+
+    def consume(count: int, wait_s: float) -> list[Any]:
+        asked.append((count, round(wait_s, 6)))
+        return [message]
+
+    made: list[dict[str, Any]] = []
+    client = SimpleNamespace(consume=consume)
+    monkeypatch.setattr("headrace.streams.kafka.consumer.Consumer", lambda config, **_: made.append(config) or client)
+    monkeypatch.setattr("headrace.streams.kafka.consumer.time.monotonic", lambda: next(now))
+    consumer = Cluster("127.0.0.1:1").consumer("g", "0", gather_s=0.2, on_assign=print, on_revoke=print)
+    assert [record.offset for record in consumer.fetch(limit, timeout_s)] == [5] * len(waits)
+    assert asked == waits
+    assert made[0]["fetch.wait.max.ms"] == 200
+
+
 class _Rebalanced:
     """A consumer with an assignment that nobody has answered yet."""
 
