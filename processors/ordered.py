@@ -28,6 +28,7 @@ from river.forest import AMFClassifier
 from river.multiclass import OneVsOneClassifier
 from river.neighbors import SWINN, KNNClassifier
 from river.neighbors.ann.nn_vertex import Vertex
+from river.preprocessing import OneHotEncoder
 from river.rules import AMRules
 from river.rules.base import HoeffdingRule
 from river.stats import KolmogorovSmirnov, kolmogorov_smirnov
@@ -57,6 +58,13 @@ class Classes(set[Any]):
         return left if left is NotImplemented else Classes(left)
 
 
+def _in_order(value: Any) -> Any:
+    """A set in order, also as a value of a dict; anything else as it is."""
+    if type(value) is dict:
+        return {name: _in_order(inner) for name, inner in value.items()}
+    return Classes(value) if type(value) is set else value
+
+
 class _InOrder:
     """An attribute that is kept in the instance as ever; only what is assigned to it is put in order."""
 
@@ -64,7 +72,7 @@ class _InOrder:
         self._name = name
 
     def __set__(self, model: Any, value: Any) -> None:
-        model.__dict__[self._name] = Classes(value) if type(value) is set else value
+        model.__dict__[self._name] = _in_order(value)
 
     def restoring(self) -> Callable[[Any, dict[str, Any]], None]:
         """A `__setstate__` that does as none would, for models that were pickled without this, too."""
@@ -84,12 +92,13 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     (OneVsOneClassifier, "classes"),
     (NoChangeClassifier, "classes"),
     (NominalSplitterClassif, "_att_values"),
+    (OneHotEncoder, "categories"),
     (Select, "keys"),
 )
 for _kind, _name in _KINDS:
-    _in_order = _InOrder(_name)
-    setattr(_kind, _name, _in_order)
-    _kind.__setstate__ = _in_order.restoring()
+    _attribute = _InOrder(_name)
+    setattr(_kind, _name, _attribute)
+    _kind.__setstate__ = _attribute.restoring()
 
 
 def _without_leaves(model: Any) -> dict[str, Any]:

@@ -128,6 +128,17 @@ def test_a_restore_changes_no_order_of_selected_features() -> None:
             restored = pickling.loads(pickling.dumps(model))
 
 
+def test_a_restore_changes_no_order_of_declared_categories() -> None:
+    """Encoders that are made anew for a class that comes late have their columns as the first one."""
+    encoder = preprocessing.OneHotEncoder(categories={"word": set(WORDS)})
+    model = clone(multiclass.OneVsRestClassifier(encoder | linear_model.LogisticRegression()))
+    model.learn_one({"word": "dest"}, "a")
+    restored = pickling.loads(pickling.dumps(model))
+    for one in (model, restored):
+        one.learn_one({"word": "origin"}, "b")
+    assert state_hash(model) == state_hash(restored)
+
+
 def rule_model(restored: bool) -> rules.AMRules:
     """Several rules, learned in one life or two."""
     chance, model = random.Random(3), rules.AMRules(n_min=50, delta=0.05)
