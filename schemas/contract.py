@@ -94,6 +94,10 @@ class Schema:
 
     def expecting(self, expect: Mapping[str, Expectation | Sequence[Expectation]]) -> Schema:
         """This schema with expectations on some of its fields."""
+        if not isinstance(expect, Mapping):
+            raise ValueError(
+                f"expect is of type {type(expect).__name__}; legal: a dict of a field's name to what is expected"
+            )
         changed = {name: expecting(self.field(name), wanted) for name, wanted in expect.items()}
         fields = tuple(changed.get(field.name, field) for field in self.fields)
         return replace(self, fields=fields, struct=_struct(self.name, fields))

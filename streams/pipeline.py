@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headrace.processors.compiled import PLANS
-from headrace.processors.drift import Drift
+from headrace.processors.drift import Drift, spelled
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.predict import last_step
@@ -411,6 +411,12 @@ class Pipeline:
                 self._check_scan(watch, types)
             of_feature = types[watch.names[0]] if watch.kind == "feature" else "double"
             watches.append(declared(partial(watch.calibrated, self.task, of_feature), "drift"))
+        told = [(watch.kind, watch.signal, spelled(watch.detector)) for watch in watches]
+        for place, (_, signal, detector) in enumerate(told):
+            if told[place] in told[:place]:
+                raise DeclarationError(
+                    f"drift: two watches of {signal} with {detector} would tell of the same alerts: leave one out."
+                )
         return tuple(watches)
 
     def _check_scan(self, watch: Watch, types: Mapping[str, Any]) -> None:

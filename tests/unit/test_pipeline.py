@@ -133,6 +133,11 @@ WRONG = {
     "models: a class of one's own": ({"models": {"logreg": Scripted()}}, ["'logreg'", "Scripted", "classes="]),
     "champion": ({"champion": "hat"}, ["champion", "'hat'", "logreg"]),
     "drift: a bare detector": ({"drift": [drift.ADWIN()]}, ["drift", "watch_error, watch_feature"]),
+    "drift: the same watch twice": (
+        {"drift": [watch_error(drift.ADWIN()), watch_error(drift.ADWIN(), cooldown="2h", severity="info")]},
+        ["drift", "two watches of error", "ADWIN(", "leave one out"],
+    ),
+    "events: expect": ({"events": {"expect": 5}}, ["expect", "int", "a dict"]),
     "drift: unknown feature": ({"drift": [watch_feature("price", drift.ADWIN())]}, ["drift", "'price'", "visits"]),
     "drift: bits in a regression": (
         {"task": "regression", "drift": [watch_error(drift.binary.DDM())]},
