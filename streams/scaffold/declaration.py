@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from headrace.streams.scaffold.estimators import BAG, models, named
+from headrace.streams.scaffold.estimators import models, named
 from headrace.streams.scaffold.plan import Plan
 from headrace.streams.scaffold.source import imported, listing, quoted, safe
 
@@ -41,7 +41,6 @@ def declaration(plan: Plan, name: str, module: str) -> str:
         f'__all__ = ["{module}"]',
         "",
         *categories,
-        *(BAG if named(plan, "text") else []),
         "",
         *label_function,
         *functions,
@@ -68,7 +67,6 @@ def declaration(plan: Plan, name: str, module: str) -> str:
         f"    drift=[{', '.join(drift)}],",
         *([f'    columns=["{plan.key}"],'] if plan.has_key else []),
         f"    evaluate_every={every},",
-        *(["    classes=BAG_OF_WORDS,"] if named(plan, "text") else []),
         "    data=rows,",
         ")",
         "",

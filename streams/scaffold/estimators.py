@@ -7,7 +7,7 @@ import re
 from headrace.streams.scaffold.plan import Plan
 from headrace.streams.scaffold.source import WIDTH, imported, quoted
 
-__all__ = ["BAG", "models", "named"]
+__all__ = ["models", "named"]
 
 _ESTIMATORS = {
     "binary": ("LogisticRegression()", "HoeffdingAdaptiveTreeClassifier(seed=1)"),
@@ -32,16 +32,6 @@ _RIVER = (
     ("river.tree", "HoeffdingAdaptiveTreeClassifier"),
     ("river.tree", "HoeffdingAdaptiveTreeRegressor"),
 )
-
-BAG = [
-    "BAG_OF_WORDS = [",
-    '    ("operator", "itemgetter"),',
-    '    ("river.feature_extraction.vectorize", "strip_accents_unicode"),',
-    '    ("river.feature_extraction.vectorize", "tokenize_using_regex_pattern"),',
-    "]",
-    '"""The functions that a BagOfWords holds: snapshots of the model may name them."""',
-    "",
-]
 
 
 def models(plan: Plan) -> tuple[list[str], list[str]]:
