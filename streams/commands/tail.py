@@ -72,7 +72,9 @@ def tail(
 
 
 def _ends(reader: Any, topic: str, partitions: int) -> dict[int, int]:
-    return {partition: reader.stable(topic, partition) for partition in range(partitions)}
+    """Where each partition ends; a broker that is away is waited for."""
+    found = reader.ends([(topic, partition) for partition in range(partitions)])
+    return {partition: stable for (_, partition), (stable, _) in found.items()}
 
 
 def _last(reader: Any, topic: str, ends: dict[int, int], count: int) -> list[Record]:
@@ -90,8 +92,8 @@ def _followed(reader: Any, topic: str, partitions: int, before: int | None) -> I
     if before:
         yield from _last(reader, topic, places, before)
     while True:
-        for partition, place in places.items():
-            end = reader.stable(topic, partition)
+        for partition, end in _ends(reader, topic, partitions).items():
+            place = places[partition]
             if place < end:
                 yield from reader.read(topic, partition, place, end)
                 places[partition] = end

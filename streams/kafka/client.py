@@ -41,7 +41,7 @@ LEADERLESS = {
     KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 """A partition is about to have another leader, or the client does not know it yet."""
-AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TRANSPORT}
+AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._DESTROY_BROKER, KafkaError._TIMED_OUT, KafkaError._TRANSPORT}
 AWAY_S = 60.0
 """For so long a worker waits for its broker before it gives up."""
 UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
@@ -51,7 +51,10 @@ LARGEST_BYTES = 100_000_000
 """What a producer sends at most, as brokers take no larger request. The topics' own limits are far below."""
 RECORD: Any = tuple.__new__
 """Makes a `Record` as its class does, in a third of the time."""
-TAKEN = "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one."
+TAKEN = (
+    "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one; "
+    "if there is none, a broker that was away took this one for another, and it is safe to start it again."
+)
 
 
 def watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
@@ -113,6 +116,7 @@ def exists(consumer: Consumer, topic: str) -> bool:
 
 
 def translated(exception: KafkaException) -> Exception:
+    """The client's error as one of ours, in a sentence for people."""
     error: KafkaError = exception.args[0]
     if error.code() in FENCED:
         return Fenced(TAKEN)
@@ -121,4 +125,6 @@ def translated(exception: KafkaException) -> Exception:
             f"A record is larger than its topic takes: raise the topic's max.message.bytes, then start again "
             f"({error.str()})."
         )
+    if error.code() in AWAY:
+        return Aborted(f"No Kafka broker answers any more ({error.str()}): start this again when one does.")
     return Aborted(f"{error.name()}: {error.str()}")

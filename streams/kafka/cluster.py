@@ -140,7 +140,10 @@ class Cluster:
 
     def describe(self, names: Iterable[str]) -> dict[str, tuple[int, dict[str, str]]]:
         """Partitions and settings of those topics that exist."""
-        known = self.admin.list_topics(timeout=10).topics
+        try:
+            known = self.admin.list_topics(timeout=10).topics
+        except KafkaException as error:
+            raise translated(error) from error
         existing = [name for name in names if name in known and known[name].error is None]
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in existing]
         out = {}
@@ -214,7 +217,7 @@ class Cluster:
             self.admin.delete_consumer_groups([group])[group].result(timeout=15)
         except KafkaException as error:
             if error.args[0].code() not in (KafkaError.GROUP_ID_NOT_FOUND, KafkaError.COORDINATOR_NOT_AVAILABLE):
-                raise
+                raise translated(error) from error
 
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """What a group has committed, by topic and partition; nothing while its coordinator does not answer.

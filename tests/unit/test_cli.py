@@ -404,7 +404,12 @@ def test_other_times_are_dates(capsys: pytest.CaptureFixture[str]):
 )
 def test_an_empty_topic_is_said_to_be(more: tuple[str, ...], said: bool, monkeypatch: pytest.MonkeyPatch):
     """On stderr, with the next step; scripts and those who want no record are told nothing."""
-    reader = SimpleNamespace(watermarks=lambda *_: (0, 0), stable=lambda *_: 0, close=lambda: None)
+    reader = SimpleNamespace(
+        watermarks=lambda *_: (0, 0),
+        stable=lambda *_: 0,
+        ends=lambda asked: dict.fromkeys(asked, (0, 0)),
+        close=lambda: None,
+    )
     monkeypatch.setattr(options.Context, "cluster", lambda self: SimpleNamespace(reader=lambda: reader))
     monkeypatch.setattr(tail, "require", lambda *_: None)
     result = headrace("tail", PIPELINE, "predictions", *more)
@@ -511,10 +516,10 @@ def test_last_reaches_past_what_is_no_record(count: int):
 class _Live(_Log):
     """A topic to which one record is committed between any two questions."""
 
-    def stable(self, topic: str, partition: int) -> int:
+    def ends(self, asked: list[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         self.offsets.append(self.end)
         self.end += 1
-        return self.end
+        return dict.fromkeys(asked, (self.end, self.end))
 
 
 @pytest.mark.parametrize(("before", "first"), [(None, 0), (0, 21), (5, 16)])

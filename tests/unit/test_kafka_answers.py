@@ -45,6 +45,38 @@ def test_a_leader_that_does_not_know_of_its_partition_yet_is_asked_again():
     assert watermarks(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, (3, 7)) == (3, 7)
 
 
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._ALL_BROKERS_DOWN])
+def test_a_broker_that_went_away_is_told_in_a_sentence_with_the_next_step(code: int):
+    """`run`, and what asks for topics, ended with the client's own words, or as if it were a defect of ours."""
+    with pytest.raises(Aborted, match=r"^No Kafka broker answers any more \(.*\): start this again when one does\.$"):
+        watermarks(code)
+    cluster = Cluster("127.0.0.1:1")
+    cluster._admin = SimpleNamespace(list_topics=lambda **_: _raise(code))  # type: ignore[assignment]
+    with pytest.raises(Aborted, match="No Kafka broker answers any more"):
+        cluster.describe(["t"])
+
+
+def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch):
+    """`tail -f` ended at the first restart of a broker."""
+    monkeypatch.setattr("headrace.streams.kafka.client.time.sleep", lambda _: None)
+    place = TopicPartition("t", 0, 7)
+    answers = [KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, [place], [place]]
+    reader = Cluster("127.0.0.1:1").reader()
+    reader.close()
+    asked = SimpleNamespace(list_topics=lambda **_: None, offsets_for_times=lambda *_, **__: _next(answers))
+    reader._consumer = reader._consumers["uncommitted"] = asked  # type: ignore[assignment]
+    assert reader.ends([("t", 0)]) == {("t", 0): (7, 7)}
+
+
+def _raise(code: int) -> Any:
+    raise KafkaException(KafkaError(code))
+
+
+def _next(answers: list[Any]) -> Any:
+    answer = answers.pop(0)
+    return _raise(answer) if isinstance(answer, int) else answer
+
+
 def test_another_error_is_not_waited_for():
     """It is one of ours at once."""
     with pytest.raises(Aborted, match="TOPIC_AUTHORIZATION_FAILED"):
