@@ -107,9 +107,10 @@ class Checkpointing:
         if done is not None:
             seconds = lane.checkpointed_at - lane.checkpoint_began
             work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
-        if lane.savepoint_follows and not self.finishing:  # it would end in the middle
+        if lane.savepoint_follows:
             lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
-            work.aside(partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried))
+            savepoint = partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried)
+            savepoint() if self.finishing else work.aside(savepoint)  # aside it would end in the middle
         if done is not None and lane.models and work.versions is not None:
             models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
             work.versions.begin(lane.task.shard)

@@ -112,7 +112,7 @@ def run(
     context = ctx.ensure_object(Context)
     cluster = context.cluster()
     aside = {"alerts", "models", "registry"} if group.back else set()
-    require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state", *aside}, writes=True)
+    require(cluster, loaded, {*group.inputs, *group.outputs, "journal", "state", "savepoints", *aside}, writes=True)
     configure(log_level, as_json=log_json, pipeline=loaded.name, slot=slot, kafka_config=context.connection.config)
     settings = Settings(batch=batch, gather_s=latency / 1000, checkpoint_s=checkpoint, stall_s=_stall_s())
     codec = Sealed(signing_key(), trusted_keys(), loaded.classes, any_libraries=True)

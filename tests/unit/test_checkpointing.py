@@ -57,6 +57,22 @@ def test_a_savepoint_that_failed_is_not_tried_at_every_checkpoint() -> None:
     assert _due(lane, NOW_MS + HOUR_MS)
 
 
+@pytest.mark.parametrize("finishing", [False, True])
+def test_a_savepoint_that_is_due_at_the_end_is_made_before_it(finishing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that runs for seconds at a time had never made one, and nobody could audit a new epoch of its."""
+    made: list[str] = []
+    work: Any = SimpleNamespace(
+        clock=lambda: 0.0, wall_ms=lambda: NOW_MS, versions=None, aside=lambda _: made.append("aside")
+    )
+    checkpointing = Checkpointing(work, lambda: None)
+    checkpointing.finishing = finishing
+    monkeypatch.setattr(checkpointing, "_savepoint", lambda *_: made.append("at once"))
+    lane = _lane(None, epoch=1)
+    lane.task.shard, lane.savepoint_follows = 0, True
+    checkpointing._end(lane)
+    assert made == ["at once" if finishing else "aside"]
+
+
 def test_a_clock_that_was_set_back_does_not_put_savepoints_off() -> None:
     """A day in the future is as far away as a day ago."""
     assert _due(_lane(LastSavepoint(0, NOW_MS + 24 * HOUR_MS)))

@@ -27,7 +27,7 @@ from headrace.examples.flights_data import flights as first_flights
 from headrace.processors.registry import fresh
 from headrace.schemas.records import Fact
 from headrace.streams import cli, moments
-from headrace.streams.commands import models, options, output, tail
+from headrace.streams.commands import models, options, output, run, tail
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
@@ -336,6 +336,27 @@ def test_a_python_that_ignores_the_hash_seed_is_told_so():
 def test_payloads_are_escaped_and_shortened(data: bytes | None, shown: str):
     """What anybody may have sent cannot move the cursor, and fits on a line."""
     assert output.escaped(data) == shown
+
+
+@pytest.mark.parametrize(
+    ("stages", "others"), [([], {"control"}), (["--stages", "validate,featurize"], {"control", "predictions"})]
+)
+def test_a_worker_asks_for_every_topic_that_it_writes(
+    stages: list[str], others: set[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Without `P.savepoints` it ran for an hour before a line in its log, and `audit` refused meanwhile."""
+    asked: set[str] = set()
+
+    def told(_: Any, pipeline: Any, roles: set[str], *, writes: bool) -> None:
+        asked.update(roles)
+        raise TopicError("Missing topics.")
+
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    monkeypatch.setattr(options.Context, "cluster", lambda self: None)
+    monkeypatch.setattr(run, "require", told)
+    assert headrace("run", PIPELINE, "--bootstrap", "127.0.0.1:1", *stages).exit_code == 2
+    assert {"journal", "state", "savepoints"} <= asked
+    assert not others & asked
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
