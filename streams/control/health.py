@@ -96,9 +96,10 @@ class Health:
 async def listen(app: web.Application, host: str, port: int, option: str = "--port") -> tuple[web.AppRunner, str]:
     """Serve an application; returns what runs and its address.
 
-    A port that is taken is a `UsageError`, which names the option that chooses another.
+    A port that is taken is a `UsageError`, which names the option that chooses another. Bodies stay as they come:
+    none is taken compressed, and one that is damaged would be a traceback in the log.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=2)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

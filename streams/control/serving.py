@@ -44,13 +44,13 @@ async def serve(
         service.health.add_to(application)
         runner, address = await listen(application, *page)
         runners.append(runner)
-        announce(address)
         if metrics is not None:
             small = web.Application()
             service.health.add_to(small)
-            runner, address = await listen(small, *metrics, "--metrics-port")
+            runner, beside = await listen(small, *metrics, "--metrics-port")
             runners.append(runner)
-            log.info("metrics and health: %s", address)
+            log.info("metrics and health: %s", beside)
+        announce(address)
         service.start()
         await stopping.wait()
     finally:

@@ -17,7 +17,8 @@ from aiohttp import web
 from headrace.streams.control import app
 from headrace.streams.control.health import listen
 from headrace.streams.control.outside import target
-from headrace.streams.control.page.guard import LOOPBACK
+from headrace.streams.control.page.guard import LOOPBACK, Guard
+from headrace.streams.control.page.server import build
 from headrace.streams.control.policies import retraining
 from headrace.streams.control.service import Options, Service
 from headrace.streams.control.serving import serve
@@ -206,6 +207,24 @@ def test_a_consumer_that_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(asyncio.wait_for(thread.on_thread_stop(), 120))
 
 
+def test_a_damaged_body_is_refused_without_a_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Whoever reaches the port could have filled the log with bytes that only say that they are compressed."""
+
+    async def test() -> int:
+        made = service(tmp_path)
+        runner, base = await listen(build(made.board, made.actions, Guard("x" * 16), None), "127.0.0.1", 0)
+        async with (
+            aiohttp.ClientSession(base) as session,
+            session.post("/api/session", data=b"{}", headers={"Content-Encoding": "gzip"}) as answer,
+        ):
+            status = answer.status
+        await runner.cleanup()
+        return status
+
+    assert asyncio.run(test()) == 403
+    assert not [line for line in caplog.records if line.exc_info]
+
+
 @pytest.mark.parametrize("option", ["--port", "--metrics-port"])
 def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
     """With the next step: the option that chose it chooses another."""
@@ -220,5 +239,6 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
                 await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
         finally:
             await runner.cleanup()
+        assert not said
 
     asyncio.run(test())
