@@ -37,7 +37,7 @@ def last_prediction(seen: Seen, now_s: float) -> dict[str, Any] | None:
     newest, at_ms = max(seen.predictions.values(), key=lambda found: found[1])
     return {
         "published_ms": at_ms,
-        "age_s": round(now_s - at_ms / 1000, 3),
+        "age_s": _age_s(at_ms, now_s),
         "event_time_ms": newest.time_ms,
         "event_id": newest.event_id,
         "model": newest.model,
@@ -115,7 +115,7 @@ def freshness(seen: Seen, now_s: float) -> dict[str, Any] | None:
                     "stream_time_ms": stream_ms if stream_ms > 0 else None,
                     "model_age_s": age_s,
                     "checkpoint_ms": state[MARKER],
-                    "checkpoint_age_s": round(now_s - state[MARKER] / 1000, 3),
+                    "checkpoint_age_s": _age_s(state[MARKER], now_s),
                 }
             )
     if not known:
@@ -171,3 +171,8 @@ def _made_by(group: Group, count: str) -> bool:
     if count == "alerts":
         return group.watches
     return group.front if count in ("events", "features", "duplicates") else group.back or "." in count
+
+
+def _age_s(at_ms: int, now_s: float) -> float:
+    """How old it is; nothing is younger than now, though it came while one looked, or by another clock."""
+    return max(0.0, round(now_s - at_ms / 1000, 3))

@@ -217,8 +217,8 @@ class Recomputation:
         if epoch.spec_hash != version.hash:
             what = changes(epoch.spec, version.spec) + changes(epoch.environment, version.environment)
             raise SpecChanged(
-                f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): audit it with that "
-                "one."
+                f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): only that one "
+                "can recompute it."
             )
         if spec_hash(epoch.spec, epoch.environment) != epoch.spec_hash:
             raise Lost(f"The journal record of {self.name} that opens epoch {epoch.epoch} is damaged.")

@@ -139,7 +139,7 @@ def retry(
         publisher.send(letter.headers["topic"], Outgoing(0, letter.record.key, letter.record.value))
     publisher.flush()
     if emit(json_to, {"retried": [letter.place for letter in chosen]}):
-        say(f"{len(chosen)} records published again")
+        say(f"{len(chosen)} record{'s' * (len(chosen) != 1)} published again")
 
 
 def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...]) -> list[_Letter]:

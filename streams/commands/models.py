@@ -85,12 +85,11 @@ def show_(ctx: click.Context, model: str, json_to: str | None) -> None:
     about = [fact for shard in known for fact in shard.facts if fact.model == model]
     states = [{"shard": s.number, "share": _share(s, model)} | s.registry["models"][model] for s in known]
     value = {"model": model, "shards": states, "facts": [msgspec.to_builtins(fact) for fact in about]}
-    if emit(json_to, value):
-        if not known:
-            warn(f"There is no model {model!r}.")
+    if emit(json_to, value) and known:
         show("", ("shard", "status", "since"), [(state["shard"], state["status"], state["since"]) for state in states])
         _show_facts(about)
     if not known:
+        warn(f"There is no model {model!r} in the registry: see `headrace models {given(ctx)} list`.")
         ctx.exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from headrace.deploy import broker
 from headrace.processors.windows import duration
-from headrace.streams.commands.output import printable
+from headrace.streams.commands.output import printable, warn
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
 from headrace.streams.logs import LEVELS
@@ -41,6 +42,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FILES, _BYTES = 200, 200_000
+_LATE_S = 2.0
 PIPELINE = "headrace.pipeline"
 """Under which name a group of commands finds its pipeline in the click context."""
 _GIVEN = "headrace.pipeline.given"
@@ -69,10 +71,15 @@ class Context:
         return named(self.bootstrap, self.kafka_config, os.environ)[0] is not None
 
     def cluster(self) -> Cluster:
-        """The cluster, after a broker has answered."""
+        """The cluster, after a broker has answered; one that takes its time is said to be waited for."""
         where = self.connection
         cluster = Cluster(where.bootstrap, where.config)
-        cluster.check()
+        late = threading.Timer(_LATE_S, warn, (f"Waiting for Kafka at {where.bootstrap}.",))
+        late.start()
+        try:
+            cluster.check()
+        finally:
+            late.cancel()
         return cluster
 
     def redacted(self, text: str) -> str:

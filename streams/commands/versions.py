@@ -261,7 +261,8 @@ def _usable(wanted: Wanted) -> Any:
     """The model of a version that is published and not refused."""
     if wanted.model is None:
         why = f"is refused ({wanted.refused})" if wanted.refused else "is not published"
-        raise UsageError(f"The snapshot of {wanted.version} {why}: see `models P rebuild {wanted.version} --publish`.")
+        rebuild = f"`headrace models PIPELINE rebuild {wanted.version} --publish`"
+        raise UsageError(f"The snapshot of {wanted.version} {why}: see {rebuild}.")
     return wanted.model
 
 

@@ -78,5 +78,5 @@ class Parts:
             part.state = "down"
             part.restarts += 1
             quick = 0 if time.monotonic() - began > _STEADY_S else quick + 1
-            log.warning("%s: %s; it is started again", name, part.why)
+            log.warning("%s is started again: %s", name, part.why)
             await asyncio.sleep(self._pauses_s[min(quick, len(self._pauses_s) - 1)])

@@ -27,7 +27,7 @@ from headrace.examples.flights_data import flights as first_flights
 from headrace.processors.registry import fresh
 from headrace.schemas.records import Fact
 from headrace.streams import cli, moments
-from headrace.streams.commands import models, options, output, run, tail
+from headrace.streams.commands import models, options, output, run, tail, versions
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
@@ -175,6 +175,19 @@ def test_no_broker_at_the_address_is_one_sentence(monkeypatch: pytest.MonkeyPatc
     assert result.exit_code == 1
     assert "No Kafka broker answers at 127.0.0.1:1" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_broker_that_takes_its_time_is_said_to_be_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """Ten seconds without a word look like a command that hangs."""
+
+    class AtOnce(threading.Timer):
+        def start(self) -> None:
+            self.function(*self.args)
+
+    monkeypatch.setattr(threading, "Timer", AtOnce)
+    monkeypatch.setattr("headrace.streams.kafka.Cluster.check.__defaults__", (0.3,))
+    result = headrace("--bootstrap", "127.0.0.1:1", "topics", PIPELINE)
+    assert result.stderr.startswith("Waiting for Kafka at 127.0.0.1:1.\nError: No Kafka broker answers at 127.0.0.1:1")
 
 
 def test_a_reader_that_goes_away_is_no_traceback():
@@ -466,6 +479,20 @@ def test_before_the_first_fact_the_next_step_is_named(command: str, monkeypatch:
     assert headrace("models", PIPELINE, command).stdout == (
         f"Nothing is registered yet: a worker does that with its first records (`headrace run {PIPELINE}`).\n"
     )
+
+
+def test_a_model_that_nobody_knows_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    """With the next step, and without tables that have no rows."""
+    monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(0, fresh(), [], 0)])
+    result = headrace("models", PIPELINE, "show", "nobody")
+    said = f"There is no model 'nobody' in the registry: see `headrace models {PIPELINE} list`.\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+
+
+def test_a_snapshot_that_is_not_there_names_a_command_that_is():
+    """It named `models P rebuild`, which no shell knows."""
+    with pytest.raises(UsageError, match="`headrace models PIPELINE rebuild m/0@1 --publish`"):
+        versions._usable(SimpleNamespace(model=None, refused=None, version="m/0@1"))
 
 
 @pytest.mark.parametrize("members", [0, 1])

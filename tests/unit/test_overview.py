@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from headrace.streams.cli import main
 from headrace.streams.commands import status
 from headrace.streams.commands.glance import lines, view
 from headrace.streams.errors import HeadraceError, Unreachable
-from headrace.streams.findings import models
+from headrace.streams.findings import last_prediction, models
 from headrace.streams.journal import Entry, write
 from headrace.streams.log import Record
 from headrace.streams.overview import Seen, gather
@@ -164,6 +165,14 @@ def test_a_quick_group_is_never_ahead_of_the_end(pipeline: Any, topics: Topics, 
     monkeypatch.setattr(topics, "committed", committed)
     (group,) = gather(topics, topics, pipeline)["groups"]
     assert group["lag"] >= 0
+
+
+def test_what_came_while_one_looks_is_not_from_the_future():
+    """A prediction is published after the clock was read: under traffic it was -0.6 s old."""
+    seen = Seen()
+    seen.predictions[0] = (SimpleNamespace(time_ms=0, event_id="e", model="m/0@0", behind_ms=0), 1_600)  # type: ignore[assignment]
+    found = [last_prediction(seen, now_s) for now_s in (1.0, 2.0)]
+    assert [each["age_s"] for each in found if each is not None] == [0.0, 0.4]
 
 
 def test_only_open_alerts_are_counted(pipeline: Any, topics: Topics):
