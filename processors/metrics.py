@@ -215,11 +215,9 @@ class RegressionScores:
 
     def update(self, overall: list[float], window: list[float], y: float, answer: Any) -> None:
         """Score one answer in both cells, or in neither."""
-        if answer is None:
+        if answer is None or answer is UNASKED:
             return
         if answer.__class__ is not float:
-            if answer is UNASKED:
-                return
             answer = float(answer)  # NumPy's floats are not plain values
         error = y - answer
         distance = abs(error)

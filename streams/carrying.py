@@ -35,9 +35,8 @@ def still(entries: Saved, before: Spec, after: Spec) -> Saved:
 
 def _edited(before: Spec, after: Spec) -> set[str]:
     """The groups of windows over functions that are others than before; another Python writes all of them otherwise."""
-    old, new = before.get("order", {}).get("feeds", {}), after["order"].get("feeds", {})
-    pairs = {name: (list(old[name]), list(feeds)) for name, feeds in new.items() if name in old}
-    return {name for name, (was, now) in pairs.items() if was != now and was[0] == now[0]}
+    old, new = (unpack(pack(spec.get("order", {}).get("feeds", {}))) for spec in (before, after))
+    return {name for name, feeds in new.items() if name in old and old[name] != feeds and old[name][0] == feeds[0]}
 
 
 def _without(entries: Saved, groups: set[str]) -> Saved:

@@ -436,10 +436,8 @@ class Chain:
             watching.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
         elif role == "examples" and watching.error is not None:
             at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
-            learned = self.pipeline.learned_label
-            said = (None if answer is None else learned(answer) for answer in (record["prediction"], record["label"]))
             try:
-                answer, y = said
+                answer, y = map(self.pipeline.learned_label, (record["prediction"], record["label"]))
             except ValueError as error:
                 self.context.dead("drift", role, "malformed", described(error), item)
             else:

@@ -13,15 +13,20 @@ from typing import Final
 from headrace.streams.canonical import state_hash
 from headrace.streams.functions import function_hash
 
-__all__ = ["code_revision", "environment", "environment_hash", "function_hash", "state_hash"]
+__all__ = ["code_revision", "environment", "environment_hash", "function_hash", "python_version", "state_hash"]
 
 _BYTES: Final = 16
 
 
+def python_version() -> str:
+    """Python's major and minor version, to which bytecode belongs."""
+    major, minor, _ = platform.python_version_tuple()
+    return f"{major}.{minor}"
+
+
 def environment() -> dict[str, str]:
     """Give the versions that decide what a replay computes; nothing of the machine."""
-    major, minor, _ = platform.python_version_tuple()
-    found = {"python": f"{platform.python_implementation().lower()} {major}.{minor}"}
+    found = {"python": f"{platform.python_implementation().lower()} {python_version()}"}
     for library in ("google-re2", "headrace", "msgspec", "numpy", "river"):
         try:
             found[library] = metadata.version(library)

@@ -263,7 +263,9 @@ class Pipeline:
         raise ValueError("a regression label is a finite number")
 
     def learned_label(self, published: Any) -> Any:
-        """What models learn of a label as examples have it: there a multiclass label is text."""
+        """What models learn of a label as examples have it: there a multiclass label is text. None stays None."""
+        if published is None:
+            return None
         if self._class_type is bool:
             return published == "True"
         return int(published) if self._class_type is int else published

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from headrace.processors.binding import Plan
 from headrace.processors.watches import Watch
-from headrace.streams.hashing import function_hash, state_hash
+from headrace.streams.hashing import function_hash, python_version, state_hash
 
 __all__ = ["clone", "fed_by", "plain", "shown", "unmeasured", "unseeded", "watched"]
 
@@ -100,7 +99,7 @@ def fed_by(plan: Plan) -> dict[str, list[Any]]:
         sources = [] if fed.outcomes else [plan.readers[i].source for i in fed.feeds]
         hashes = [function_hash(source) if callable(source) else None for source in sources]
         if any(hashes):
-            found[fed.group.name] = [".".join(platform.python_version_tuple()[:2]), *hashes]
+            found[fed.group.name] = [python_version(), *hashes]
     return found
 
 

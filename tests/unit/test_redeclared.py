@@ -30,6 +30,17 @@ def _upgrade(monkeypatch):
     monkeypatch.setattr(snapshots, "_LIBRARIES", {**snapshots.libraries(), "river": "99.9"})
 
 
+def _checkpointed(pipeline, days=1):
+    """A log with so many days, and the life that worked them off and made a checkpoint."""
+    log = Log()
+    life = Life(log, pipeline, key=KEY)
+    for day in range(days):
+        publish_day(log, day)
+        life.work()
+    life.checkpoint()
+    return log, life
+
+
 def _lived(key, drifts=()):
     """A log with three days and a checkpoint after the second, and what the state was in the end."""
     log = Log()
@@ -351,12 +362,7 @@ def test_a_changed_declaration_over_a_checkpoint(before, after):
 def test_retraining_leaves_out_examples_with_other_features(monkeypatch):
     """A fresh copy learns from where the features are the present ones; the log before is there, and no obstacle."""
     monkeypatch.setattr(Log, "stable", lambda log, topic, shard: log.watermarks(topic, shard)[1], raising=False)
-    log = Log()
-    life = Life(log, _declared(2), key=KEY)
-    for day in range(3):
-        publish_day(log, day)
-        life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_declared(2), 3)
     life = Life(log, _tipped(2), key=KEY, accept_change=True)
     chain = life.task.chain
     chain.history = logged(lambda: log, named, 0, chain)
@@ -370,12 +376,7 @@ def test_retraining_leaves_out_examples_with_other_features(monkeypatch):
 
 def test_scores_stay_with_their_models():
     """With a model more, in front of the others, each goes on with its own scores, and the new one with none."""
-    log = Log()
-    life = Life(log, _declared(2, "shop"), key=KEY)
-    for day in range(3):
-        publish_day(log, day)
-        life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_declared(2, "shop"), 3)
     known = life.task.chain.summary()
     found = Life(log, _declared(3, "shop"), key=KEY, accept_change=True).task.chain.summary()
     assert {name: found[name] for name in known} == known
@@ -412,12 +413,7 @@ def _rows(life):
 )
 def test_windows_stay_with_their_declaration(before, after):
     """Whatever else is declared by the same columns: the others hold what they held, and new ones nothing."""
-    log = Log()
-    life = Life(log, _windowed(**before), key=KEY)
-    for day in (0, 1):
-        publish_day(log, day)
-        life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(**before), 2)
     assert Version.of(_windowed(**before)).hash != Version.of(_windowed(**after)).hash
     was, held = _rows(life)
     life = Life(log, _windowed(**after), key=KEY, accept_change=True)
@@ -461,12 +457,7 @@ SPENDING, TWICE, NINEFOLD = _spending(1), _spending(2), _spending(9)
 )
 def test_windows_over_another_function_begin_empty(before, after, emptied):
     """Its values would be averaged with those of before; windows over columns by the same key hold what they held."""
-    log = Log()
-    life = Life(log, _windowed(hourly=HOURLY, **before), key=KEY)
-    for day in (0, 1):
-        publish_day(log, day)
-        life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(hourly=HOURLY, **before), 2)
     names, held = _rows(life)
     life = Life(log, _windowed(hourly=HOURLY, **after, evaluate_every=7), key=KEY, accept_change=True)
     assert _rows(life)[0] == names
@@ -480,13 +471,9 @@ def test_windows_over_another_function_begin_empty(before, after, emptied):
 
 def test_windows_over_functions_stay_with_another_python(monkeypatch):
     """Which writes every function otherwise: nothing says that any of them was edited."""
-    log = Log()
-    life = Life(log, _windowed(a=SPENDING), key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(a=SPENDING))
     held = _rows(life)
-    monkeypatch.setattr(plain.platform, "python_version_tuple", lambda: ("3", "99", "0"))
+    monkeypatch.setattr(plain, "python_version", lambda: "3.99")
     assert _rows(Life(log, _windowed(a=TWICE), key=KEY, accept_change=True)) == held
 
 
@@ -500,11 +487,7 @@ def test_windows_over_functions_stay_with_another_python(monkeypatch):
 )
 def test_what_is_replayed_after_a_change_is_evicted(before, after):
     """Carried windows, and what the journal adds to them, are forgotten in time; a restart finds the same."""
-    log = Log()
-    life = Life(log, before, key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(before)
     publish_day(log, 1)
     life.work()
     life = Life(log, after, key=KEY, accept_change=True)
@@ -532,11 +515,7 @@ OTHER = mean(label(), by="id", over="3h")
 )
 def test_outcomes_find_their_windows(before, after, shops):
     """Events that wait for their label while windows over outcomes change: their outcome goes where it belonged."""
-    log = Log()
-    life = Life(log, _windowed(**before), key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(**before))
     life = Life(log, _windowed(**after), key=KEY, accept_change=True)
     publish_day(log, 1)
     life.work()
@@ -549,11 +528,7 @@ def test_outcomes_find_their_windows(before, after, shops):
 
 def test_windows_that_were_given_up_begin_anew():
     """What an older checkpoint holds of a store that is no more is deleted, not found again by a later declaration."""
-    log = Log()
-    life = Life(log, _windowed(visits=VISITS), key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(visits=VISITS))
     life = Life(log, _windowed(), key=KEY, accept_change=True)
     life.checkpoint()
     life = Life(log, _windowed(visits=VISITS), key=KEY, accept_change=True)
@@ -562,11 +537,7 @@ def test_windows_that_were_given_up_begin_anew():
 
 def test_events_that_lack_a_feature_are_not_learned():
     """Their labels come to no example: they count as expired, and the labels as those of refused events."""
-    log = Log()
-    life = Life(log, _declared(2), key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_declared(2))
     life = Life(log, _tipped(2), key=KEY, accept_change=True)
     assert (life.task.chain.pending, life.task.chain.counts["expired"]) == (0, 40)
     for day in (1, 2):
@@ -581,11 +552,7 @@ def test_events_that_lack_a_feature_are_not_learned():
 )
 def test_events_that_wait_are_learned_as_their_examples_say(after):
     """Models get the features that are declared, in their order: they stay the fold of the training log."""
-    log = Log()
-    life = Life(log, _windowed(visits=VISITS), key=KEY)
-    publish_day(log, 0)
-    life.work()
-    life.checkpoint()
+    log, life = _checkpointed(_windowed(visits=VISITS))
     life = Life(log, small(features=after), key=KEY, accept_change=True)
     waiting = life.task.chain.stores.states["join"]["pending"].items()
     assert [list(entry[5]) for _, entry in waiting] == [list(after)] * 40
