@@ -120,8 +120,14 @@ class Assignment:
     def again(self) -> None:
         """Drop what is in memory, and recover all that is held; the slot is to be opened anew before the next step."""
         self.ready = False
+        self._lost = None
         self._drop_lanes()
         self._assigned, self._recovering = self._held, None
+
+    def expelled(self) -> None:
+        """Drop what is in memory; what is ours is told when the group is joined anew."""
+        self._held = None
+        self.again()
 
     def drop(self) -> None:
         """Forget every task; the checkpoint under way, too."""

@@ -12,6 +12,7 @@ HeadraceError
 ├── SnapshotError         a snapshot cannot be made or used (`snapshots`): rebuild by replay
 └── Fault                 the world broke: recover in place, or crash and be restarted
     ├── Aborted           a transaction did not happen: recover from the journal
+    │   └── Expelled      the group has put this member out: join it anew, if the slot is still ours
     ├── Fenced            another worker holds this slot: end at once
     ├── Stalled           no progress within a deadline
     └── Diverged          a replay made other bytes than the journal says
@@ -26,6 +27,7 @@ __all__ = [
     "Aborted",
     "DeclarationError",
     "Diverged",
+    "Expelled",
     "Fault",
     "Fenced",
     "HeadraceError",
@@ -87,6 +89,10 @@ class Fault(HeadraceError):
 
 class Aborted(Fault):
     """A transaction did not happen; memory is ahead of the log and must be rebuilt from it."""
+
+
+class Expelled(Aborted):
+    """The consumer group takes another, or nobody, for the member of this name: this client reads no more."""
 
 
 class Fenced(Fault):

@@ -30,7 +30,7 @@ from headrace.streams.assignment import Assignment
 from headrace.streams.checkpointing import Checkpointing
 from headrace.streams.collector import Collector
 from headrace.streams.committing import AtOnce, Beside, Committer
-from headrace.streams.errors import Aborted, Fault
+from headrace.streams.errors import Aborted, Expelled, Fault
 from headrace.streams.folding import Folding
 from headrace.streams.journal import write
 from headrace.streams.lane import Lane
@@ -150,11 +150,14 @@ class Worker:
 
     def open(self) -> None:
         """Fence this slot's predecessor, then join the group."""
-        work, assignment = self._work, self._assignment
-        work.collector.start()
-        work.reader = self.cluster.reader()
+        self._work.collector.start()
+        self._work.reader = self.cluster.reader()
         self._slot.open()
         failpoints.hit("open.fenced")
+        self._join()
+
+    def _join(self) -> None:
+        work, assignment = self._work, self._assignment
         work.consumer = self.cluster.consumer(
             work.name,
             self.id,
@@ -253,7 +256,7 @@ class Worker:
             self._checkpointing.step(self.lanes.values(), live=live)
             self._retrain()
         except Aborted as error:
-            self._rebuild(str(error))
+            self._rebuild(error)
 
     def _fetch(self) -> None:
         """Gather what arrives into the buffers, up to a batch."""
@@ -324,17 +327,30 @@ class Worker:
         self._committer.settle()
         self._slot.distrust(self.lanes)
 
-    def _rebuild(self, reason: str) -> None:
-        """A transaction failed: drop the producer and everything in memory, and come back from the log."""
+    def _rebuild(self, error: Aborted) -> None:
+        """A transaction failed: drop the producer and everything in memory, and come back from the log.
+
+        So does a worker whom its group has put out, unless another one has its slot: as a new member.
+        """
         failpoints.hit("rebuild.begun")
         with contextlib.suppress(Aborted):
             self._committer.settle()
-        log.warning("recovering after: %s", reason)
-        self.observer.aborted(reason)
+        expelled = isinstance(error, Expelled)
+        if expelled:
+            self._slot.prove()
+            failpoints.hit("rebuild.proven")
+        log.warning("recovering after: %s", error)
+        self.observer.aborted(str(error))
         self._slot.drop()
-        self._assignment.again()
+        if expelled:
+            self._assignment.expelled()
+        else:
+            self._assignment.again()
         self._slot.open()
         failpoints.hit("rebuild.fenced")
+        if expelled:
+            self._work.consumer.close()
+            self._join()
 
     def _retrain(self) -> None:
         """Let models catch up that are to be retrained."""

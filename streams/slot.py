@@ -6,6 +6,7 @@ A start under the same id fences whoever had it before, and ends what they left 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,6 +31,17 @@ class Slot:
         work = self._work
         complete(work.cluster, work.reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
         self.producer, self._followed = work.cluster.producer(self.name), False
+
+    def prove(self) -> None:
+        """Raise `Fenced` if another worker has taken this slot.
+
+        Whoever takes it starts a producer under its id before it joins the group, so that a member whom the group has
+        put out, but whose producer is still the last one, was put out by nobody. Where the coordinator does not say,
+        the slot is taken as ours, as after every transaction that failed.
+        """
+        work = self._work
+        with contextlib.suppress(Aborted):
+            self.producer.prove((work.topics("journal"), 0), work.name)
 
     def drop(self) -> None:
         """Forget the producer and what it has open."""

@@ -1,8 +1,8 @@
 """The one package that speaks to Kafka.
 
 Small enough that a fake log can stand in for it: `Cluster` makes consumers, transactional producers and readers. Every
-client error leaves here as one of our own: `Aborted` (recover from the journal), `Fenced` (end), `Unreachable`,
-`TopicError`, `Lost`.
+client error leaves here as one of our own: `Aborted` (recover from the journal), `Expelled` (join the group anew),
+`Fenced` (end), `Unreachable`, `TopicError`, `Lost`.
 """
 
 from headrace.streams.kafka.cluster import Cluster

@@ -9,16 +9,15 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from headrace.streams.errors import Aborted, Fenced, TopicError
+from headrace.streams.errors import Aborted, Expelled, Fenced, TopicError
 
 __all__ = [
     "AWAY",
     "AWAY_S",
-    "FENCED",
+    "EXPELLED",
     "LARGEST_BYTES",
     "LEADERLESS",
     "RECORD",
-    "TAKEN",
     "UNKNOWN",
     "UNKNOWN_S",
     "exists",
@@ -30,7 +29,6 @@ __all__ = [
 
 FENCED = {
     KafkaError._FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
@@ -51,10 +49,8 @@ LARGEST_BYTES = 100_000_000
 """What a producer sends at most, as brokers take no larger request. The topics' own limits are far below."""
 RECORD: Any = tuple.__new__
 """Makes a `Record` as its class does, in a third of the time."""
-TAKEN = (
-    "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one; "
-    "if there is none, a broker that was away took this one for another, and it is safe to start it again."
-)
+TAKEN = "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one."
+EXPELLED = "the consumer group has put this worker out"
 
 
 def watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
@@ -120,6 +116,8 @@ def translated(exception: KafkaException) -> Exception:
     error: KafkaError = exception.args[0]
     if error.code() in FENCED:
         return Fenced(TAKEN)
+    if error.code() == KafkaError.FENCED_INSTANCE_ID:
+        return Expelled(EXPELLED)
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # and would be at every try
         return TopicError(
             f"A record is larger than its topic takes: raise the topic's max.message.bytes, then start again "

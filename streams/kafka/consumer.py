@@ -17,11 +17,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from headrace.streams.errors import Aborted, Fenced, Lost, TopicError
+from headrace.streams.errors import Aborted, Expelled, Lost, TopicError
 from headrace.streams.kafka.client import (
-    FENCED,
+    EXPELLED,
     RECORD,
-    TAKEN,
     UNKNOWN,
     exists,
     translated,
@@ -181,8 +180,8 @@ class GroupConsumer:
 
     def _raise(self, error: KafkaError, message: Message) -> None:
         code = error.code()
-        if code in FENCED or code == KafkaError._FATAL:  # nothing else is fatal to a consumer; it never reads again
-            raise Fenced(TAKEN)
+        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):  # nothing else is fatal to a consumer
+            raise Expelled(EXPELLED)
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise Lost(
                 f"{message.topic()}/{message.partition()}: the next record to read is gone past retention "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
+    Consumer,
     KafkaError,
     KafkaException,
     Producer,
@@ -40,7 +42,7 @@ class TransactionalProducer:
     """Transactions under a stable id. After any trouble: `drop` it, make a new one, recover.
 
     Aborting is not offered: an abort soon after a begin is fatal now and then, and a new producer with the same id
-    aborts the old transaction all the same.
+    aborts the old transaction all the same. `prove` aborts, as nothing depends on whether that succeeds.
 
     `suspicious` says that a request of a transaction may have been sent twice (a connection broke meanwhile, or it was
     slow). The client has no KIP-890: a late copy would end the next transaction, or set offsets back in it, so that one
@@ -50,6 +52,7 @@ class TransactionalProducer:
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
         self._news = news = _News()
         self._committed_at = 0.0
+        self._config = cluster.config
         self._producer = Producer(
             {
                 "linger.ms": 50,  # a commit does not wait for it
@@ -114,6 +117,20 @@ class TransactionalProducer:
         """Add the consumed offsets to the transaction."""
         positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
         self._call(self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=20.0)
+
+    def prove(self, place: tuple[str, int], group: str) -> None:
+        """Raise `Fenced` if another producer has started under this id since; this one is to be dropped after that.
+
+        The coordinator tells from an offset of `place` that is never committed, in the name of no member of `group`.
+        """
+        with contextlib.suppress(Aborted):  # nothing is open
+            self._call(self._producer.abort_transaction)
+        nobody = Consumer({**self._config, "group.id": group}, logger=log)
+        try:
+            self.begin()
+            self.offsets({place: 0}, nobody.consumer_group_metadata())
+        finally:
+            nobody.close()
 
     def commit(self) -> None:
         """Commit; on return the transaction is in the log."""

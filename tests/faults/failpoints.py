@@ -112,7 +112,8 @@ class Deaths:
             self._live(world, f"commit.done:{nth + 1}", _NEVER)
         elif stage in _ASIDE:
             world.settings = {"batch": _BATCH, **_OFTEN, "savepoint_s": 0.0}
-        way = {"revoke": self._revoked, "rebuild": self._aborted, "finish": self._finished}.get(stage, self._plain)
+        ways = {"revoke": self._revoked, "rebuild": self._aborted, "finish": self._finished}
+        way = self._expelled if site == "rebuild.proven" else ways.get(stage, self._plain)
         if stage not in _ASIDE:
             self._choose(world)
         process = way(world, f"{site}:{nth}")
@@ -158,6 +159,15 @@ class Deaths:
             other = world.spawn(slot=f"1-{len(world.workers)}")  # a member that is known already would change nothing
             process.join(_PATIENCE_S)
             other.kill()
+        return process
+
+    @staticmethod
+    def _expelled(world: World, failpoint: str) -> WorkerProcess:
+        """Its group takes another member for it."""
+        process = world.spawn(failpoint=failpoint.partition(":")[0])
+        process.await_note("committed")
+        world.expel()
+        process.join(_PATIENCE_S)
         return process
 
     @staticmethod

@@ -33,7 +33,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
-from headrace.streams.topics import group_name, topic_name, topic_specs
+from headrace.streams.topics import group_name, topic_name, topic_specs, transactional_id
 from headrace.streams.topology import Group, group_of
 from tests.faults import worker
 from tests.faults.worker import Job
@@ -281,6 +281,18 @@ class World:
         )
         self.workers.append(process)
         return process
+
+    def expel(self, slot: str = "0") -> None:
+        """Have the group put a lane's worker out: another member joins under its name, and is gone at once."""
+        group = group_of()
+        name = transactional_id(self.pipeline, group, slot)
+        assigned: list[Any] = []
+        ghost = self.cluster.consumer(
+            group_name(self.pipeline, group), name, on_assign=assigned.append, on_revoke=lambda _: None
+        )
+        ghost.subscribe([self.topic(role) for role in group.inputs])
+        until(lambda: ghost.fetch(1, 0.05) or assigned, "the other member is in the group")
+        ghost.close()
 
     def group(self, stages: tuple[str, ...] | None = None) -> Group:
         """A group of stages; None means the lane."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.streams.errors import Fenced, Lost, TopicError
-from headrace.streams.kafka import Cluster, GroupConsumer
+from headrace.streams.errors import Expelled, Fenced, Lost, TopicError
+from headrace.streams.kafka import Cluster, GroupConsumer, TransactionalProducer
 from headrace.streams.log import END, Record
 from tests.faults.harness import until
 
@@ -57,7 +57,57 @@ def test_a_predecessor_in_the_slot_is_fenced(cluster: Cluster, topic: str) -> No
     reader.close()
 
 
-def test_a_consumer_whose_slot_is_taken_ends(cluster: Cluster, topic: str) -> None:
+def test_a_producer_proves_that_nobody_has_followed_it(cluster: Cluster, topic: str) -> None:
+    """Between transactions, in one, and in one that failed; once somebody has, each of them is told."""
+    member(cluster, topic).close()  # a group with a member, of which the proof speaks without being one
+    group = f"{topic}-group"
+
+    def in_no_transaction(producer: TransactionalProducer) -> None:
+        """It has committed."""
+        producer.begin()
+        producer.send(topic, 0, None, b"kept")
+        producer.commit()
+
+    def in_one(producer: TransactionalProducer) -> None:
+        """A record and an offset are on their way."""
+        producer.begin()
+        producer.send(topic, 0, None, b"lost")
+        producer.flush()
+
+    def in_one_that_failed(producer: TransactionalProducer) -> None:
+        """The group does not take its offsets, as another has its place."""
+        old = member(cluster, topic)
+        metadata = old.metadata()
+        other = member(cluster, topic)
+        producer.begin()
+        with pytest.raises(Expelled):
+            producer.offsets({(topic, 0): 0}, metadata)
+        old.close()
+        other.close()
+
+    for i, state in enumerate((in_no_transaction, in_one, in_one_that_failed)):
+        name = f"{topic}-{i}"
+        producer = cluster.producer(name)
+        state(producer)
+        producer.prove((topic, 0), group)
+        producer.drop()
+        first = cluster.producer(name)
+        state(first)
+        second = cluster.producer(name)
+        with pytest.raises(Fenced, match="slot"):
+            first.prove((topic, 0), group)
+        second.begin()
+        second.send(topic, 0, None, b"kept")
+        second.commit()
+        first.drop()
+        second.drop()
+    reader = cluster.reader()
+    assert {record.value for record in reader.read(topic, 0)} == {b"kept"}
+    reader.close()
+    assert cluster.committed(group) == {}
+
+
+def test_a_consumer_is_told_that_another_has_its_place(cluster: Cluster, topic: str) -> None:
     """When another consumer joins under its name, the first raises rather than reading nothing for ever."""
     first = member(cluster, topic)
     second = cluster.consumer(f"{topic}-group", "0", on_assign=lambda _: None, on_revoke=lambda _: None)
@@ -67,11 +117,11 @@ def test_a_consumer_whose_slot_is_taken_ends(cluster: Cluster, topic: str) -> No
         second.fetch(1, 0.05)
         try:
             first.fetch(1, 0.05)
-        except Fenced:
+        except Expelled:
             return True
         return False
 
-    until(fenced, "the first consumer ends")
+    until(fenced, "the first consumer is told")
     first.close()
     second.close()
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace.streams.errors import Aborted, Fault, Fenced, Lost, Stalled
+from headrace.streams.errors import Aborted, Expelled, Fault, Lost, Stalled
 from headrace.streams.kafka import SLOW_S
 from headrace.streams.log import END, Record
 from tests.simulation.broker import OFFSETS, TP, Partition
@@ -80,7 +80,7 @@ class FakeConsumer:
         self._ended: dict[TP, int] = {}
         self._paused: set[TP] = set()
         self._queue: deque[Record] = deque()
-        self._closed = False
+        self._closed = self._expelled = False
         self.polled = 0.0
 
     @property
@@ -163,8 +163,14 @@ class FakeConsumer:
         if self._member is None:
             return
         status = coordinator.status(self._group, self._member)
-        if status == "fenced":
-            raise Fenced("FENCED_INSTANCE_ID")
+        if status == "unknown" and not self._expelled and self._world.expels():
+            # Its client has noticed first, and sends one more heartbeat, of no member: fatal (librdkafka 2.16).
+            self._expelled = True
+            if self._held is not None and self._world.tells_first():
+                held, self._held = self._held, None
+                self._on_lost(held)
+        if status == "fenced" or self._expelled:
+            raise Expelled("FENCED_INSTANCE_ID")
         if self._offered is not None and status != "unknown":
             self._held, self._offered = self._offered, None
             self._empty()
@@ -252,6 +258,18 @@ class FakeProducer:
         self._added.add(("", 0))
         if world.chance("lost_response"):
             raise Aborted("_TIMED_OUT: no answer to the offsets")
+
+    def prove(self, place: TP, group: str) -> None:
+        """Raise `Fenced` if another producer has started under this id since."""
+        self._process.seam("prove")
+        world = self._world
+        if world.chance("lost_request"):
+            raise Aborted("_TIMED_OUT: no answer of the coordinator")
+        world.broker.add(self._name, self._epoch, None)
+        world.broker.end(self._name, self._epoch, commit=False)
+        world.broker.add(self._name, self._epoch, None)
+        world.broker.write_offsets(self._name, self._epoch, group, {place: 0})
+        self._open = True
 
     def commit(self) -> None:
         """Commit, with all that can happen to an EndTxn on its way."""

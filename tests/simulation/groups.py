@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.streams.errors import Aborted, Fenced
+from headrace.streams.errors import Aborted, Expelled
 from tests.simulation.clock import Clock
 
 __all__ = ["SESSION_S", "Coordinator", "Member", "Metadata"]
@@ -92,7 +92,7 @@ class Coordinator:
         if member is None:
             raise Aborted("UNKNOWN_MEMBER_ID")
         if member.id != member_id:
-            raise Fenced("FENCED_INSTANCE_ID")
+            raise Expelled("FENCED_INSTANCE_ID")
         if group.generation != generation:
             raise Aborted("ILLEGAL_GENERATION")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.errors import Aborted, Fenced
+from headrace.streams.errors import Aborted, Expelled, Fenced
 from tests.simulation.broker import Broker, Partition
 from tests.simulation.clock import Clock
 from tests.simulation.groups import SESSION_S, Coordinator
@@ -142,5 +142,5 @@ def test_a_static_name_is_taken_over_without_a_rebalance() -> None:
     coordinator.join("g", "one", new, ["t"])
     assert new.given == [([("t", 0)], 1)]
     assert coordinator.status("g", before) == "fenced"
-    with pytest.raises(Fenced):
+    with pytest.raises(Expelled):
         coordinator.check(("g", "one", before.id, 1))

@@ -83,6 +83,7 @@ def test_the_faults_happen() -> None:
         "rebalances",
         "forgotten",
         "forgotten_in_part",
+        "expelled",
     )
     kinds += ("commands", "by others", "retrained")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}

@@ -36,6 +36,7 @@ __all__ = ["CODEC", "CUT", "NoProgress", "Process", "Unhurried", "World"]
 CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("drift",))
 _DEEPEST = 3
 _FORGOTTEN = 0.05
+_EXPELLED = 0.5
 SITES = ("begin", "offsets", "flush", "commit", "done", "init", "initialised", "committed", "stable", "seek", "fetch")
 
 
@@ -207,6 +208,7 @@ class World:
             for number in range(self.pipeline.partitions):
                 self.broker.partitions[self.topic(role), number] = Partition()
         self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
+        self._expelling = Random(seed) if seed % 5 == 2 and not self.plan.calm else None
         self._asking = Random(seed)
         self.unasked = commands(self._asking, self.pipeline.partitions) if seed % 4 == 3 else []
         if self.plan.published_first:
@@ -299,6 +301,18 @@ class World:
             return lambda tp: True
         self.count["forgotten_in_part"] += 1
         return lambda tp: chance.random() < 0.5
+
+    def expels(self) -> bool:
+        """Whether a client whose session is over puts itself out of its group for good."""
+        chance = self._expelling
+        if not self.faulty or chance is None or chance.random() >= _EXPELLED:
+            return False
+        self.count["expelled"] += 1
+        return True
+
+    def tells_first(self) -> bool:
+        """Whether such a client tells that its partitions are lost before it fails."""
+        return self._expelling is not None and self._expelling.random() < 0.5
 
     # -- time ----------------------------------------------------------------------------------------------------
 
