@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,7 +78,8 @@ def latest(consumer: Consumer, places: Sequence[tuple[str, int]]) -> dict[tuple[
 def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None, away_s: float = 0.0) -> Any:
     """The answer, asked for again while a broker that has just started does not know its partitions, or is away.
 
-    How long depends on the kind of error, and begins anew with another kind: first it is away, then it starts.
+    How long depends on the kind of error, and begins anew with another kind: first it is away, then it starts. While
+    nobody answers the client knows no topic: only brokers that do can say that it is unknown.
     """
     kinds = (LEADERLESS, 15.0), (UNKNOWN, max(UNKNOWN_S, away_s / 2)), (AWAY, away_s)
     kind: set[int] | None = None
@@ -88,15 +88,24 @@ def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None,
         try:
             return ask()
         except KafkaException as error:
-            code = error.args[0].code()
-            now, seconds = next((each for each in kinds if code in each[0]), (None, 0.0))
-            if now is not kind:
-                kind, since = now, time.monotonic()
-            if now is None or time.monotonic() - since >= seconds:
-                raise
+            said = error
+        if said.args[0].code() in UNKNOWN | LEADERLESS:
+            said = _away(refresh) or said
+        now, seconds = next((each for each in kinds if said.args[0].code() in each[0]), (None, 0.0))
+        if now is not kind:
+            kind, since = now, time.monotonic()
+        if now is None or time.monotonic() - since >= seconds:
+            raise said
         time.sleep(0.05)
-        with contextlib.suppress(KafkaException):
-            refresh()
+
+
+def _away(ask: Callable[[], Any]) -> KafkaException | None:
+    """What the client says where no broker answers this, else None."""
+    try:
+        ask()
+    except KafkaException as error:
+        return error if error.args[0].code() in AWAY else None
+    return None
 
 
 def exists(consumer: Consumer, topic: str) -> bool:
@@ -124,5 +133,7 @@ def translated(exception: KafkaException) -> Exception:
             f"({error.str()})."
         )
     if error.code() in AWAY:
-        return Aborted(f"No Kafka broker answers any more ({error.str()}): start this again when one does.")
+        return Aborted(
+            f"No Kafka broker answers any more ({error.str()}): see that one does, and start again what has ended."
+        )
     return Aborted(f"{error.name()}: {error.str()}")

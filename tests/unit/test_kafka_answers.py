@@ -48,7 +48,8 @@ def test_a_leader_that_does_not_know_of_its_partition_yet_is_asked_again():
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._ALL_BROKERS_DOWN])
 def test_a_broker_that_went_away_is_told_in_a_sentence_with_the_next_step(code: int):
     """`run`, and what asks for topics, ended with the client's own words, or as if it were a defect of ours."""
-    with pytest.raises(Aborted, match=r"^No Kafka broker answers any more \(.*\): start this again when one does\.$"):
+    sentence = r"^No Kafka broker answers any more \(.*\): see that one does, and start again what has ended\.$"
+    with pytest.raises(Aborted, match=sentence):
         watermarks(code)
     cluster = Cluster("127.0.0.1:1")
     cluster._admin = SimpleNamespace(list_topics=lambda **_: _raise(code))  # type: ignore[assignment]
@@ -66,6 +67,31 @@ def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPa
     asked = SimpleNamespace(list_topics=lambda **_: None, offsets_for_times=lambda *_, **__: _next(answers))
     reader._consumer = reader._consumers["uncommitted"] = asked  # type: ignore[assignment]
     assert reader.ends([("t", 0)]) == {("t", 0): (7, 7)}
+
+
+def test_nobody_says_that_a_topic_is_unknown_while_every_broker_is_away(monkeypatch: pytest.MonkeyPatch):
+    """The client forgets its topics then: `tail -f` ended with "A topic of the pipeline is missing", and exit 2."""
+    now = [0.0]
+    monkeypatch.setattr("headrace.streams.kafka.client.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("headrace.streams.kafka.client.time.sleep", lambda s: now.append(now.pop() + s))
+
+    def asked(*_: Any, **__: Any) -> Any:
+        _raise(KafkaError._UNKNOWN_PARTITION)
+
+    def known(*_: Any, **__: Any) -> Any:
+        now.append(now.pop() + 10)
+        _raise(KafkaError._TRANSPORT)
+
+    reader = Cluster("127.0.0.1:1").reader()
+    reader.close()
+    client = SimpleNamespace(list_topics=known, offsets_for_times=asked, get_watermark_offsets=asked)
+    reader._consumer = reader._consumers["uncommitted"] = client  # type: ignore[assignment]
+    with pytest.raises(Aborted, match="No Kafka broker answers any more"):
+        reader.ends([("t", 0)])
+    assert now[0] >= 60
+    reader._known.add(("uncommitted", "t"))
+    with pytest.raises(Aborted, match="No Kafka broker answers any more"):
+        reader.watermarks("t", 0)
 
 
 def _raise(code: int) -> Any:
