@@ -333,6 +333,7 @@ class Worker:
         So does a worker whom its group has put out, unless another one has its slot: as a new member.
         """
         failpoints.hit("rebuild.begun")
+        self.ticks += 1  # to have waited for a broker, and to wait again, is not to stand still
         with contextlib.suppress(Aborted):
             self._committer.settle()
         expelled = isinstance(error, Expelled)

@@ -31,11 +31,12 @@ from headrace.streams.commands import models, options, output, run, tail, versio
 from headrace.streams.commands.publish import interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
-from headrace.streams.errors import Diverged, HeadraceError, TopicError, UsageError
+from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
 from headrace.streams.keys import KeyFileError, signing_key
 from headrace.streams.log import Record
 from headrace.streams.reading import last
 from headrace.streams.registry import Shard
+from headrace.streams.runtime import Worker
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import STAGES, group_of, groups
 from headrace.streams.watchdog import STALLED, Watchdog, stop_on_signals
@@ -638,6 +639,24 @@ def test_a_loop_that_stands_still_is_ended():
     ended = looked(lambda w, now: None, 12)
     assert [code for _, code in ended] == [STALLED]
     assert "stood still for 10 s" in ended[0][0]
+
+
+def test_a_worker_whose_broker_stays_away_ends_with_a_sentence():
+    """It waits for a broker twice, for more than a minute each: its watchdog ended it in between, with every stack."""
+    worker = Worker(small(), group_of(), None, topics=str)
+    ended: list[tuple[str, int]] = []
+    dog = Watchdog(worker, 120, end=lambda message, code: ended.append((message, code)))
+    seconds = iter(range(1_000))
+
+    def away(*_: Any) -> None:
+        for _ in range(75):
+            dog.look(next(seconds))
+        raise Aborted("No Kafka broker answers any more")
+
+    worker._slot = SimpleNamespace(end_leftovers=away, open=away, drop=lambda: None)  # type: ignore[assignment]
+    with pytest.raises(Aborted, match="No Kafka broker answers"):
+        worker.cycle()
+    assert ended == []
 
 
 def test_code_that_keeps_the_interpreter_to_itself_is_ended():
