@@ -31,10 +31,13 @@ class Pulse:
     ----------
     clock
         Seconds, monotonic.
+
+    `away` is why Kafka did not answer when the worker's lag was asked for the last time, or None.
     """
 
     def __init__(self, worker: Any, stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.worker, self.stall_s = worker, stall_s
+        self.away: str | None = None
         self._clock = clock
         self._ticks = worker.ticks
         self._since = clock()
@@ -58,7 +61,9 @@ class Pulse:
             return stalled
         if self.worker.stopping:
             return "the worker is stopping"
-        return None if self.worker.ready else "the worker is joining its group or recovering its partitions"
+        if not self.worker.ready:
+            return "the worker is joining its group or recovering its partitions"
+        return self.away
 
 
 class Server:
@@ -259,9 +264,12 @@ def _watch(worker: Any, observer: Any, pulse: Pulse, stop: threading.Event, ever
         try:
             reader = worker.cluster.reader() if reader is None else reader
             _measure(worker, observer, reader)
+            pulse.away = None
         except (HeadraceError, OSError) as error:
             observer.lag_unknown()
-            log.info("lag unknown: %s", error)
+            if pulse.away is None:
+                log.warning("lag unknown: %s", error)
+            pulse.away = str(error)
         except Exception:
             observer.lag_unknown()
             log.exception("lag unknown")

@@ -390,8 +390,11 @@ def test_a_taken_port_is_a_usage_error(server: Server, worker: Worker):
         serve("127.0.0.1", 70_000, worker, observer)
 
 
-def test_lag_is_measured_beside_the_loop():
-    """Lag is the last stable offset less the task's place; when the cluster is away the series is gone."""
+def test_lag_is_measured_beside_the_loop(caplog: pytest.LogCaptureFixture):
+    """Lag is the last stable offset less the task's place; when the cluster is away the series is gone.
+
+    Then the worker is not ready: it was, until its own wait for a broker was over. The log says so once.
+    """
     driven = Driven(20)
     driven.all()
     ends: dict[str, int | None] = {"flights.events": 30, "flights.labels": 25}
@@ -411,13 +414,19 @@ def test_lag_is_measured_beside_the_loop():
 
     observer = Told(flights, group_of(), process=False)
     worker = Worker(driven.task, SimpleNamespace(reader=lambda: reader))
-    with serve("127.0.0.1", 0, worker, observer, lag_every_s=0.01):
+    worker.ready = True
+    with serve("127.0.0.1", 0, worker, observer, lag_every_s=0.01) as served:
         assert measured.wait(5)
         assert exported(observer)["headrace_lag_records{input=events,topic=flights.events}"] == 5
         assert exported(observer)["headrace_paused{input=labels}"] == 1
         assert exported(observer)["headrace_paused{input=events}"] == 0
+        assert ask(served, "/readyz")[0] == 200
         ends["flights.labels"] = None
         assert unknown.wait(5)
+        unknown.clear()
+        assert unknown.wait(5)
+        assert json.loads(ask(served, "/readyz")[2])["reason"] == "No Kafka broker answers."
+        assert caplog.messages.count("lag unknown: No Kafka broker answers.") == 1
         assert not [name for name in exported(observer) if "lag" in name and "labels" in name]
     assert reader.closed
 
