@@ -14,10 +14,9 @@ from typing import Any
 from headrace.processors import unrolled
 from headrace.processors.base import State, StoreSpec
 from headrace.processors.binding import Bound, Fed, Plan, Reader, key_of, outcome
+from headrace.processors.metrics import check_task
 
 __all__ = ["Featurize"]
-
-TASKS = ("binary", "multiclass", "regression")
 
 
 class Featurize:
@@ -53,15 +52,13 @@ class Featurize:
         task: str,
         grace_ms: int,
     ) -> None:
-        if task not in TASKS:
-            raise ValueError(f"task must be one of {', '.join(TASKS)}, not {task!r}")
         if grace_ms < 0:
             raise ValueError(f"grace_ms must be 0 or more, not {grace_ms}")
         for name in features:
             if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"feature {name!r}: a name has letters, digits and _, and does not begin with a digit")
         self.features, self.columns, self.nullable = features, columns, nullable
-        self.task, self.grace_ms = task, grace_ms
+        self.task, self.grace_ms = check_task(task), grace_ms
         self._plan = Plan(columns, nullable, task).bind(features)
         self._bys = tuple(dict.fromkeys(fed.group.by for fed in self._plan.groups if fed.outcomes))
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.base import Rejected, described
-from headrace.processors.baselines import Baselines
+from headrace.processors.baselines import BASELINES, Baselines
 from headrace.processors.compiled import Compiled, compile_model
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
@@ -20,7 +20,6 @@ from headrace.streams.context import Context, Pending
 from headrace.streams.decisions import Decisions
 from headrace.streams.gating import Gating
 from headrace.streams.outbox import Output
-from headrace.streams.pipeline import BASELINES
 from headrace.streams.retraining import Schedule
 
 __all__ = ["Back"]

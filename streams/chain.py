@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from headrace.processors.base import StoreSpec, described
-from headrace.processors.baselines import Baselines
+from headrace.processors.baselines import BASELINES, Baselines
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import UNASKED
@@ -31,7 +31,7 @@ from headrace.streams.decisions import Decisions
 from headrace.streams.errors import UsageError
 from headrace.streams.front import Front
 from headrace.streams.gating import Gating, gate_stores
-from headrace.streams.pipeline import BASELINES, OPTIONAL, Pipeline
+from headrace.streams.pipeline import OPTIONAL, Pipeline
 from headrace.streams.retraining import History, Schedule, folded, grown
 from headrace.streams.sources import source_of
 from headrace.streams.state import Stores

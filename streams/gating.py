@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from headrace.processors.base import StoreSpec
+from headrace.processors.baselines import BASELINES
 from headrace.processors.compare import Compare, Verdict
 from headrace.processors.join import Early
 from headrace.processors.segments import Segments
 from headrace.schemas.records import BEFORE_ALL, Evaluation, Fact
 from headrace.streams.context import Context
 from headrace.streams.decisions import Decisions
-from headrace.streams.pipeline import BASELINES, Pipeline
+from headrace.streams.pipeline import Pipeline
 
 __all__ = ["Gating", "gate_stores"]
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from headrace.processors.baselines import BASELINES
 from headrace.processors.compiled import PLANS
 from headrace.processors.drift import Drift, spelled
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
+from headrace.processors.metrics import TASKS, Task
 from headrace.processors.predict import last_step
 from headrace.processors.proxies import Proxies
 from headrace.processors.registry import LONGEST_BASE, MOST_RETRAINED, SERVING
@@ -39,10 +41,8 @@ from headrace.streams.legal import (
 from headrace.streams.pickling import forbidden_globals
 from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, unseeded, watched
 
-__all__ = ["BASELINES", "LEAST_BYTES", "OPTIONAL", "TASKS", "Events", "Labels", "Pipeline", "Versions"]
+__all__ = ["LEAST_BYTES", "OPTIONAL", "Events", "Labels", "Pipeline", "Versions"]
 
-TASKS = ("binary", "multiclass", "regression")
-BASELINES = ("no-change", "prior")
 _SHORT_BASE = f"a model whose name has {LONGEST_BASE} characters at most, as its copies' names are longer"
 OPTIONAL = ("features", "examples")
 """Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
@@ -53,8 +53,6 @@ _MOST_CHARACTERS = 1_000
 LEAST_BYTES, _MOST_BYTES = 1_000_000, 10_000_000
 """Topics take what may come of inputs of so many bytes, however small `max_bytes` is; and no larger ones, as then no
 request of a client would hold it."""
-
-Task = Literal["binary", "multiclass", "regression"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
+from headrace.processors.metrics import TASKS
 from headrace.streams.commands.options import Headrace, json_option
 from headrace.streams.commands.output import emit, say
 from headrace.streams.errors import UsageError
-from headrace.streams.pipeline import TASKS
 from headrace.streams.scaffold.infer import plan_of
 from headrace.streams.scaffold.plan import Plan, Wishes
 from headrace.streams.scaffold.table import read_table

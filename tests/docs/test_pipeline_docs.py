@@ -17,14 +17,16 @@ from river import drift, forest
 import headrace
 from headrace import DeclarationError, Pipeline
 from headrace.processors.alerts import SEVERITIES
+from headrace.processors.baselines import BASELINES
 from headrace.processors.calibrated import SENSITIVITY
 from headrace.processors.features import RETURNS
+from headrace.processors.metrics import TASKS
 from headrace.processors.registry import MOST_RETRAINED, SERVING
 from headrace.processors.twosample import STATISTICS
 from headrace.processors.windows import default_tile, duration
 from headrace.schemas.records import REASONS
 from headrace.streams import memory
-from headrace.streams.pipeline import BASELINES, OPTIONAL, TASKS
+from headrace.streams.pipeline import OPTIONAL
 from headrace.streams.topics import ROLES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
