@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from headrace.deploy import broker
+from headrace.deploy.server import any_port
 
 __all__ = ["END_TXN", "Proxy", "behind_proxy", "settings"]
 
@@ -37,7 +38,7 @@ _HOST = "127.0.0.1"
 @contextlib.contextmanager
 def behind_proxy(instance: str, data: Path) -> Iterator[tuple[Callable[[], broker.Status], Proxy]]:
     """A broker and the proxy in front of it; the function (re)starts the broker on its data and says how it is."""
-    direct, behind, controller = (broker._any_port() for _ in range(3))
+    direct, behind, controller = (any_port() for _ in range(3))
     with Proxy(behind) as proxy:
         config = settings(direct, behind, controller, proxy.port)
 

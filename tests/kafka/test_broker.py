@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from headrace.deploy import broker
 from headrace.deploy.broker import BrokerError, Status
+from headrace.deploy.process import HOST
 
 START = """
 import sys
@@ -52,7 +53,7 @@ def topics(status: Status) -> set[str]:
 def refuses(port: int) -> bool:
     """Whether nothing listens on the port."""
     with socket.socket() as probe:
-        return probe.connect_ex((broker.HOST, port)) != 0
+        return probe.connect_ex((HOST, port)) != 0
 
 
 def test_data_and_port_outlive_stop_and_kill(instance: str):
@@ -104,7 +105,7 @@ def test_instances_are_apart(instance: str, tmp_path: Path):
     finally:
         broker.stop(instance=f"{instance}-2")
     broker.stop(instance=instance)
-    with socket.create_server((broker.HOST, int(one.bootstrap.rpartition(":")[2]))):
+    with socket.create_server((HOST, int(one.bootstrap.rpartition(":")[2]))):
         moved = broker.start(instance=instance, data_dir=tmp_path / "kept")
     assert moved.bootstrap != one.bootstrap
     assert topics(moved) == {"t"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.deploy import broker
+from headrace.deploy.server import any_port
 from headrace.streams.kafka import Cluster
 from headrace.streams.leftovers import end_leftovers, open_places
 from tests.faults.harness import until
@@ -21,7 +22,7 @@ EAGER = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "10"}
 
 def test_what_the_broker_forgot_is_ended_by_the_next_producer_of_the_id(tmp_path: Path) -> None:
     """A partition that waits for a marker for ever is read to its end again, without that transaction's records."""
-    instance, port = f"forgotten-{uuid.uuid4().hex[:8]}", broker._any_port()
+    instance, port = f"forgotten-{uuid.uuid4().hex[:8]}", any_port()
 
     def start() -> broker.Status:
         return broker.start(instance=instance, data_dir=tmp_path, port=port, config=EAGER, progress=False)

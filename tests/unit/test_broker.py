@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 
 from headrace.deploy import broker, jars
+from headrace.deploy.archive import make_archive
 from headrace.deploy.jars import BrokerError, Jar, ensure_jars, find_java, java_version, read_lock
+from headrace.deploy.process import HOST, SCRATCH, Record, identity, write
+from headrace.deploy.server import PORTS, SETTINGS, Software, as_properties, choose_ports
 
 DOCS = Path(__file__).parents[2] / "docs" / "broker.md"
 
@@ -48,17 +51,17 @@ class Repository:
         return scratch / "got"
 
 
-def record_of(pid: int, identity: str, folder: Path, **changes: object) -> broker._Record:
+def record_of(pid: int, identity: str, folder: Path, **changes: object) -> Record:
     """A record of a process on a port where nothing listens."""
-    record = broker._Record(pid, identity, 1, 2, "cluster", str(folder), False, "java", {})
+    record = Record(pid, identity, 1, 2, "cluster", str(folder), False, "java", {})
     return dataclasses.replace(record, **changes)
 
 
-def save(record: broker._Record, instance: str = "default") -> Path:
+def save(record: Record, instance: str = "default") -> Path:
     """Write the record as if `start` had, and return the instance's folder."""
     home = broker._home(instance)
     home.mkdir(parents=True)
-    broker._write(home / "broker.json", dataclasses.asdict(record))
+    write(home / "broker.json", dataclasses.asdict(record))
     return home
 
 
@@ -244,31 +247,31 @@ def test_no_java_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_ports_are_remembered(tmp_path: Path):
     """The second choice for the same data is the first one."""
-    assert broker._choose_ports(tmp_path, None) == broker._choose_ports(tmp_path, None)
+    assert choose_ports(tmp_path, None) == choose_ports(tmp_path, None)
 
 
 def test_taken_port_is_chosen_anew(tmp_path: Path):
     """A remembered port that another program holds is given up, and the new one is remembered."""
-    port, controller = broker._choose_ports(tmp_path, None)
-    with socket.create_server((broker.HOST, port)):
-        other = broker._choose_ports(tmp_path, None)
+    port, controller = choose_ports(tmp_path, None)
+    with socket.create_server((HOST, port)):
+        other = choose_ports(tmp_path, None)
     assert other[0] != port
     assert other[1] == controller
-    assert broker._choose_ports(tmp_path, None) == other
+    assert choose_ports(tmp_path, None) == other
 
 
 def test_given_port_that_is_taken_is_an_error(tmp_path: Path):
     """A port that was asked for is not silently replaced."""
-    with socket.create_server((broker.HOST, 0)) as server:
+    with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(BrokerError, match=f"Port {port} of 127.0.0.1 is taken; give another one"):
-            broker._choose_ports(tmp_path, port)
+            choose_ports(tmp_path, port)
 
 
 def test_damaged_port_memory_is_replaced(tmp_path: Path):
     """A ports.json that cannot be read costs the memory, not the start."""
     (tmp_path / "ports.json").write_text("{")
-    assert broker._choose_ports(tmp_path, None)[0] in broker.PORTS
+    assert choose_ports(tmp_path, None)[0] in PORTS
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ def test_recycled_pid_is_not_killed(tmp_path: Path):
 def test_stop_kills_what_ignores_termination(tmp_path: Path):
     """A process that ignores SIGTERM is killed when the time is up."""
     with process(STUBBORN) as stubborn:
-        save(record_of(stubborn.pid, broker._identity(stubborn.pid) or "", tmp_path))
+        save(record_of(stubborn.pid, identity(stubborn.pid) or "", tmp_path))
         broker.stop(timeout_s=0.05)
         assert stubborn.wait() == -signal.SIGKILL
 
@@ -303,13 +306,13 @@ def test_an_interrupted_archive_leaves_no_process(tmp_path: Path, monkeypatch: p
     ) as server:
         assert server.stdout is not None
         assert int(server.stdout.readline()) != server.pid
-        monkeypatch.setattr(broker, "_format", lambda *_: "cluster")
-        monkeypatch.setattr(broker, "_choose_ports", lambda *_: (1, 2))
-        monkeypatch.setattr(broker, "_launch", lambda *_: server.pid)
-        monkeypatch.setattr(broker, "_await", interrupt)
-        software = broker._Software(Path("java"), (), None, tmp_path / "template")
+        monkeypatch.setattr("headrace.deploy.server.format_folder", lambda *_: "cluster")
+        monkeypatch.setattr("headrace.deploy.server.choose_ports", lambda *_: (1, 2))
+        monkeypatch.setattr("headrace.deploy.server.launch", lambda *_: server.pid)
+        monkeypatch.setattr("headrace.deploy.process.await_answer", interrupt)
+        software = Software(Path("java"), (), None, tmp_path / "template")
         with pytest.raises(KeyboardInterrupt):
-            broker._make_archive(software, tmp_path, tmp_path / "made.aot")
+            make_archive(software, tmp_path, tmp_path / "made.aot")
         assert server.wait() == -signal.SIGKILL
         assert server.stdout.read() == ""  # at its end only when the child is gone as well
     assert not (tmp_path / "made.aot").exists()
@@ -319,12 +322,12 @@ def test_zombie_counts_as_gone():
     """A dead process that nobody has collected yet does not count as alive."""
     with process("print(flush=True)") as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert broker._identity(child.pid) is None
+        assert identity(child.pid) is None
 
 
 def test_dead_fresh_broker_leaves_no_data(tmp_path: Path):
     """The data of a fresh broker that died by itself go at the next `stop`; only folders that we made."""
-    scratch, kept = tmp_path / f"{broker.SCRATCH}x", tmp_path / "mine"
+    scratch, kept = tmp_path / f"{SCRATCH}x", tmp_path / "mine"
     for instance, folder in (("a", scratch), ("b", kept)):
         folder.mkdir()
         save(record_of(2**22 + 1, "gone", folder, fresh=True), instance)
@@ -335,7 +338,7 @@ def test_dead_fresh_broker_leaves_no_data(tmp_path: Path):
 def test_status_of_a_process_that_does_not_answer(tmp_path: Path):
     """A living process that does not serve is not running, but its number is told."""
     with process(WAIT) as silent:
-        save(record_of(silent.pid, broker._identity(silent.pid) or "", tmp_path))
+        save(record_of(silent.pid, identity(silent.pid) or "", tmp_path))
         found = broker.status()
         assert (found.running, found.bootstrap, found.pid) == (False, None, silent.pid)
 
@@ -352,7 +355,7 @@ def test_status_of_a_process_that_does_not_answer(tmp_path: Path):
 def test_running_instance_that_differs_is_an_error(tmp_path: Path, ask: dict[str, object], differs: str):
     """`start` refuses to pass off a broker with other data, port or settings as the one that was asked for."""
     with process(WAIT) as running:
-        save(record_of(running.pid, broker._identity(running.pid) or "", tmp_path))
+        save(record_of(running.pid, identity(running.pid) or "", tmp_path))
         with pytest.raises(BrokerError, match=f"already runs, with {differs}.*; stop it"):
             broker.start(**ask)
 
@@ -370,8 +373,8 @@ def test_running_means_our_cluster_answers(tmp_path: Path, cluster: str, brokers
             connection.recv(1024)
             connection.sendall(struct.pack(">i", len(answer)) + answer)
 
-    with socket.create_server((broker.HOST, 0)) as server:
-        record = record_of(os.getpid(), broker._identity(os.getpid()) or "", tmp_path, port=server.getsockname()[1])
+    with socket.create_server((HOST, 0)) as server:
+        record = record_of(os.getpid(), identity(os.getpid()) or "", tmp_path, port=server.getsockname()[1])
         save(record)
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
@@ -397,12 +400,12 @@ def test_fresh_and_data_dir_exclude_each_other(tmp_path: Path):
 
 def test_settings_are_single_lines_with_escaped_backslashes():
     """Properties cannot smuggle in a second setting, and a backslash means itself."""
-    assert broker._properties({"a": "b\\c"}) == "a=b\\\\c\n"
+    assert as_properties({"a": "b\\c"}) == "a=b\\\\c\n"
     with pytest.raises(ValueError, match="one line"):
-        broker._properties({"a": "b\nc=d"})
+        as_properties({"a": "b\nc=d"})
 
 
 def test_every_setting_is_documented():
     """docs/broker.md lists our settings with their values: all of them and no others."""
     rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| \S.* \|$", DOCS.read_text(), re.MULTILINE)
-    assert dict(rows) == dict(broker.SETTINGS)
+    assert dict(rows) == dict(SETTINGS)
