@@ -10,19 +10,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from headrace.processors.baselines import BASELINES
 from headrace.processors.compiled import PLANS
-from headrace.processors.drift import Drift, spelled
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.metrics import TASKS, Task
-from headrace.processors.predict import last_step
 from headrace.processors.proxies import Proxies
-from headrace.processors.registry import LONGEST_BASE, MOST_RETRAINED, SERVING
 from headrace.processors.retrain import Retrain
-from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch
-from headrace.schemas.faults import RANGES
+from headrace.streams import consistency
 from headrace.streams.errors import DeclarationError
 from headrace.streams.hashing import state_hash
 from headrace.streams.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
@@ -38,12 +33,10 @@ from headrace.streams.legal import (
     moment,
     whole,
 )
-from headrace.streams.pickling import forbidden_globals
-from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, unseeded, watched
+from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, watched
 
 __all__ = ["LEAST_BYTES", "OPTIONAL", "Events", "Labels", "Pipeline", "Versions"]
 
-_SHORT_BASE = f"a model whose name has {LONGEST_BASE} characters at most, as its copies' names are longer"
 OPTIONAL = ("features", "examples")
 """Roles of the topics that need not be written: with all stages in one task, only retraining reads one of them."""
 
@@ -183,7 +176,7 @@ class Pipeline:
         self.events, self.labels = events, labels
         self.event_schema = schema_of(events, base, "events")
         self.label_schema = schema_of(labels, base, "labels")
-        self._check_ids()
+        consistency.ids(self.event_schema.field(events.id), self.label_schema.field(labels.id))
         self.ttl_ms = milliseconds(labels.ttl, "labels.ttl")
         self.horizon_ms = milliseconds(events.duplicates_within, "events.duplicates_within")
         if self.horizon_ms < self.ttl_ms:
@@ -205,10 +198,10 @@ class Pipeline:
         self.classes = frozenset(classes)
         self.features = dict(features)
         self.featurize = declared(self._featurize, "features")
-        self.models = self._models(models)
+        self.models = consistency.models(models, self.classes)
         self.champion = legal(champion, champion in self.models, "champion", ", ".join(self.models))
-        self.gate = self._gate(gate)
-        self.proxies = self._proxies(proxies)
+        self.gate = consistency.gate(gate, task, self.features, [f["name"] for f in self.event_schema.columns()])
+        self.proxies = consistency.proxies(proxies, task, self.features, self.legal_label)
         self.columns = tuple(column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = moment(live_from)
         self.evaluate_every = whole(evaluate_every, "evaluate_every")
@@ -218,14 +211,15 @@ class Pipeline:
         self.topic_names = self._topics(topics or {})
         legal(publish, set(publish) <= set(OPTIONAL), "publish", f"some of {OPTIONAL}")
         self.publish = tuple(role for role in OPTIONAL if role in publish)
-        self.drift = self._watches(drift)
-        self.retrain = self._retrain(retrain)
+        types = {field["name"]: field["type"] for field in self.featurize.fields()}
+        self.drift = consistency.watches(drift, task, types, self.models, self.publish)
+        self.retrain = consistency.retraining(retrain, self.models, self.publish)
         for key in operators:
             legal(key, is_key(key), "operators", "64 hexadecimal digits, the public key of `headrace keys show`")
         self.operators = tuple(operators)
         self.data = data
         self.plans = PLANS if compiled else ("model",)
-        self._check_lanes()
+        consistency.lanes(self.features, events.key, self.partitions)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, task={self.task!r}, models={list(self.models)}, champion={self.champion!r})"
@@ -361,120 +355,3 @@ class Pipeline:
             return y
         name = column(self.label_schema, y, "labels.y")
         return lambda record: getattr(record, name)
-
-    def _models(self, models: Mapping[str, Any]) -> dict[str, Any]:
-        if not models:
-            raise DeclarationError("models is empty: declare at least one River estimator.")
-        for name, model in models.items():
-            legal(name, is_name(name) and name not in BASELINES, "models", f"a name like topics', not of {BASELINES}")
-            if isinstance(model, type):
-                raise DeclarationError(f"models[{name!r}] is a class: give an object, {model.__name__}().")
-            last = last_step(model)
-            where = "" if last is model else f" ends with {type(last).__name__}, which"
-            for method in ("learn_one", "predict_one"):
-                if not callable(getattr(last, method, None)):
-                    raise DeclarationError(
-                        f"models[{name!r}]{where} has no {method}(): give an object with River's methods."
-                    )
-            try:
-                refused = forbidden_globals(model, self.classes)
-            except Exception as error:
-                raise DeclarationError(f"models[{name!r}] cannot be written in snapshots: {error}") from error
-            if refused:
-                raise DeclarationError(
-                    f"models[{name!r}] needs {', '.join(refused)}, which snapshots do not admit: declare them in "
-                    "classes=, or use River's own."
-                )
-            random = unseeded(model)
-            if random:
-                raise DeclarationError(f"models[{name!r}]: {random} is random and has no seed: give it one (seed=1).")
-        return {name: clone(model) for name, model in models.items()}
-
-    def _watches(self, drift: Sequence[Watch]) -> tuple[Watch, ...]:
-        watches = []
-        for watch in drift:
-            if not isinstance(watch, Watch):
-                raise DeclarationError(
-                    "drift takes watch_error, watch_feature, watch_features, watch_label and watch_prediction."
-                )
-            declared(partial(Drift, watch.signal, watch.detector, topic="-", kind=watch.kind, task=self.task), "drift")
-            if watch.react is not None and watch.react.model is not None:
-                model = watch.react.model
-                if watch.react.kind == "retraining":
-                    legal("examples", "examples" in self.publish, "drift: retrain", "with examples among publish=")
-                    legal(model, len(model) <= LONGEST_BASE, "drift: retrain", _SHORT_BASE)
-                legal(model, model in self.models, "drift: react", "a declared model: " + ", ".join(self.models))
-            for name in watch.names:
-                legal(name, name in self.features, "drift", "a declared feature: " + ", ".join(self.features))
-            types = {field["name"]: field["type"] for field in self.featurize.fields()}
-            if isinstance(watch.detector, Scan):
-                self._check_scan(watch, types)
-            of_feature = types[watch.names[0]] if watch.kind == "feature" else "double"
-            watches.append(declared(partial(watch.calibrated, self.task, of_feature), "drift"))
-        told = [(watch.kind, watch.signal, spelled(watch.detector)) for watch in watches]
-        for place, (_, signal, detector) in enumerate(told):
-            if told[place] in told[:place]:
-                raise DeclarationError(
-                    f"drift: two watches of {signal} with {detector} would tell of the same alerts: leave one out."
-                )
-        return tuple(watches)
-
-    def _check_scan(self, watch: Watch, types: Mapping[str, Any]) -> None:
-        text = [name for name in watch.names if "string" in types[name]]
-        if watch.kind == "features" and text:
-            raise DeclarationError(
-                f"drift: watch_features takes numbers; {text[0]!r} is text: give it a watch of its own."
-            )
-        if watch.detector.statistic == "ks" and (text or (watch.kind == "label" and self.task == "multiclass")):
-            raise DeclarationError(f"drift: {watch.signal} is text, which has no order for 'ks'; legal: 'js', 'psi'.")
-
-    def _gate(self, gate: Gate | None) -> Gate | None:
-        if gate is not None:
-            declared(partial(gate.loss_of, self.task), "gate")
-            names = list(dict.fromkeys([*self.features, *(f["name"] for f in self.event_schema.columns())]))
-            for name in gate.segments:
-                legal(name, name in names, "gate.segments", "a feature or a field of the events: " + ", ".join(names))
-        return gate
-
-    def _proxies(self, proxies: Proxies | None) -> Proxies | None:
-        if proxies is not None:
-            for name in proxies.features or ():
-                legal(name, name in self.features, "proxies", "a declared feature: " + ", ".join(self.features))
-            legal(
-                proxies.costs, not proxies.costs or self.task != "regression", "proxies.costs", "None in a regression"
-            )
-            for pair in proxies.costs or ():
-                for y in pair:
-                    declared(partial(self.legal_label, y), f"proxies.costs of {pair!r}")
-        return proxies
-
-    def _retrain(self, retrain: Sequence[Retrain]) -> tuple[Retrain, ...]:
-        for one in retrain:
-            legal(one, isinstance(one, Retrain), "retrain", "a sequence of Retrain(...)")
-            legal(one.model, one.model in self.models, "retrain", ", ".join(self.models))
-            legal(one.model, len(one.model) <= LONGEST_BASE, "retrain", _SHORT_BASE)
-        names = [one.model for one in retrain]
-        legal(names, len(set(names)) == len(names), "retrain", "each model once")
-        most = MOST_RETRAINED - len(SERVING)
-        legal(names, len(names) <= most, "retrain", f"{most} models at most")
-        legal("examples", not names or "examples" in self.publish, "retrain", "with examples among publish=")
-        return tuple(retrain)
-
-    def _check_ids(self) -> None:
-        event, label = self.event_schema.field(self.events.id), self.label_schema.field(self.labels.id)
-        if (event.kind in RANGES) != (label.kind in RANGES):
-            raise DeclarationError(
-                f"labels.id {label.name!r} is of type {label.kind}, but events.id {event.name!r} of type {event.kind}: "
-                "no label would ever find its event."
-            )
-
-    def _check_lanes(self) -> None:
-        if self.partitions == 1:
-            return
-        for name, feature in self.features.items():
-            by = getattr(feature, "by", self.events.key)
-            if by not in (self.events.key, (self.events.key,)):
-                raise DeclarationError(
-                    f"features[{name!r}] is by {by!r}, but with {self.partitions} partitions every window must be by "
-                    f"the entity key {self.events.key!r}: use partitions=1, or make {by!r} the key."
-                )
