@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from headrace.schemas.avro import single_object
 from headrace.schemas.contract import Field, Schema, load_schema, read_avro
 from headrace.schemas.names import spelled_out
 
-__all__ = ["Mode", "clashes", "compatible", "incompatibilities", "version"]
+__all__ = ["clashes", "compatible", "version"]
 
-Mode = Literal["backward", "forward", "full"]
 Source = Schema | Mapping[str, Any] | str | Path
 _Kind = tuple[str, str | None, Mapping[str, Any]]
 """A type's name, a timestamp's unit, and an enum as it is declared."""
@@ -42,22 +41,6 @@ def compatible(writer: Source, reader: Source) -> list[str]:
     """
     written = writer.avro if isinstance(writer, Schema) else read_avro(writer)
     return [text for _, text in clashes(written, load_schema(reader))]
-
-
-def incompatibilities(old: Source, new: Source, mode: Mode = "backward") -> list[str]:
-    """What a change from `old` to `new` breaks; empty if nothing.
-
-    ``backward``: the new schema reads old records (upgrade consumers first). ``forward``: the old schema reads new
-    records (upgrade producers first). ``full``: both.
-    """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r}; legal are backward, forward, full")
-    problems: list[str] = []
-    if mode in ("backward", "full"):
-        problems += [f"the new schema cannot read old records: {text}" for text in compatible(old, new)]
-    if mode in ("forward", "full"):
-        problems += [f"the old schema cannot read new records: {text}" for text in compatible(new, old)]
-    return problems
 
 
 def clashes(writer: Mapping[str, Any], reader: Schema) -> Iterator[tuple[str, str]]:

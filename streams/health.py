@@ -100,7 +100,6 @@ def serve(
     worker: Any,
     observer: Any,
     *,
-    stall_s: float | None = None,
     lag_every_s: float = 5.0,
 ) -> Server:
     """Serve the figures and the health of `worker` in the background.
@@ -110,11 +109,9 @@ def serve(
     host, port
         Where to listen; port 0 chooses a free one. ``127.0.0.1`` unless others are to read it: there is no password.
     worker
-        What is watched; it need not have been opened yet.
+        What is watched; it need not have been opened yet. After its `stall_s` without a cycle, /healthz answers 503.
     observer
         The worker's `MetricsObserver`.
-    stall_s
-        After this long without a cycle, /healthz answers 503. The worker's own setting by default.
     lag_every_s
         Seconds between questions to the cluster for the ends of the inputs. They use a client of their own.
 
@@ -123,7 +120,7 @@ def serve(
     if not 0 <= port <= 65_535:
         raise ValueError(f"port is {port}; legal are 0 (any free one) to 65535")
     observer.watch(worker)
-    pulse = Pulse(worker, worker.settings.stall_s if stall_s is None else stall_s)
+    pulse = Pulse(worker, worker.settings.stall_s)
     http = _listen(host, port, _routes(pulse, observer))
     stop = threading.Event()
     watch = threading.Thread(

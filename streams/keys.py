@@ -134,13 +134,12 @@ def trusted_keys(path: Path | None = None) -> Mapping[bytes, VerifyKey]:
     return found
 
 
-def new_key(path: Path | None = None) -> tuple[bytes | None, bytes]:
+def new_key() -> tuple[bytes | None, bytes]:
     """Replace the private key by a new one, or make the first; the ids of both.
 
     The public half of the old one stays among the trusted keys, so that what it signed can still be read.
     """
-    path = key_path() if path is None else path
-    before = None
+    path, before = key_path(), None
     if path.exists():
         old = signing_key(path).verify_key
         before = trust(path, old.pem())
@@ -149,23 +148,21 @@ def new_key(path: Path | None = None) -> tuple[bytes | None, bytes]:
     return before, VerifyKey(after.public_key()).key_id
 
 
-def trust(file: Path, content: bytes | None = None, path: Path | None = None) -> bytes:
+def trust(file: Path, content: bytes | None) -> bytes:
     """Put a public key (PEM, in `file` unless `content` is given) among the trusted ones; returns its id."""
-    path = key_path() if path is None else path
     if content is None:
         try:
             content = file.read_bytes()[:_LARGEST_FILE]
         except OSError as error:
             raise KeyFileError(f"{file} cannot be read: {error.strerror}.") from error
     key = _public(content, file)
-    _write(path.parent / "trusted" / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
+    _write(key_path().parent / "trusted" / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
     return key.key_id
 
 
-def distrust(key_id: str, path: Path | None = None) -> bytes:
+def distrust(key_id: str) -> bytes:
     """Take the key with this id (hex digits) away from the trusted ones; one's own cannot be."""
-    path = key_path() if path is None else path
-    folder = path.parent / "trusted"
+    folder = key_path().parent / "trusted"
     for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
         key = _public(_read(file, private=False), file)
         if key.key_id.hex() == key_id.lower():

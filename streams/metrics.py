@@ -308,12 +308,11 @@ class MetricsObserver(Observer):
 class Sampled:
     """Exports samples that are asked for at each scrape: name in `METRICS`, values of its labels, value."""
 
-    def __init__(self, samples: Callable[[], Iterable[Sample]], *, process: bool = True) -> None:
+    def __init__(self, samples: Callable[[], Iterable[Sample]]) -> None:
         self._samples = samples
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
-        if process:
-            ProcessCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The metrics as text, in the format that fits the Accept header, and its content type."""

@@ -26,7 +26,7 @@ def event_schema(plan: Plan, name: str) -> str:
         required = field in (plan.id, plan.time)
         fields.append(_field(field, column, required=required))
     about = f"What is known when a prediction is asked for: a row of {plan.table.path.name} without its label."
-    return _avsc(f"{_camel(name)}Event", name, about, fields)
+    return _avsc(f"{_camel(name)}Event", about, fields)
 
 
 def label_schema(plan: Plan, name: str) -> str:
@@ -38,7 +38,7 @@ def label_schema(plan: Plan, name: str) -> str:
         {"name": "known_at", "type": _TIMESTAMP, "doc": known},
         _field(plan.label_field, plan.label, required=True),
     ]
-    return _avsc(f"{_camel(name)}Label", name, f"What turned out: {plan.label.name}.", fields)
+    return _avsc(f"{_camel(name)}Label", f"What turned out: {plan.label.name}.", fields)
 
 
 def _id_type(plan: Plan) -> str:
@@ -60,7 +60,7 @@ def _range(column: Column) -> str:
     return f": {column.distinct:,} different values"
 
 
-def _avsc(record: str, namespace: str, doc: str, fields: list[dict[str, Any]]) -> str:
+def _avsc(record: str, doc: str, fields: list[dict[str, Any]]) -> str:
     head = json.dumps({"type": "record", "name": record, "doc": doc}, ensure_ascii=False, indent=2)[:-2]
     lines = ",\n".join("    " + json.dumps(field, ensure_ascii=False) for field in fields)
     return f'{head},\n  "fields": [\n{lines}\n  ]\n}}\n'

@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from headrace.schemas.subjects import compatible, incompatibilities, version
+from headrace.schemas.subjects import compatible, version
 
 
 def record(*fields: Any, name: str = "R") -> dict[str, Any]:
@@ -113,25 +113,6 @@ def test_writer_may_be_nested() -> None:
     """Fields of the writer that the reader does not have may be anything."""
     nested = field({"type": "record", "name": "N", "fields": [field("int")]}, "n")
     assert compatible(record(field("int"), nested), record(field("int"))) == []
-
-
-@pytest.mark.parametrize(
-    ("mode", "problems"),
-    [
-        ("backward", []),
-        ("forward", ["the old schema cannot read new records: f: the writer's long cannot be read as int"]),
-        ("full", ["the old schema cannot read new records: f: the writer's long cannot be read as int"]),
-    ],
-)
-def test_modes(mode: Any, problems: list[str]) -> None:
-    """Widening a type is backward compatible only."""
-    assert incompatibilities(record(field("int")), record(field("long")), mode) == problems
-
-
-def test_illegal_mode() -> None:
-    """An unknown mode is refused, naming the legal ones."""
-    with pytest.raises(ValueError, match="legal are backward, forward, full"):
-        incompatibilities(record(field("int")), record(field("int")), "both")  # type: ignore[arg-type]
 
 
 def test_version_ignores_what_does_not_change_the_bytes() -> None:
