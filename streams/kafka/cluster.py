@@ -76,9 +76,7 @@ class Cluster:
 
     # -- clients -------------------------------------------------------------------------------------------------
 
-    def consumer(
-        self, group: str, slot: str, *, gather_s: float = 0.02, **callbacks: Callable[..., None]
-    ) -> GroupConsumer:
+    def consumer(self, group: str, slot: str, *, gather_s: float, **callbacks: Callable[..., None]) -> GroupConsumer:
         """A member of `group` whose static name is `slot`; brokers gather what it reads for so long."""
         return GroupConsumer(self, group, slot, gather_s=gather_s, **callbacks)
 

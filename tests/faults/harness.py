@@ -288,7 +288,7 @@ class World:
         name = transactional_id(self.pipeline, group, slot)
         assigned: list[Any] = []
         ghost = self.cluster.consumer(
-            group_name(self.pipeline, group), name, on_assign=assigned.append, on_revoke=lambda _: None
+            group_name(self.pipeline, group), name, gather_s=0.02, on_assign=assigned.append, on_revoke=lambda _: None
         )
         ghost.subscribe([self.topic(role) for role in group.inputs])
         until(lambda: ghost.fetch(1, 0.05) or assigned, "the other member is in the group")

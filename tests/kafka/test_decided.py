@@ -178,7 +178,7 @@ def test_where_the_offsets_of_a_group_are(cluster: Cluster, name: str, reader: A
     """Where a transaction is open that has offsets of this group."""
     group = f"flights.lane.{name}"
     joined: list[Any] = []
-    consumer = cluster.consumer(group, "0", on_assign=joined.extend, on_revoke=lambda _: None)
+    consumer = cluster.consumer(group, "0", gather_s=0.02, on_assign=joined.extend, on_revoke=lambda _: None)
     consumer.subscribe(["a"])
     deadline = time.monotonic() + 180
     while not joined and time.monotonic() < deadline:  # before that its generation is -1, which the group fences
@@ -196,7 +196,7 @@ def test_where_the_offsets_of_a_group_are(cluster: Cluster, name: str, reader: A
 def test_offsets_that_were_left_pending_are_committed(cluster: Cluster, name: str, reader: Any) -> None:
     """They become the group's, as if their marker had been written at once."""
     group = f"pending.{name}"
-    consumer = cluster.consumer(group, "0", on_assign=lambda _: None, on_revoke=lambda _: None)
+    consumer = cluster.consumer(group, "0", gather_s=0.02, on_assign=lambda _: None, on_revoke=lambda _: None)
     consumer.subscribe(["a"])
     committed(cluster, name, b"6", reader)
 

@@ -25,7 +25,9 @@ def topic(cluster: Cluster) -> str:
 def member(cluster: Cluster, topic: str, slot: str = "0") -> GroupConsumer:
     """A consumer that was assigned the topic, and reads nothing yet."""
     assigned: list[object] = []
-    consumer = cluster.consumer(f"{topic}-group", slot, on_assign=assigned.append, on_revoke=lambda _: None)
+    consumer = cluster.consumer(
+        f"{topic}-group", slot, gather_s=0.02, on_assign=assigned.append, on_revoke=lambda _: None
+    )
     consumer.subscribe([topic])
     until(lambda: consumer.fetch(1, 0.05) or assigned, "an assignment")
     assert assigned == [[(topic, 0)]]
@@ -110,7 +112,7 @@ def test_a_producer_proves_that_nobody_has_followed_it(cluster: Cluster, topic: 
 def test_a_consumer_is_told_that_another_has_its_place(cluster: Cluster, topic: str) -> None:
     """When another consumer joins under its name, the first raises rather than reading nothing for ever."""
     first = member(cluster, topic)
-    second = cluster.consumer(f"{topic}-group", "0", on_assign=lambda _: None, on_revoke=lambda _: None)
+    second = cluster.consumer(f"{topic}-group", "0", gather_s=0.02, on_assign=lambda _: None, on_revoke=lambda _: None)
     second.subscribe([topic])
 
     def fenced() -> bool:

@@ -130,7 +130,7 @@ def test_a_rebalance_that_waits_is_answered_before_a_consumer_closes(monkeypatch
     told: list[Any] = []
     client = _Rebalanced()
     monkeypatch.setattr("headrace.streams.kafka.consumer.Consumer", lambda *_, **__: client)
-    consumer = Cluster("127.0.0.1:1").consumer("g", "0", on_assign=told.append, on_revoke=told.append)
+    consumer = Cluster("127.0.0.1:1").consumer("g", "0", gather_s=0.02, on_assign=told.append, on_revoke=told.append)
     consumer.subscribe(["t"])
     consumer.close()
     assert (client.did, told) == (["assigned []", "closed"], [])

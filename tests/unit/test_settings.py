@@ -134,7 +134,7 @@ def test_the_properties_reach_every_client(monkeypatch: pytest.MonkeyPatch):
     for place in (*places, "consumer.Consumer", "producer.Producer", "reader.Consumer"):
         monkeypatch.setattr(f"headrace.streams.kafka.{place}", Client)
     cluster = Cluster("a:1", connection("a:1", None, {"HEADRACE_KAFKA_SASL_USERNAME": "ann"}).config)
-    cluster.consumer("g", "0", on_assign=print, on_revoke=print)
+    cluster.consumer("g", "0", gather_s=0.02, on_assign=print, on_revoke=print)
     cluster.producer("t")
     cluster.plain_producer()
     assert cluster.reader().ends([]) == {}
