@@ -222,7 +222,7 @@ class Chain:
         shape.loaded()
         for name, base in shape.value:
             model = grown(self.declared, [(name, base)]).models[name]
-            self.stores.add("models", StoreSpec(name, "cell", initial=partial(_itself, model), codec="object"))
+            self.stores.add("models", _model_store(name, model))
         self.pipeline = grown(self.declared, shape.value)
         self.evaluate = self._evaluate()
         self.stores.load(entries)
@@ -247,7 +247,7 @@ class Chain:
         for name in [name for name in wanted if name not in there]:
             entry = decisions.registry["models"][name]
             model, since[name] = folded(self.declared, self.history, name, entry, n)
-            self.stores.add("models", StoreSpec(name, "cell", initial=partial(_itself, model), codec="object"))
+            self.stores.add("models", _model_store(name, model))
         shape[:] = [[name, base] for name, base in shape if name in wanted]
         shape += [[name, base] for name, base in wanted.items() if name not in there]
         self.pipeline = grown(self.declared, shape)
@@ -294,11 +294,7 @@ class Chain:
         wanted: dict[str, tuple[StoreSpec, ...]] = {
             "chain": (
                 StoreSpec("clock", "cell", initial=lambda: [BEFORE_ALL, [BEFORE_ALL] * inputs]),
-                StoreSpec(
-                    "counts",
-                    "cell",
-                    initial=lambda: dict.fromkeys(counted, 0),
-                ),
+                StoreSpec("counts", "cell", initial=lambda: dict.fromkeys(counted, 0)),
                 StoreSpec("progress", "cell", initial=lambda: [0, None]),
                 StoreSpec("since", "cell", initial=dict),
                 StoreSpec("retrained", "cell", initial=list),
@@ -312,12 +308,8 @@ class Chain:
                 expired = () if p.on_expiry is None else (p.on_expiry,)
                 wanted["join"] += (StoreSpec("classes", "cell", initial=partial(dict.fromkeys, expired)),)
         if group.back:
-            models = p.fresh_models()
             wanted["registry"] = Registry().stores()
-            wanted["models"] = tuple(
-                StoreSpec(name, "cell", initial=partial(_itself, model), codec="object")
-                for name, model in models.items()
-            )
+            wanted["models"] = tuple(_model_store(name, model) for name, model in p.fresh_models().items())
             wanted["baselines"] = tuple(Baselines(p.task).stores())
             wanted["evaluate"] = tuple(self.evaluate.stores())
             wanted |= gate_stores(p, self.shard)
@@ -444,8 +436,9 @@ class Chain:
                 watching.error(answer, y, record["probability"], record["time_ms"], *at)
 
 
-def _itself(value: Any) -> Any:
-    return value
+def _model_store(name: str, model: Any) -> StoreSpec:
+    """Where a model is kept, which begins as this one."""
+    return StoreSpec(name, "cell", initial=lambda: model, codec="object")
 
 
 def _columns(names: tuple[str, ...], *, attributes: bool) -> Callable[[Any], dict[str, Any]]:
