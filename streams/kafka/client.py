@@ -52,34 +52,45 @@ TAKEN = "Another worker has taken this slot: give each worker a --slot of its ow
 EXPELLED = "the consumer group has put this worker out"
 
 
-def watermark_offsets(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+def watermark_offsets(
+    consumer: Callable[[], Consumer], place: TopicPartition, renew: Callable[[], None]
+) -> tuple[int, int]:
     """Both ends; the leader of a partition that was made a moment ago may not know of it yet."""
 
     def ask() -> tuple[int, int]:
-        return consumer.get_watermark_offsets(place, timeout=15, cached=False)
+        return consumer().get_watermark_offsets(place, timeout=15, cached=False)
 
-    low, high = patiently(ask, lambda: consumer.list_topics(place.topic, timeout=10))
+    low, high = patiently(ask, lambda: consumer().list_topics(place.topic, timeout=10), renew=renew)
     return low, high
 
 
-def latest(consumer: Consumer, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def latest(
+    consumer: Callable[[], Consumer], places: Sequence[tuple[str, int]], renew: Callable[[], None]
+) -> dict[tuple[str, int], int]:
     """The end of each partition as this consumer's isolation level sees it, one request a leader (`ListOffsets`)."""
 
     def ask() -> dict[tuple[str, int], int]:
-        found = consumer.offsets_for_times([TopicPartition(t, p, OFFSET_END) for t, p in places], timeout=15)
+        found = consumer().offsets_for_times([TopicPartition(t, p, OFFSET_END) for t, p in places], timeout=15)
         for place in found:
             if place.error is not None:
                 raise KafkaException(place.error)
         return {(place.topic, place.partition): place.offset for place in found}
 
-    return patiently(ask, lambda: consumer.list_topics(timeout=10), AWAY_S) if places else {}
+    return patiently(ask, lambda: consumer().list_topics(timeout=10), AWAY_S, renew) if places else {}
 
 
-def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None, away_s: float = 0.0) -> Any:
+def patiently(
+    ask: Callable[[], Any],
+    refresh: Callable[[], Any] = lambda: None,
+    away_s: float = 0.0,
+    renew: Callable[[], None] = lambda: None,
+) -> Any:
     """The answer, asked for again while a broker that has just started does not know its partitions, or is away.
 
     How long depends on the kind of error, and begins anew with another kind: first it is away, then it starts. While
-    nobody answers the client knows no topic: only brokers that do can say that it is unknown.
+    nobody answers the client knows no topic: only brokers that do can say that it is unknown. `renew` makes another
+    client of one to which nobody answers: told of no broker once, by one that had just come back, it asks none again
+    (librdkafka issue 5301).
     """
     kinds = (LEADERLESS, 15.0), (UNKNOWN, max(UNKNOWN_S, away_s / 2)), (AWAY, away_s)
     kind: set[int] | None = None
@@ -94,6 +105,8 @@ def patiently(ask: Callable[[], Any], refresh: Callable[[], Any] = lambda: None,
         now, seconds = next((each for each in kinds if said.args[0].code() in each[0]), (None, 0.0))
         if now is not kind:
             kind, since = now, time.monotonic()
+        if now is AWAY:
+            renew()
         if now is None or time.monotonic() - since >= seconds:
             raise said
         time.sleep(0.05)

@@ -74,6 +74,9 @@ class Cluster:
             self._admin = AdminClient(self.config, logger=log)
         return self._admin
 
+    def _renew(self) -> None:
+        self._admin = None
+
     # -- clients -------------------------------------------------------------------------------------------------
 
     def consumer(self, group: str, slot: str, *, gather_s: float, **callbacks: Callable[..., None]) -> GroupConsumer:
@@ -128,7 +131,7 @@ class Cluster:
     def offsets_of(self, group: str) -> list[tuple[str, int]]:
         """Where a group's offsets are; nowhere before the cluster's first group."""
         try:
-            found = patiently(lambda: self.admin.list_topics(OFFSETS, timeout=10), away_s=AWAY_S)
+            found = patiently(lambda: self.admin.list_topics(OFFSETS, timeout=10), away_s=AWAY_S, renew=self._renew)
         except KafkaException as error:
             raise translated(error) from error
         known = found.topics[OFFSETS].partitions
@@ -186,6 +189,7 @@ class Cluster:
         try:
             found = self.admin.list_topics(timeout=timeout_s).topics
         except KafkaException as error:
+            self._renew()
             raise Unreachable(f"No Kafka broker answers at {self.bootstrap} ({error.args[0].name()}).") from error
         return {name for name, topic in found.items() if topic.error is None}
 
@@ -200,7 +204,7 @@ class Cluster:
                 raise Unreachable(f"No Kafka broker answers at {self.bootstrap} (asked for group {group}).") from error
             except KafkaException as error:
                 if error.args[0].code() in AWAY:
-                    self._admin = None  # one that lost a coordinator may not find it again
+                    self._renew()  # one that lost a coordinator may not find it again
                     raise Unreachable(f"Nobody answers at {self.bootstrap} for group {group} yet.") from error
                 out[group] = []
         return out

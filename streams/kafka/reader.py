@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -19,6 +20,7 @@ from headrace.streams.errors import Lost, Stalled, TopicError
 from headrace.streams.kafka.client import (
     UNKNOWN,
     latest,
+    patiently,
     translated,
     watermark_offsets,
 )
@@ -62,8 +64,8 @@ class Reader:
     def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         """The last stable offset and the high watermark of each, in two requests; the latter is asked for first."""
         with _asking("A topic of the pipeline is missing"):
-            high = latest(self._reading("uncommitted"), places)
-            return {place: (stable, high[place]) for place, stable in latest(self._consumer, places).items()}
+            high = self._latest("uncommitted", places)
+            return {place: (stable, high[place]) for place, stable in self._latest("committed", places).items()}
 
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
@@ -79,6 +81,7 @@ class Reader:
                 raise Lost(f"{topic}/{partition}: offset {start} is gone, the first one left is {low}.")
         if start >= end:
             return
+        self._take_newest()
         self._consumer.assign([TopicPartition(topic, partition, start)])
         deadline = time.monotonic() + self._stall_s
         m: Any
@@ -105,6 +108,7 @@ class Reader:
 
     def follow(self, starts: Mapping[tuple[str, int], int]) -> None:
         """Read several partitions from these offsets on, by `poll`."""
+        self._take_newest()
         self._consumer.assign([TopicPartition(topic, p, offset) for (topic, p), offset in starts.items()])
 
     def poll(self, limit: int, timeout_s: float) -> list[Record]:
@@ -118,7 +122,7 @@ class Reader:
 
     def close(self) -> None:
         """Release its consumers."""
-        for consumer in self._consumers.values():
+        for consumer in {self._consumer, *self._consumers.values()}:
             consumer.close()
 
     def _reading(self, isolation: str) -> Consumer:
@@ -128,13 +132,30 @@ class Reader:
             self._consumers[isolation] = Consumer(config, logger=log)
         return self._consumers[isolation]
 
+    def _take_newest(self) -> None:
+        """Read with the client that is asked."""
+        newest = self._reading("committed")
+        if newest is not self._consumer:
+            self._consumer.close()
+            self._consumer = newest
+
+    def _renew(self, isolation: str) -> None:
+        """Ask another client from now on; what is being read is read on."""
+        gone = self._consumers.pop(isolation)
+        self._known = {known for known in self._known if known[0] != isolation}
+        if gone is not self._consumer:
+            gone.close()
+
+    def _latest(self, isolation: str, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        return latest(partial(self._reading, isolation), places, partial(self._renew, isolation))
+
     def _watermarks(self, isolation: str, topic: str, partition: int) -> tuple[int, int]:
-        consumer = self._reading(isolation)
+        consumer, renew = partial(self._reading, isolation), partial(self._renew, isolation)
         with _asking(f"Topic {topic} has no partition {partition}"):
             if (isolation, topic) not in self._known:
-                consumer.list_topics(topic, timeout=10)
+                patiently(lambda: consumer().list_topics(topic, timeout=10), renew=renew)
                 self._known.add((isolation, topic))
-            return watermark_offsets(consumer, TopicPartition(topic, partition))
+            return watermark_offsets(consumer, TopicPartition(topic, partition), renew)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,9 @@ def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPa
     reader = Cluster("127.0.0.1:1").reader()
     reader.close()
     asked = SimpleNamespace(list_topics=lambda **_: None, offsets_for_times=lambda *_, **__: _next(answers))
-    reader._consumer = reader._consumers["uncommitted"] = asked  # type: ignore[assignment]
+    asked.close = lambda: None
+    monkeypatch.setattr("headrace.streams.kafka.reader.Consumer", lambda *_, **__: asked)
+    reader._consumers.clear()
     assert reader.ends([("t", 0)]) == {("t", 0): (7, 7)}
 
 
@@ -84,14 +86,58 @@ def test_nobody_says_that_a_topic_is_unknown_while_every_broker_is_away(monkeypa
 
     reader = Cluster("127.0.0.1:1").reader()
     reader.close()
-    client = SimpleNamespace(list_topics=known, offsets_for_times=asked, get_watermark_offsets=asked)
-    reader._consumer = reader._consumers["uncommitted"] = client  # type: ignore[assignment]
+    client = SimpleNamespace(list_topics=known, offsets_for_times=asked, get_watermark_offsets=asked, close=print)
+    monkeypatch.setattr("headrace.streams.kafka.reader.Consumer", lambda *_, **__: client)
+    reader._consumers.clear()
     with pytest.raises(Aborted, match="No Kafka broker answers any more"):
         reader.ends([("t", 0)])
     assert now[0] >= 60
     reader._known.add(("uncommitted", "t"))
     with pytest.raises(Aborted, match="No Kafka broker answers any more"):
         reader.watermarks("t", 0)
+
+
+def test_a_client_that_no_broker_answers_is_followed_by_another(monkeypatch: pytest.MonkeyPatch):
+    """One that was told of no broker, by one just back, asks none again: workers waited in vain, and ended."""
+    made: list[_Lost | _Found] = []
+
+    def make(*_: Any, **__: Any) -> Any:
+        made.append(_Lost() if len(made) < 2 else _Found())
+        return made[-1]
+
+    monkeypatch.setattr("headrace.streams.kafka.reader.Consumer", make)
+    reader = Cluster("127.0.0.1:1").reader()
+    assert reader.ends([("t", 0)]) == {("t", 0): (7, 7)}
+    reader.follow({("t", 0): 3})
+    assert [client.did for client in made] == [["closed"], ["closed"], [], ["assigned"]]
+    reader.close()
+    assert all(client.did.count("closed") == 1 for client in made)
+
+
+class _Lost:
+    """A client that knows no broker any more."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def offsets_for_times(self, *_: Any, **__: Any) -> Any:
+        _raise(KafkaError._UNKNOWN_PARTITION)
+
+    def list_topics(self, *_: Any, **__: Any) -> Any:
+        _raise(KafkaError._TRANSPORT)
+
+    def assign(self, *_: Any) -> None:
+        self.did.append("assigned")
+
+    def close(self) -> None:
+        self.did.append("closed")
+
+
+class _Found(_Lost):
+    """A client that has a broker."""
+
+    def offsets_for_times(self, *_: Any, **__: Any) -> Any:
+        return [TopicPartition("t", 0, 7)]
 
 
 def _raise(code: int) -> Any:
