@@ -79,6 +79,15 @@ def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
         return reader(path, pipeline)
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path.name} is no UTF-8 text: convert it to UTF-8.") from error
+    except pd.errors.EmptyDataError as error:
+        raise UsageError(f"{path.name} is empty: its first line has to name the columns.") from error
+    except pd.errors.ParserError as error:
+        why = _said(error).removeprefix("Error tokenizing data. C error: ")
+        raise UsageError(
+            f"{path.name} cannot be read: {why}; separate values by commas, and put those that hold one in quotes."
+        ) from error
     except (ValueError, OSError) as error:
         raise UsageError(f"{path.name} cannot be read: {_said(error)}") from error
 
@@ -121,9 +130,9 @@ def _json_lines(path: Path, _: Pipeline | None) -> pd.DataFrame:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"line {number} is no JSON: {error}") from error
+                raise ValueError(f"line {number} is no JSON ({error}): write one object a line.") from error
             if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no JSON object")
+                raise ValueError(f"line {number} is no JSON object: write one object a line.")
             rows.append(row)
     return pd.DataFrame(rows, dtype="object")
 
@@ -143,19 +152,24 @@ def records(
         )
     missing = [f.name for f in pipeline.event_schema.fields if f.required and f.name not in frame.columns]
     if missing:
-        raise UsageError(f"The data have no column {', '.join(missing)}; the event schema requires it.")
+        raise UsageError(_lacking("data", missing, "event", frame))
     key = pipeline.event_schema.field(pipeline.events.key)
     events = list(_rows(frame, pipeline.event_schema, pipeline.event_decoder(), pipeline.events.time, key))
     own = frame if labels is None else labels
     absent = without_labels(pipeline, own)
     if absent and labels is not None:
-        raise UsageError(f"The labels have no column {', '.join(absent)}; the label schema requires it.")
+        raise UsageError(_lacking("labels", absent, "label", labels))
     if absent:
         return events, []
     needed = [field.name for field in _needed(pipeline) if not field.nullable]
     known = own[own[needed].notna().all(axis=1)]
     out = list(_rows(known, pipeline.label_schema, pipeline.label_decoder(), pipeline.labels.time, key))
     return events, sorted(out, key=lambda record: record.time_ms)
+
+
+def _lacking(what: str, missing: list[str], schema: str, frame: pd.DataFrame) -> str:
+    there = ", ".join(map(str, frame.columns[:8])) + (", ..." if len(frame.columns) > 8 else "")
+    return f"The {what} have no column {', '.join(missing)}; the {schema} schema requires it. What they have: {there}."
 
 
 def without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> list[str]:

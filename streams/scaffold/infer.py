@@ -23,6 +23,8 @@ def plan_of(table: Table, wishes: Wishes) -> Plan:
         if name is not None and name not in table.header:
             option = what.replace("_", "-")
             raise UsageError(f"--{option} is {name!r}, but {table.path.name} has the columns {few(table.header)}.")
+    if wishes.time_format is not None and wishes.time is None and wishes.label_time is None:
+        raise UsageError("--time-format is of a column that is named: add --time COLUMN, or --label-time COLUMN.")
     columns = {
         name: column_of(
             name, table.cells(name), wishes.time_format if name in (wishes.time, wishes.label_time) else None

@@ -115,8 +115,9 @@ def _encoding(path: Path) -> str:
 
 def _refuse_other_formats(path: Path, head: bytes) -> None:
     looks = guess_format([head])
+    looks = "JSON" if "JSON" in looks else looks  # whether it is broken the head does not tell: it may be cut off
     known = ("file", "gzip", "zstd", "lz4", "pickle", "XML", "JSON", "UTF-16", "encoding")
-    if b"\0" in head or looks.endswith(known) or "JSON" in looks:
+    if b"\0" in head or looks.endswith(known):
         raise UsageError(f"{path} looks like {looks}, not like CSV: save it as CSV with a header.")
 
 
@@ -171,7 +172,7 @@ def _header(path: Path, row: list[str]) -> list[str]:
     names = [cell or f"Unnamed: {place}" for place, cell in enumerate(row)]
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
-        raise UsageError(f"{path} has {len(twice)} names of columns twice, such as {twice[0]!r}: rename one of them.")
+        raise UsageError(f"{path} has more than one column of the name {twice[0]!r}: rename one of them.")
     return names
 
 

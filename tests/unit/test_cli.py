@@ -283,7 +283,8 @@ def test_data_without_labels_are_said_to_be(tmp_path: Path):
     result = headrace("backtest", PIPELINE, str(tmp_path / "data.csv"), "--labels", str(tmp_path / "labels.csv"))
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: The labels have no column arrived_at; the label schema requires it.\n",
+        "Error: The labels have no column arrived_at; the label schema requires it. "
+        f"What they have: {', '.join(frame.rename(columns={'arrived_at': 'at'}).columns[:8])}, ....\n",
     )
 
 

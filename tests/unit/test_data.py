@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,30 @@ def test_what_no_schema_knows_does_no_harm(tmp_path: Path):
 def test_a_line_that_is_no_object_is_named(tmp_path: Path, text: str, said: str):
     """One sentence with the number of the line."""
     (tmp_path / "visits.jsonl").write_text(text)
-    with pytest.raises(UsageError, match=rf"^visits\.jsonl cannot be read: {said}"):
+    with pytest.raises(UsageError, match=rf"^visits\.jsonl cannot be read: {said}.*: write one object a line\.$"):
         data.load(str(tmp_path / "visits.jsonl"), small())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: its first line has to name the columns."),
+        ("id,shop\na,Caf\u00e9\n".encode("latin-1"), "is no UTF-8 text: convert it to UTF-8."),
+        (b"id;shop\na;x\nb;1,5\n", "Expected 1 fields in line 3, saw 2; separate values by commas, and"),
+    ],
+    ids=["empty", "latin-1", "semicolons"],
+)
+def test_a_csv_file_that_cannot_be_read_is_said_what_to_do_with(tmp_path: Path, content: bytes, said: str):
+    """One sentence with the next step, not the parser's own words alone."""
+    (tmp_path / "visits.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=f"^visits.csv .*{re.escape(said)}"):
+        data.load(str(tmp_path / "visits.csv"), small())
+
+
+def test_columns_that_are_missing_are_told_with_those_that_are_there():
+    """Another separator, or a misspelt name, is seen at once."""
+    with pytest.raises(UsageError, match=r"What they have: id;shop;at;spent\."):
+        data.records(small(), pd.DataFrame({"id;shop;at;spent": ["a;x;1000;2.5"]}))
 
 
 def test_the_small_pipeline_is_what_these_files_are_for():
