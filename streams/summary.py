@@ -14,7 +14,10 @@ __all__ = ["Summary", "counted", "summary_of"]
 
 
 class Summary(msgspec.Struct):
-    """Counts and metrics of a pipeline. The two conservation laws are `laws`."""
+    """Counts and metrics of a pipeline. The conservation laws are `laws`.
+
+    `unanswered` has the events on which a model failed: its metrics are of the others only.
+    """
 
     events: int = 0
     features: int = 0
@@ -27,6 +30,7 @@ class Summary(msgspec.Struct):
     expired: int = 0
     pending: int = 0
     labels: dict[str, int] = {}
+    unanswered: dict[str, int] = {}
     alerts: int = 0
     models: dict[str, dict[str, float | None]] = {}
     baselines: dict[str, dict[str, float | None]] = {}
@@ -89,6 +93,7 @@ def counted(counts: Mapping[str, int], pending: int) -> Summary:
         expired=counts.get("expired", 0),
         pending=pending,
         labels={name[7:]: count for name, count in sorted(counts.items()) if name.startswith("labels.")},
+        unanswered={name[13:]: count for name, count in sorted(counts.items()) if name.startswith("model_errors.")},
         alerts=counts.get("alerts", 0),
     )
 

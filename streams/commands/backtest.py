@@ -124,10 +124,14 @@ def warn_without_labels(pipeline: Pipeline, frame: pd.DataFrame) -> None:
 
 
 def _refused(result: Backtest) -> list[dict[str, Any]]:
-    """Dead letters by stage, topic and reason, with what was wrong with the first: nobody can look for them later."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    """Dead letters by stage, topic, reason and model that failed to learn, with what was wrong with the first.
+
+    Nobody can look for them later.
+    """
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
     for letter in result.dead_letters.to_dict("records"):
-        place = letter["stage"], letter["topic"], letter["reason"]
+        model = letter["detail"].partition(" at example ")[0] if letter["stage"] == "train" else ""
+        place = letter["stage"], letter["topic"], letter["reason"], model
         row = found.setdefault(place, {"stage": place[0], "topic": place[1], "reason": place[2], "n": 0})
         row["n"] += 1
         row.setdefault("detail", escaped(letter["detail"].encode(), 200))

@@ -271,6 +271,21 @@ def test_backtest_says_why_records_were_refused(tmp_path: Path):
     assert refused[0]["detail"] in headrace(*args).stdout
 
 
+def test_backtest_says_of_each_model_what_it_failed_on(tmp_path: Path):
+    """Its metrics are of the other events only: how many it did not answer is counted, and what it did not learn."""
+    (tmp_path / "visits.py").write_text(
+        "from headrace import field\nfrom tests.small import Scripted, small\n\n"
+        "visits = small(features={'spent': field('spent')}, champion='first', classes=[('tests.small', 'Scripted')],\n"
+        "    models={'first': Scripted(), 'second': Scripted('raises', fails=True), 'third': Scripted(fails=True)})\n"
+    )
+    (tmp_path / "visits.csv").write_text("id,shop,at,spent,y\na,x,1000,2.5,True\nb,x,2000,-1,True\nc,x,3000,-1,False\n")
+    args = ("backtest", f"{tmp_path}/visits.py:visits", f"{tmp_path}/visits.csv")
+    value = json.loads(headrace(*args, "--json").stdout)
+    assert value["unanswered"] == {"second": 2}
+    assert [(row["n"], row["detail"].split()[0]) for row in value["refused"]] == [(2, "second"), (2, "third")]
+    assert "unanswered: second" in headrace(*args).stdout
+
+
 def test_data_without_labels_are_said_to_be(tmp_path: Path):
     """A missing label column is a word on stderr, in a file of labels an error; a nullable column may be missing."""
     frame = first_flights(100)
