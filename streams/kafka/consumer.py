@@ -135,7 +135,10 @@ class GroupConsumer:
     def resume(self, topic: str, partition: int, offset: int) -> None:
         """Receive a partition again from `offset` on."""
         self._consumer.resume([TopicPartition(topic, partition)])
-        self._consumer.seek(TopicPartition(topic, partition, offset))
+        try:
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:  # put out of its group a moment ago, of which the next fetch tells
+            raise translated(error) from error
 
     def committed(
         self, partitions: Sequence[tuple[str, int]], timeout_s: float = 30.0

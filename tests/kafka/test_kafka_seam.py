@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.streams.errors import Expelled, Fenced, Lost, TopicError
+from headrace.streams.errors import Aborted, Expelled, Fenced, Lost, TopicError
 from headrace.streams.kafka import Cluster, GroupConsumer, TransactionalProducer
 from headrace.streams.log import END, Record
 from tests.faults.harness import until
@@ -110,7 +110,7 @@ def test_a_producer_proves_that_nobody_has_followed_it(cluster: Cluster, topic: 
 
 
 def test_a_consumer_is_told_that_another_has_its_place(cluster: Cluster, topic: str) -> None:
-    """When another consumer joins under its name, the first raises rather than reading nothing for ever."""
+    """When another consumer joins under its name, the first raises, once; after that it reads nothing for ever."""
     first = member(cluster, topic)
     second = cluster.consumer(f"{topic}-group", "0", gather_s=0.02, on_assign=lambda _: None, on_revoke=lambda _: None)
     second.subscribe([topic])
@@ -124,6 +124,9 @@ def test_a_consumer_is_told_that_another_has_its_place(cluster: Cluster, topic: 
         return False
 
     until(fenced, "the first consumer is told")
+    assert first.fetch(1, 0.05) == []
+    with pytest.raises(Aborted):
+        first.resume(topic, 0, 0)
     first.close()
     second.close()
 

@@ -21,6 +21,7 @@ from headrace.streams.assignment import Assignment
 from headrace.streams.back import Back
 from headrace.streams.checkpoint import MARKER, Checkpoint
 from headrace.streams.checkpointing import Checkpointing
+from headrace.streams.errors import Aborted
 from headrace.streams.packing import pack
 from headrace.streams.retraining import Logged
 from headrace.streams.runtime import Worker
@@ -295,6 +296,26 @@ def _abandoned_recovery(stack: ExitStack) -> type[World]:
     return World
 
 
+def _not_joined_anew(stack: ExitStack) -> type[World]:
+    """A worker that its group has put out only recovers; it is told once, and then reads nothing."""
+    _replace(stack, Worker, "_rebuild", lambda right: lambda self, error: right(self, Aborted(str(error))))
+    return World
+
+
+def _joined_twice(stack: ExitStack) -> type[World]:
+    """A worker that joins anew leaves the member that it was open."""
+
+    def wrong(rebuild: Any) -> Any:
+        def beside(self: Worker, error: Any) -> None:
+            with patch.object(FakeConsumer, "close", lambda self: None):
+                rebuild(self, error)
+
+        return beside
+
+    _replace(stack, Worker, "_rebuild", wrong)
+    return World
+
+
 def _ids_forgotten(stack: ExitStack) -> type[World]:
     def wrong(load: Any) -> Any:
         return lambda self, entries: load(self, {k: v for k, v in entries.items() if k[:2] != ("validate", "seen")})
@@ -461,6 +482,8 @@ CANARIES: tuple[Canary, ...] = (
     Canary("no rebuild after an abort", _no_rebuild),
     Canary("a task is kept though another worker advanced it", _kept_after_revoke, 293),
     Canary("trouble during recovery leaves the worker without tasks", _abandoned_recovery),
+    Canary("a worker that was put out does not join anew", _not_joined_anew, 32),
+    Canary("a worker that joins anew stays who it was, too", _joined_twice, 32),
     Canary("the ids seen are not restored", _ids_forgotten),
     Canary("deadlines are restored in the wrong order", _deadlines_in_wrong_order),
     Canary("the journal is read from too late", _journal_from_now),

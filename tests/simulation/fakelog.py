@@ -25,10 +25,13 @@ class FakeCluster:
 
     def __init__(self, world: Any, process: Any) -> None:
         self.world, self.process = world, process
+        self._member: FakeConsumer | None = None
 
     def consumer(self, group: str, slot: str, *, gather_s: float, **callbacks: Callable[..., None]) -> FakeConsumer:
-        """A static member of `group`; what there is is there at once."""
-        return FakeConsumer(self, group, slot, **callbacks)
+        """A static member of `group`, the only one of its process; what there is is there at once."""
+        assert self._member is None or self._member.closed, "a member joins beside the one before"
+        self._member = FakeConsumer(self, group, slot, **callbacks)
+        return self._member
 
     def producer(self, transactional_id: str, timeout_ms: int = 20_000) -> FakeProducer:
         """A producer that has fenced whoever used this id before."""
@@ -80,13 +83,13 @@ class FakeConsumer:
         self._ended: dict[TP, int] = {}
         self._paused: set[TP] = set()
         self._queue: deque[Record] = deque()
-        self._closed = self._expelled = False
+        self.closed = self._expelled = self._told = False
         self.polled = 0.0
 
     @property
     def beating(self) -> bool:
         """Whether the process behind it sends heartbeats now."""
-        return self._process.alive and not self._process.frozen and not self._closed
+        return self._process.alive and not self._process.frozen and not self.closed
 
     def assigned(self, partitions: list[TP], generation: int) -> None:
         """The coordinator has an assignment; the application hears of it at its next fetch."""
@@ -151,12 +154,12 @@ class FakeConsumer:
 
     def close(self) -> None:
         """Stop: the callback is served once more, as librdkafka does; the place in the group is kept."""
-        if self._closed:
+        if self.closed:
             return
         if self._held is not None and self._process.alive:
             held, self._held = self._held, None
             self._on_revoke(held)
-        self._closed = True
+        self.closed = True
 
     def _rebalance(self) -> None:
         coordinator = self._world.coordinator
@@ -170,6 +173,11 @@ class FakeConsumer:
                 held, self._held = self._held, None
                 self._on_lost(held)
         if status == "fenced" or self._expelled:
+            self._expelled = True
+            self._empty()
+            if self._told:
+                return  # it is said once; whoever does not hear it reads nothing for ever
+            self._told = True
             raise Expelled("FENCED_INSTANCE_ID")
         if self._offered is not None and status != "unknown":
             self._held, self._offered = self._offered, None
