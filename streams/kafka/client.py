@@ -48,7 +48,10 @@ LARGEST_BYTES = 100_000_000
 """What a producer sends at most, as brokers take no larger request. The topics' own limits are far below."""
 RECORD: Any = tuple.__new__
 """Makes a `Record` as its class does, in a third of the time."""
-TAKEN = "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one."
+TAKEN = (
+    "Another worker has taken this slot: give each worker a --slot of its own, or stop the other one; "
+    "if there is none, this one stood still for longer than a transaction may last, and it is safe to start it again."
+)
 EXPELLED = "the consumer group has put this worker out"
 
 

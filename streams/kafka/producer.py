@@ -53,6 +53,7 @@ class TransactionalProducer:
         self._news = news = _News()
         self._committed_at = 0.0
         self._config = cluster.config
+        self._patience_s = 0.75 * timeout_ms / 1000
         self._producer = Producer(
             {
                 "linger.ms": 50,  # a commit does not wait for it
@@ -116,7 +117,9 @@ class TransactionalProducer:
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
         """Add the consumed offsets to the transaction."""
         positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
-        self._call(self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=20.0)
+        self._call(
+            self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=self._patience_s - 5.0
+        )
 
     def prove(self, place: tuple[str, int], group: str) -> None:
         """Raise `Fenced` if another producer has started under this id since; this one is to be dropped after that.
@@ -124,7 +127,7 @@ class TransactionalProducer:
         The coordinator tells from an offset of `place` that is never committed, in the name of no member of `group`.
         """
         with contextlib.suppress(Aborted):  # nothing is open
-            self._call(self._producer.abort_transaction)
+            self._call(self._producer.abort_transaction, self._patience_s, within_s=0.0)
         nobody = Consumer({**self._config, "group.id": group}, logger=log)
         try:
             self.begin()
@@ -133,8 +136,12 @@ class TransactionalProducer:
             nobody.close()
 
     def commit(self) -> None:
-        """Commit; on return the transaction is in the log."""
-        self._call(self._producer.commit_transaction)
+        """Commit; on return the transaction is in the log.
+
+        Nobody waits as long as its coordinator: that ends a transaction that timed out under a new epoch, and tells
+        this producer that another one has started.
+        """
+        self._call(self._producer.commit_transaction, self._patience_s, within_s=0.0)
         self._committed_at = time.monotonic()
 
     def flush(self, within_s: float = 20.0) -> None:

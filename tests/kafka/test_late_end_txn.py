@@ -1,12 +1,17 @@
-"""A request that was sent twice: its late copy must not end a transaction that it does not belong to (KIP-890)."""
+"""A request that was sent twice: its late copy must not end a transaction that it does not belong to (KIP-890).
+
+And one that is not answered: a commit is given up while its transaction may still be decided.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from headrace.streams.errors import Aborted
 from headrace.streams.kafka import Cluster
 from tests.faults.harness import until
 from tests.faults.proxy import ADD_PARTITIONS, PRODUCE, Proxy, behind_proxy
@@ -49,3 +54,23 @@ def test_a_late_end_txn_finds_a_new_epoch(proxied: tuple[Cluster, Proxy]) -> Non
         lambda: proxy.faults["late_endtxn"] == proxy.faults["late_refused"] + proxy.faults["late_accepted"], "answers"
     )
     assert proxy.faults["late_endtxn"] == proxy.faults["late_refused"] == len(held)
+
+
+def test_a_commit_is_given_up_before_its_coordinator_does(proxied: tuple[Cluster, Proxy]) -> None:
+    """Else the producer would be told that another one has started, when it is back after the transaction's time."""
+    cluster, proxy = proxied
+    producer = cluster.producer("away", timeout_ms=8_000)
+    producer.begin()
+    producer.send("t", 0, None, b"lost or not")
+    producer.flush()
+    began = time.monotonic()
+    proxy.black_hole(12.0)
+    with pytest.raises(Aborted):
+        producer.commit()
+    assert time.monotonic() - began < 8.0
+    producer.drop()
+    successor = cluster.producer("away")
+    successor.begin()
+    successor.send("t", 0, None, b"kept")
+    successor.commit()
+    successor.drop()
