@@ -94,6 +94,7 @@ def _scores(seen: Seen, model: str, shard: int) -> dict[str, Any]:
     )
     return {
         "n": None if whole is None else whole.n,
+        "scored": None if whole is None else whole.scored,
         "overall": None if whole is None else dict(whole.metrics),
         "window": None if recent is None else recent.window,
         "recent": None if recent is None else dict(recent.metrics),

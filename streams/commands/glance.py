@@ -118,8 +118,9 @@ def _models(value: dict[str, Any]) -> RenderableType:
         status = row["status"] + (f" {row['share']:.0%}" if row["share"] is not None else "")
         status += " (proposed)" if row["proposed"] else ""
         scores = [(row["overall"] or {}).get(name) for name in metrics]
-        rows.append((row["model"], row["shard"], Text(status, _STYLES.get(row["status"], "")), row["n"], *scores))
-    return _table(("model", "shard", "is", "n", *metrics), rows)
+        named = Text(status, _STYLES.get(row["status"], ""))
+        rows.append((row["model"], row["shard"], named, row["n"], row["scored"], *scores))
+    return _table(("model", "shard", "is", "n", "scored", *metrics), rows)
 
 
 def _fresh(value: dict[str, Any]) -> RenderableType:

@@ -82,9 +82,11 @@ class GroupConsumer:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "partition.assignment.strategy": "range",
+                "error_cb": self._failed,
             },
             logger=log,
         )
+        self._away = False
         self._on_assign, self._on_revoke, self._on_lost = on_assign, on_revoke, on_lost or on_revoke
         self._answered_s = gather_s + _ANSWER_S
 
@@ -109,6 +111,8 @@ class GroupConsumer:
                 messages += self._consumer.consume(limit - 1, left_s)
         except KafkaException as error:
             raise translated(error) from error
+        if self._away:
+            self._ask()
         out: list[Record] = []
         append, make = out.append, RECORD
         message: Any
@@ -174,6 +178,21 @@ class GroupConsumer:
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._on_lost([(tp.topic, tp.partition) for tp in partitions])
+
+    def _failed(self, error: KafkaError) -> None:
+        log.info("consumer: %s", error.str())
+        self._away |= error.code() == KafkaError._ALL_BROKERS_DOWN
+
+    def _ask(self) -> None:
+        """Raise `Expelled` where every broker was away and none answers: the client may have forgotten them all.
+
+        One that had just come back may list no broker, and a client asks none again (librdkafka issue 5301).
+        """
+        self._away = False
+        try:
+            self._consumer.list_topics(timeout=10)
+        except KafkaException as error:
+            raise Expelled(f"no broker answers this worker's consumer ({error.args[0].str()})") from error
 
     def _exists(self, topic: str) -> bool:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.streams.errors import Aborted
+from headrace.streams.errors import Aborted, Expelled
 from headrace.streams.kafka import Cluster
 
 
@@ -138,6 +138,30 @@ class _Found(_Lost):
 
     def offsets_for_times(self, *_: Any, **__: Any) -> Any:
         return [TopicPartition("t", 0, 7)]
+
+
+def test_a_member_whom_no_broker_answers_is_followed_by_another(monkeypatch: pytest.MonkeyPatch):
+    """It had forgotten all brokers while they were away, and read nothing more, for ever, without an error."""
+    told: list[dict[str, Any]] = []
+    answers: list[int] = []
+
+    def client(config: dict[str, Any], **_: Any) -> Any:
+        told.append(config)
+        known = lambda **_: _raise(answers.pop()) if answers else None  # noqa: E731
+        return SimpleNamespace(consume=lambda *_: [], list_topics=known)
+
+    monkeypatch.setattr("headrace.streams.kafka.consumer.Consumer", client)
+    nothing = lambda _: None  # noqa: E731
+    member = Cluster("127.0.0.1:1").consumer("g", "0", gather_s=0.01, on_assign=nothing, on_revoke=nothing)
+    tell = told[0]["error_cb"]
+    answers[:] = [KafkaError._TRANSPORT]
+    tell(KafkaError(KafkaError._TRANSPORT))
+    assert member.fetch(1, 0.0) == [], "one of several"
+    tell(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    with pytest.raises(Expelled, match="no broker answers"):
+        member.fetch(1, 0.0)
+    tell(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert member.fetch(1, 0.0) == [], "it answers again"
 
 
 def _raise(code: int) -> Any:

@@ -251,7 +251,7 @@ def test_models_stand_beside_the_baselines(pipeline: Any, topics: Topics):
         topics.put("registry", Fact(version, kind, model, what, "old", 0, 0, None, {}, "declaration", "", {}))
     topics.put("registry", {"record": "command", "id": "c"})
     for window, score in (("overall", 0.25), ("overall", 0.5), ("last-1000", 0.75)):
-        topics.put("evaluations", Evaluation("old", "champion", 0, None, window, 9, 9, 1, 9, 1, 9, {"ROCAUC": score}))
+        topics.put("evaluations", Evaluation("old", "champion", 0, None, window, 9, 7, 1, 9, 1, 9, {"ROCAUC": score}))
     topics.put("evaluations", Evaluation("old", "champion", 0, "shop=a", "overall", 1, 1, 1, 1, 1, 1, {"ROCAUC": 0.0}))
     topics.put("evaluations", Evaluation("prior", "baseline", 0, None, "overall", 9, 9, 1, 9, 1, 9, {"ROCAUC": 0.1}))
     value = gather(topics, topics, pipeline)
@@ -260,6 +260,7 @@ def test_models_stand_beside_the_baselines(pipeline: Any, topics: Topics):
         ("new", "challenger", True),
     ]
     assert (value["models"][0]["overall"], value["models"][0]["recent"]) == ({"ROCAUC": 0.5}, {"ROCAUC": 0.75})
+    assert (value["models"][0]["n"], value["models"][0]["scored"]) == (9, 7)
     assert [row["model"] for row in value["baselines"]] == ["prior"]
     assert value["champions"][0]["model"] == "old"
 
