@@ -25,7 +25,7 @@ __all__ = [
 
 HOST = "127.0.0.1"
 SCRATCH = "headrace-broker-"  # what the names of folders begin with that may be deleted
-START_S = 60.0
+START_S = 180.0  # after a kill it looks through its logs first
 STOP_S = 20.0
 POLL_S = 0.02
 
@@ -151,12 +151,12 @@ def await_answer(record: Record, timeout_s: float) -> None:
     while not answers(record):
         dead = not alive(record)
         if dead or time.monotonic() > deadline:
-            what = "ended while starting" if dead else f"did not answer within {timeout_s:g} s"
             data = Path(record.data_dir)
-            raise BrokerError(
-                f"The broker {what}; mend what the end of its log names, or stop it and start with fresh data.\n"
-                f"{log_of(data)}:\n{tail(data)}"
-            )
+            if dead:
+                what = "ended while starting; mend what the end of its log names, or stop it and start with fresh data"
+            else:
+                what = f"did not answer within {timeout_s:g} s; start it again if the end of its log shows it at work"
+            raise BrokerError(f"The broker {what}.\n{log_of(data)}:\n{tail(data)}")
         time.sleep(POLL_S)
 
 

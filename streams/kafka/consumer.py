@@ -180,8 +180,9 @@ class GroupConsumer:
         self._on_lost([(tp.topic, tp.partition) for tp in partitions])
 
     def _failed(self, error: KafkaError) -> None:
-        log.info("consumer: %s", error.str())
-        self._away |= error.code() == KafkaError._ALL_BROKERS_DOWN
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            log.info("consumer: %s", error.str())
+            self._away = True
 
     def _ask(self) -> None:
         """Raise `Expelled` where every broker was away and none answers: the client may have forgotten them all.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.deploy import broker, jars
+from headrace.deploy import broker, jars, process
 from headrace.deploy.archive import make_archive
 from headrace.deploy.jars import BrokerError, Jar, ensure_jars, find_java, java_version, read_lock
 from headrace.deploy.process import HOST, SCRATCH, Record, identity, write
@@ -409,3 +409,12 @@ def test_every_setting_is_documented():
     """docs/broker.md lists our settings with their values: all of them and no others."""
     rows = re.findall(r"^\| `([\w.]+)` \| (\S+) \| \S.* \|$", DOCS.read_text(), re.MULTILINE)
     assert dict(rows) == dict(SETTINGS)
+
+
+def test_a_broker_that_is_slow_to_start_is_not_called_broken(tmp_path: Path):
+    """One that looks through its logs after a kill was answered by the advice to throw its data away."""
+    me = record_of(os.getpid(), identity(os.getpid()) or "", tmp_path)
+    with pytest.raises(BrokerError, match=r"did not answer within 0 s; start it again if .* shows it at work"):
+        process.await_answer(me, 0.0)
+    with pytest.raises(BrokerError, match=r"ended while starting; mend "):
+        process.await_answer(dataclasses.replace(me, identity="another"), 0.0)
