@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.deploy import broker, jars, process
+from headrace.deploy import broker, jars
 from headrace.deploy.archive import make_archive
 from headrace.deploy.jars import BrokerError, Jar, ensure_jars, find_java, java_version, read_lock
-from headrace.deploy.process import HOST, SCRATCH, Record, identity, write
+from headrace.deploy.process import HOST, SCRATCH, Record, await_answer, identity, write
 from headrace.deploy.server import PORTS, SETTINGS, Software, as_properties, choose_ports
 
 DOCS = Path(__file__).parents[2] / "docs" / "broker.md"
@@ -415,6 +415,6 @@ def test_a_broker_that_is_slow_to_start_is_not_called_broken(tmp_path: Path):
     """One that looks through its logs after a kill was answered by the advice to throw its data away."""
     me = record_of(os.getpid(), identity(os.getpid()) or "", tmp_path)
     with pytest.raises(BrokerError, match=r"did not answer within 0 s; start it again if .* shows it at work"):
-        process.await_answer(me, 0.0)
+        await_answer(me, 0.0)
     with pytest.raises(BrokerError, match=r"ended while starting; mend "):
-        process.await_answer(dataclasses.replace(me, identity="another"), 0.0)
+        await_answer(dataclasses.replace(me, identity="another"), 0.0)
