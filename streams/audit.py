@@ -24,8 +24,9 @@ class Audit(msgspec.Struct):
     """What was compared, and what was found to differ.
 
     `ranges` names, for each task, the input offsets that were covered. `journal_batches` counts transactions;
-    `live_batches` those that read from one input only (a sign of live traffic). `ended` says where an audit
-    ended before the journal did: at an epoch of another specification, which only that one can recompute.
+    `live_batches` those that read from one input only (a sign of live traffic). `begun` and `ended` say, by
+    task, where an audit begins after the journal does, or ends before: at an epoch of another specification, which
+    only that one can recompute.
     """
 
     compared: int = 0
@@ -35,6 +36,7 @@ class Audit(msgspec.Struct):
     journal_batches: int = 0
     live_batches: int = 0
     first: list[str] = []
+    begun: dict[str, str] = {}
     ended: dict[str, str] = {}
 
     def differ(self, topic: str, what: str) -> None:
@@ -81,6 +83,8 @@ def audit(
 
 
 def _audit(made: Recomputation, result: Audit, progress: Callable[[int], None]) -> None:
+    if made.begun is not None:
+        result.begun[made.name] = made.begun
     for step in made:
         result._note(made.task, step.entry)
         if not step.sound:

@@ -73,7 +73,8 @@ class Explained(msgspec.Struct):
 
     `status`: unknown, dead letter, pending (its label or its prediction is to come), expired, labelled. `first` is the
     first prediction by a version that had learned from this event. `covered` are the input offsets that were replayed,
-    by topic and partition; `ended` says why no more of them were, if so. `whole` says whether everything was replayed.
+    by topic and partition; `begun` and `ended` say why no earlier or later ones were, if so. `whole` says whether
+    everything was replayed.
     """
 
     event_id: Any
@@ -89,6 +90,7 @@ class Explained(msgspec.Struct):
     compared: list[Compared] = []
     different: int = 0
     covered: dict[str, list[int]] = {}
+    begun: str | None = None
     ended: str | None = None
     whole: bool = True
 
@@ -203,6 +205,7 @@ class _Following:
                 break
         for explained in self._wanted.values():
             explained.covered |= covered
+            explained.begun = explained.begun or self._made.begun
             explained.ended = explained.ended or self._made.ended
         if group.back:
             self._conclude()

@@ -70,9 +70,10 @@ class Step(NamedTuple):
 class Recomputation:
     """One task made again: iterate over its steps, then `close`.
 
-    `ended` says, once the steps are over, why they ended before the journal did; None if they did not. `starts` is
-    where each output topic stood at the start; None means at its beginning. `begin` is a savepoint to start from; the
-    constructor raises `SnapshotError` where that cannot be.
+    `begun` says from where on the journal is covered, and why not from its beginning; `ended`, once the steps are
+    over, why they ended before it did; None if neither. `starts` is where each output topic stood at the start; None
+    means at its beginning. `begin` is a savepoint to start from; the constructor raises `SnapshotError` where that
+    cannot be.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Recomputation:
     ) -> None:
         history = partial(logged, new_reader, topics, shard)
         self.task = Task(pipeline, group, shard, topics=topics, codec=codec, tolerant=True, history=history)
+        self.begun: str | None = None
         self.ended: str | None = None
         self._version = Version.of(pipeline)
         self._new_reader, self._topics = new_reader, topics
@@ -180,18 +182,22 @@ class Recomputation:
         batch = first if isinstance(first, Entry) else next((e for e in entries if isinstance(e, Entry)), None)
         if first is None or batch is None:
             return None
-        ours = isinstance(first, Epoch) and first.seq == 0 and first.spec_hash == version.hash
-        if ours and _reach(batch.starts, lows):
+        others = isinstance(first, Epoch) and first.spec_hash != version.hash
+        if isinstance(first, Epoch) and first.seq == 0 and not others and _reach(batch.starts, lows):
             return None
         for savepoint in savepoints(task.group.name, task.shard, self._topics, reader):
             marker = savepoint.marker
             follows = _reach(marker["positions"], lows) and first.seq <= marker["seq"]
             if follows and marker["spec_hash"] == version.hash:
                 try:
-                    return self._begin_at(savepoint)
+                    starts = self._begin_at(savepoint)
                 except SnapshotError:  # a later one may do
                     task.reset()
-        if isinstance(first, Epoch) and first.spec_hash != version.hash:
+                    continue
+                why = "of another specification" if others else "gone"
+                self.begun = f"record {task.seq} of the journal on, as what came before is {why}"
+                return starts
+        if isinstance(first, Epoch) and others:
             self._open_epoch(first)
         raise Lost(
             f"Audit of {self.name} has nowhere to start: the first records of its inputs or journal "

@@ -47,6 +47,8 @@ def audit(ctx: click.Context, pipeline: str, json_to: str | None) -> None:
         show("", ("task", "input", "from offset", "to before"), ranges)
         for line in result.first:
             say(line)
+        for task, why in result.begun.items():
+            say(f"{task} is covered from {why}")
         for task, why in result.ended.items():
             say(f"{task} is covered up to where {why}: audit the rest with that one")
         say(f"{result.compared:,} records compared, {result.different:,} different, {result.journal_batches:,} batches")

@@ -58,6 +58,8 @@ def _tell(found: Explained) -> None:
     if not found.events and not found.labels:
         spans = [f"{topic} {first} to {end - 1}" for topic, (first, end) in found.covered.items() if end > first]
         say(f"No event {found.event_id!r} was read; the replay covered {', '.join(spans) or 'nothing'}.")
+        if found.begun:
+            say(f"It covered {found.begun}.")
         if found.ended:
             say(f"It ended there: {found.ended}.")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from types import ModuleType
 
 import msgspec
@@ -15,6 +16,7 @@ from headrace.schemas.records import Command, Prediction
 from headrace.streams import plain, snapshots, task
 from headrace.streams.audit import audit
 from headrace.streams.errors import Diverged, SpecChanged
+from headrace.streams.explain import explain
 from headrace.streams.keys import SigningKey
 from headrace.streams.retraining import logged
 from headrace.streams.snapshots import Sealed
@@ -281,7 +283,12 @@ def test_an_edited_feature_is_audited_per_epoch():
     life.work()
     second = audit(_edited(0.2), lambda: log, named, codec=CODEC)
     assert (first.different, second.different) == (0, 0)
+    assert (first.begun, second.ended) == ({}, {})
     assert first.ended == {"lane/0": "epoch 1 is of another specification"}
+    begun = second.begun["lane/0"]
+    assert re.fullmatch(r"record \d+ of the journal on, as what came before is of another specification", begun)
+    told = explain(_edited(0.2), ["0-1"], lambda: log, named, codec=CODEC, whole=True)["0-1"]
+    assert (told.events, told.begun) == ([], begun)
     assert first.by_topic["features"]["compared"] == 3 * 40
     assert second.by_topic["features"]["compared"] == 40
     assert 0 < first.compared < published

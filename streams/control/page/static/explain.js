@@ -39,7 +39,7 @@ async function explain(id) {
 
 function told(found) {
   if (!found.events.length && !found.labels.length) {
-    return el("div", {"data-result": "none"}, el("p", {}, `No event ${found.event_id} was read. `, found.ended ? `The replay ended early: ${found.ended}.` : "Is the id right, and are its records still kept?"));
+    return el("div", {"data-result": "none"}, el("p", {}, `No event ${found.event_id} was read. `, found.ended ? `The replay ended early: ${found.ended}.` : found.begun ? `The replay covered ${found.begun}.` : "Is the id right, and are its records still kept?"));
   }
   const answer = found.prediction;
   return el("div", {"data-result": "told", class: "told"},
