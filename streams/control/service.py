@@ -240,12 +240,18 @@ class Service:
     async def _ping(self) -> None:
         """Whether Kafka answers, by a client of its own: other requests may hang for long after an outage."""
         cluster, loop = Cluster(self.cluster.bootstrap, self.cluster.config), asyncio.get_running_loop()
+        away = False
         while True:
             try:
                 await loop.run_in_executor(self._pinging, cluster.topics, _PING_S)
                 self.kafka = None
             except HeadraceError as error:
                 self.kafka = str(error)
+            if self.kafka is not None and not away:
+                log.warning("%s Everything here waits for one.", self.kafka)
+            if self.kafka is None and away:
+                log.warning("Kafka answers again.")
+            away = self.kafka is not None
             await asyncio.sleep(self.options.look_s)
 
     async def _tick(self) -> None:

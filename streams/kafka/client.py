@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ __all__ = [
     "translated",
     "watermark_offsets",
 ]
+
+log = logging.getLogger("headrace.kafka")
 
 FENCED = {
     KafkaError._FENCED,
@@ -108,6 +111,8 @@ def patiently(
         now, seconds = next((each for each in kinds if said.args[0].code() in each[0]), (None, 0.0))
         if now is not kind:
             kind, since = now, time.monotonic()
+            if now is AWAY and seconds:
+                log.warning("no Kafka broker answers (%s): waiting for one", said.args[0].str())
         if now is AWAY:
             renew()
         if now is None or time.monotonic() - since >= seconds:

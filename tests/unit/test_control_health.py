@@ -22,7 +22,7 @@ from headrace.streams.control.page.server import build
 from headrace.streams.control.policies import retraining
 from headrace.streams.control.service import Options, Service
 from headrace.streams.control.serving import serve
-from headrace.streams.errors import UsageError
+from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.series import METRICS
 from headrace.streams.settings import Connection
 from tests.small import small
@@ -87,6 +87,34 @@ def test_health_names_every_part_and_no_secret(tmp_path: Path):
     assert "webhook-1 hooks.example.org:443" in report
     assert "it has not answered yet" in why
     assert "secret" not in report + why + metrics
+
+
+def test_an_outage_of_kafka_is_told_once_and_so_is_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Its log had the lines of its clients only."""
+    answers = [True, True, False, False, True]
+
+    class Asked:
+        """A cluster that answers, or not."""
+
+        def __init__(self, bootstrap: str, config: Any) -> None:
+            pass
+
+        def topics(self, timeout_s: float) -> set[str]:
+            """What it has."""
+            if not answers.pop():
+                raise Unreachable("No Kafka broker answers at b:1 (_TRANSPORT).")
+            return set()
+
+    made = service(tmp_path, look_s=0.001)
+    monkeypatch.setattr("headrace.streams.control.service.Cluster", Asked)
+    with pytest.raises(IndexError):
+        asyncio.run(made._ping())
+    assert caplog.messages == [
+        "No Kafka broker answers at b:1 (_TRANSPORT). Everything here waits for one.",
+        "Kafka answers again.",
+    ]
 
 
 def test_a_dead_agent_makes_it_unhealthy(tmp_path: Path):

@@ -57,7 +57,7 @@ def test_a_broker_that_went_away_is_told_in_a_sentence_with_the_next_step(code: 
         cluster.describe(["t"])
 
 
-def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch):
+def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     """`tail -f` ended at the first restart of a broker."""
     monkeypatch.setattr("headrace.streams.kafka.client.time.sleep", lambda _: None)
     place = TopicPartition("t", 0, 7)
@@ -69,6 +69,7 @@ def test_a_follower_waits_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("headrace.streams.kafka.reader.Consumer", lambda *_, **__: asked)
     reader._consumers.clear()
     assert reader.ends([("t", 0)]) == {("t", 0): (7, 7)}
+    assert [text.partition(" (")[0] for text in caplog.messages] == ["no Kafka broker answers"]
 
 
 def test_nobody_says_that_a_topic_is_unknown_while_every_broker_is_away(monkeypatch: pytest.MonkeyPatch):
