@@ -143,8 +143,8 @@ def records(
     """Events and labels of a frame: events in its order, labels ordered by when they became known.
 
     Without a frame of their own, labels are the rows in which every required label field has a value, or may be null;
-    none, where the frame has no such columns (`without_labels` names them). A row that does not fit the schema is
-    passed on as it is, to become a dead letter rather than to vanish.
+    none, where the frame has no such columns (`without_labels` names them). A row that does not fit the schema, as one
+    without a value in a frame of labels, is passed on as it is, to become a dead letter rather than to vanish.
     """
     if pipeline.events.format != "json" or pipeline.labels.format != "json":
         raise UsageError(
@@ -162,7 +162,7 @@ def records(
     if absent:
         return events, []
     needed = [field.name for field in _needed(pipeline) if not field.nullable]
-    known = own[own[needed].notna().all(axis=1)]
+    known = own[own[needed].notna().all(axis=1)] if labels is None else own
     out = list(_rows(known, pipeline.label_schema, pipeline.label_decoder(), pipeline.labels.time, key))
     return events, sorted(out, key=lambda record: record.time_ms)
 

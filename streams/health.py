@@ -6,6 +6,7 @@ a thread of its own every few seconds; the same thread watches whether the loop 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 
 from headrace.streams.errors import HeadraceError, UsageError
 
-__all__ = ["Pulse", "Server", "serve"]
+__all__ = ["Pulse", "Server", "serve", "unserved"]
 
 log = logging.getLogger("headrace.health")
 
@@ -161,8 +162,15 @@ def _listen(host: str, port: int, routes: dict[str, Callable[[str], Answer]]) ->
         server = type("_Http", (_Http,), {"address_family": family})
         return server((host, port), Handler)  # type: ignore[no-any-return]
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UsageError(f"Metrics cannot be served at {host}:{port} ({reason}): choose another port, or 0.") from error
+        raise unserved(host, port, error, "--metrics-port") from error
+
+
+def unserved(host: str, port: int, error: OSError, option: str) -> UsageError:
+    """Why nothing can listen there, and what to do: `option` chooses the port, another of its kind the host."""
+    remedy = f"choose another {option}, or 0"
+    if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        remedy = f"give {option.replace('port', 'host')} an address of this machine"
+    return UsageError(f"{host}:{port} cannot be served ({error.strerror or error}): {remedy}.")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -23,6 +23,7 @@ __all__ = ["LEVELS", "configure"]
 
 LEVELS = ("debug", "info", "warning", "error")
 _VARIES = re.compile(r"\d+")
+_BURST, _WINDOW_S = 3, 30.0
 _CLIENTS = ("headrace.kafka", "aiokafka", "faust", "mode")
 
 
@@ -115,11 +116,11 @@ class _Json(_Masking):
 
 
 class _Sparse(logging.Filter):
-    """Lets through `burst` lines of a client that differ in numbers only, then none until `window_s` has passed."""
+    """Lets through three lines of a client that differ in numbers only, then none until half a minute has passed."""
 
-    def __init__(self, clock: Callable[[], float], burst: int = 3, window_s: float = 30.0) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
-        self._clock, self._burst, self._window_s = clock, burst, window_s
+        self._clock = clock
         self._seen: OrderedDict[str, list[float]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -132,11 +133,11 @@ class _Sparse(logging.Filter):
         if len(self._seen) > 256:
             self._seen.popitem(last=False)
         left_out = 0
-        if now - seen[0] >= self._window_s:
+        if now - seen[0] >= _WINDOW_S:
             left_out = int(seen[2])
             seen[:] = [now, 0, 0]
         seen[1] += 1
-        if seen[1] > self._burst:
+        if seen[1] > _BURST:
             seen[2] += 1
             return False
         if left_out:

@@ -193,6 +193,7 @@ class Pipeline:
         legal(self.max_bytes, self.max_bytes <= _MOST_BYTES, "max_bytes", f"{_MOST_BYTES:,} at most")
         self.label_of = self._label_function(labels.y)
         self._class_type = class_type(labels, self.label_schema) if task == "multiclass" else None
+        self._symbols = () if callable(labels.y) else self.label_schema.field(labels.y).symbols
         whole(labels.most_classes, "labels.most_classes")
         self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         self.classes = frozenset(classes)
@@ -243,6 +244,8 @@ class Pipeline:
         if self._class_type is not None:
             if type(y) is not self._class_type:
                 raise ValueError(f"a label is a {self._class_type.__name__} here")
+            if self._symbols and y not in self._symbols:
+                raise ValueError(f"a label is one of {', '.join(self._symbols)}")
             if type(y) is int and not -(2**63) <= y < 2**63:
                 raise ValueError("a label is an int of 64 bits at most")
             if type(y) is str:

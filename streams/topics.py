@@ -138,11 +138,9 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
     """
     out = []
     if partitions != spec.partitions:
-        remedy = (
-            "declare partitions= (then every window must be by the entity key), or use a topic with one partition"
-            if spec.partitions == 1
-            else "create it with that many"
-        )
+        remedy = "create it with that many"
+        if spec.partitions == 1 and spec.role in _INPUTS:
+            remedy = "declare partitions= (then every window must be by the entity key), or use a topic with one"
         out.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}: {remedy}")
     if spec.role in _INPUTS:
         if "compact" in config.get("cleanup.policy", "") and spec.role == "events":

@@ -11,7 +11,14 @@ import msgspec
 
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    given,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError
@@ -105,7 +112,7 @@ def _show(found: list[Alert], what: tuple[str, ...], json_to: str | None, facts:
     ids = sorted({alert.alert_id for alert in mine})
     if len(ids) != 1:
         raise UsageError(
-            f"{len(ids)} alerts begin with {what[1]!r}; `headrace alerts PIPELINE --json` lists their ids."
+            f"{len(ids)} alerts begin with {what[1]!r}; `headrace alerts {given()} --json` lists their ids."
         )
     led = _chain(facts(), ids[0])
     told = {"records": [msgspec.to_builtins(alert) for alert in mine], "facts": [msgspec.to_builtins(f) for f in led]}

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    given,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
 from headrace.streams.commands.output import confirm, emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
@@ -69,7 +76,7 @@ def list_(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
     rows = [{"topic": t, "stage": s, "reason": r, **entry} for (t, s, r), entry in sorted(found.items())]
     if emit(json_to, {"dead_letters": rows, "n": sum(row["n"] for row in rows)}):
         columns = ("topic", "stage", "reason", "n", "first", "last")
-        show("", columns, [[row[name] for name in columns] for row in rows])
+        _show(columns, [[row[name] for name in columns] for row in rows])
 
 
 @dead_letter.command(name="show", cls=Headrace)
@@ -98,7 +105,7 @@ def show_(ctx: click.Context, pipeline: Pipeline, reason: str | None, count: int
         for letter in newest
     ]
     if emit(json_to, {"dead_letters": rows}):
-        show("", tuple(rows[0]) if rows else ("dead letters",), [list(row.values()) for row in rows])
+        _show(tuple(rows[0]) if rows else (), [list(row.values()) for row in rows])
 
 
 @dead_letter.command(cls=Headrace)
@@ -142,11 +149,19 @@ def retry(
         say(f"{len(chosen)} record{'s' * (len(chosen) != 1)} published again")
 
 
+def _show(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    if rows:
+        show("", columns, rows)
+    else:
+        say("There are none.")
+
+
 def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...]) -> list[_Letter]:
     found = {(letter.record.partition, letter.record.offset): letter for letter in _letters(ctx, pipeline)}
     missing = [f"{partition}:{offset}" for partition, offset in offsets if (partition, offset) not in found]
     if missing:
-        raise UsageError(f"No dead letter is at {', '.join(missing)}; `headrace dead-letter show` prints their places.")
+        places = f"`headrace dead-letter show {given(ctx)}` prints their places"
+        raise UsageError(f"No dead letter is at {', '.join(missing)}; {places}.")
     return [found[place] for place in dict.fromkeys(offsets)]
 
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headrace.streams.commands.options import given
 from headrace.streams.commands.output import figure, printable
 from headrace.streams.moments import stamp
 
@@ -30,7 +31,7 @@ def view(value: dict[str, Any]) -> Group:
     parts: list[RenderableType] = [_head(value)]
     if value["missing"]:
         missing = ", ".join(value["missing"])
-        parts.append(Text(f"Missing topics: {missing}; create them with `headrace topics PIPELINE --apply`.", "red"))
+        parts.append(Text(f"Missing topics: {missing}; create them with `headrace topics {given()} --apply`.", "red"))
     if not value["groups"]:
         parts.append(
             Text(

@@ -105,6 +105,12 @@ class PipelineName(click.ParamType):
 
     name = "pipeline"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name, which is remembered in the click context."""
+        if ctx is not None and isinstance(value, str):
+            ctx.meta[_GIVEN] = value
+        return value
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Pipelines declared in files of the folder that is being typed, and folders to look into; none is loaded."""
         typed = Path(incomplete.partition(".py:")[0])
@@ -121,12 +127,9 @@ class PipelineType(PipelineName):
     """``module:object`` or ``path.py:object``, loaded."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The pipeline; how it was named is remembered in the click context."""
-        if not isinstance(value, str):
-            return value
-        if ctx is not None:
-            ctx.meta[_GIVEN] = value
-        return load_pipeline(value)
+        """The pipeline."""
+        named = super().convert(value, param, ctx)
+        return load_pipeline(named) if isinstance(named, str) else named
 
 
 class ModelName(click.ParamType):
@@ -238,9 +241,10 @@ def service_options(metrics: str) -> Callable[[F], F]:
     return add
 
 
-def given(ctx: click.Context) -> str:
-    """The pipeline as the command line names it, for the next step in a message."""
-    return printable(str(ctx.meta.get(_GIVEN, "PIPELINE")))
+def given(ctx: click.Context | None = None) -> str:
+    """The pipeline as the command line names it, for the next step in a message; of the command that runs."""
+    running = ctx or click.get_current_context(silent=True)
+    return printable(str(running.meta.get(_GIVEN, "PIPELINE"))) if running is not None else "PIPELINE"
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:

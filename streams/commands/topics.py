@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    given,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.errors import TopicError
 from headrace.streams.kafka import Cluster
@@ -92,10 +99,11 @@ def require(cluster: Cluster, pipeline: Pipeline, roles: Iterable[str], *, write
     compared = _compare(cluster, [spec for spec in topic_specs(pipeline) if spec.role in wanted], writes=writes)
     missing = [spec.name for spec, wrong in compared if wrong is None]
     if missing:
-        raise TopicError(f"Missing topics: {', '.join(missing)}; create them with `headrace topics PIPELINE --apply`.")
+        apply = f"`headrace topics {given()} --apply`"
+        raise TopicError(f"Missing topics: {', '.join(missing)}; create them with {apply}.")
     found = [line for _, wrong in compared for line in wrong or []]
     if found:
-        raise TopicError(f"{'; '.join(found)}. `headrace topics PIPELINE` shows all.")
+        raise TopicError(f"{'; '.join(found)}. `headrace topics {given()}` shows all.")
 
 
 def _compare(

@@ -18,6 +18,7 @@ from headrace.streams.commands.options import (
     PIPELINE,
     Context,
     Headrace,
+    given,
     json_option,
     kafka_options,
 )
@@ -261,7 +262,7 @@ def _usable(wanted: Wanted) -> Any:
     """The model of a version that is published and not refused."""
     if wanted.model is None:
         why = f"is refused ({wanted.refused})" if wanted.refused else "is not published"
-        rebuild = f"`headrace models PIPELINE rebuild {wanted.version} --publish`"
+        rebuild = f"`headrace models {given()} rebuild {wanted.version} --publish`"
         raise UsageError(f"The snapshot of {wanted.version} {why}: see {rebuild}.")
     return wanted.model
 

@@ -30,6 +30,10 @@ __all__ = ["KINDS", "Actions"]
 
 KINDS = ("promote", "approve", "rollback", "retire", "canary")
 _CHECK_S = 5.0
+_ANSWER_S = 15.0
+"""How long a decision waits for the worker's answer."""
+_EXPLAIN_S = 120.0
+"""How long an explanation may take."""
 
 
 class Actions:
@@ -39,17 +43,10 @@ class Actions:
     ----------
     pipeline, cluster
         Whose registry and alerts, and where.
-    answer_s
-        How long a decision waits for the worker's answer.
-    explain_s
-        How long an explanation may take.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, cluster: Cluster, *, answer_s: float = 15.0, explain_s: float = 120.0
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, cluster: Cluster) -> None:
         self._pipeline, self._cluster = pipeline, cluster
-        self._answer_s, self._explain_s = answer_s, explain_s
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="headrace-actions")
         self._explaining = False
 
@@ -90,7 +87,7 @@ class Actions:
             raise UsageError("Another event is being explained: try again when that is done.")
         self._explaining = True
         try:
-            found: dict[str, Any] = await self._run(self._explain, wanted, time.monotonic() + self._explain_s)
+            found: dict[str, Any] = await self._run(self._explain, wanted, time.monotonic() + _EXPLAIN_S)
             return found
         finally:
             self._explaining = False
@@ -114,7 +111,7 @@ class Actions:
             wanted = registry.commands(known, kind, by, saw=saw, **more)
             name = wanted[0].id
             starts = registry.send(self._pipeline, self._cluster, [registry.readable(command) for command in wanted])
-            answers = registry.answers(self._pipeline, reader, name, starts, self._answer_s)
+            answers = registry.answers(self._pipeline, reader, name, starts, _ANSWER_S)
         facts = {number: msgspec.to_builtins(fact) for number, fact in answers.items()}
         return {"id": name, "shards": [{"shard": number, "fact": facts.get(number)} for number in starts]}
 
@@ -129,7 +126,7 @@ class Actions:
             record.alert_id.encode(),
             on_delivery=lambda error, _: failed.append(str(error)) if error is not None else None,
         )
-        left = producer.flush(self._answer_s)
+        left = producer.flush(_ANSWER_S)
         if failed or left:
             raise Unreachable(f"The acknowledgement could not be written to {topic}: {(failed or ['no answer'])[0]}.")
 
@@ -137,7 +134,7 @@ class Actions:
         def in_time(_: int) -> None:
             if time.monotonic() > deadline:
                 raise HeadraceError(
-                    f"Explaining takes longer than {self._explain_s:g} s here: use `headrace explain` in a terminal."
+                    f"Explaining takes longer than {_EXPLAIN_S:g} s here: use `headrace explain` in a terminal."
                 )
 
         self._cluster.check(_CHECK_S)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from headrace.streams.control.agents import Agent
 from headrace.streams.control.routes import Line
-from headrace.streams.errors import UsageError
+from headrace.streams.health import unserved
 from headrace.streams.metrics import Sample, Sampled
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class Health:
 async def listen(app: web.Application, host: str, port: int, option: str = "--port") -> tuple[web.AppRunner, str]:
     """Serve an application; returns what runs and its address.
 
-    A port that is taken is a `UsageError`, which names the option that chooses another. Bodies stay as they come:
-    none is taken compressed, and one that is damaged would be a traceback in the log.
+    A port that is taken is a `UsageError`, and so is a host of others; it names the option that chooses another. Bodies
+    stay as they come: none is taken compressed, and one that is damaged would be a traceback in the log.
     """
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=2)
     await runner.setup()
@@ -105,8 +105,7 @@ async def listen(app: web.Application, host: str, port: int, option: str = "--po
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
-        reason = error.strerror or str(error)
-        raise UsageError(f"{host}:{port} cannot be served ({reason}): choose another {option}, or 0.") from error
+        raise unserved(host, port, error, option) from error
     bound, number = runner.addresses[0][:2]
     return runner, f"http://{f'[{bound}]' if ':' in bound else bound}:{number}"
 

@@ -95,17 +95,12 @@ class Line:
     A record that the receiver refuses for good is given up after some attempts, loudly; all else is tried for ever.
     """
 
-    def __init__(
-        self,
-        route: Route,
-        pauses_s: tuple[float, ...] = _PAUSES_S,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, route: Route, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         self.route, self.name = route, route.name
         self.delivered = self.retried = self.refused = 0
         self.why = ""
         self.last_s: float | None = None
-        self._pauses_s, self._clock = pauses_s, clock
+        self._pauses_s = pauses_s
         self._queue: deque[tuple[Notice, Callable[[], None]]] = deque()
         self._more = asyncio.Event()
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -170,7 +165,7 @@ class Line:
                 if attempt:
                     log.warning("%s: delivers again", self.name)
                 self.delivered += 1
-                self.why, self.last_s = "", self._clock()
+                self.why, self.last_s = "", time.time()
                 return
 
 

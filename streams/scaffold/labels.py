@@ -35,7 +35,7 @@ def choose_label(plan: Plan, left: dict[str, Column], wishes: Wishes) -> Column:
     _check_task(plan, chosen)
     if chosen.missing:
         plan.notes.append(
-            f"{chosen.missing:,} rows have no label: they are predicted, and nothing is learned from them"
+            f"rows without a label: {chosen.missing:,}; they are predicted, and nothing is learned from them"
         )
     return chosen
 

@@ -37,7 +37,7 @@ def choose_time(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[
     taken.add(plan.time)
     plan.fields[plan.time] = chosen
     if chosen.missing:
-        plan.notes.append(f"{chosen.missing:,} rows have no time in {chosen.name!r}: they become dead letters")
+        plan.notes.append(f"rows without a time in {chosen.name!r}: {chosen.missing:,}; they become dead letters")
     if chosen.moment is not None and chosen.moment.ambiguous:
         plan.notes.append(
             f"{chosen.name!r} is read as {chosen.moment.format}, though day and month may be the other way round "
@@ -66,7 +66,7 @@ def choose_id(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[st
             raise UsageError(f"--id is {name!r}, which cannot be one: an id is a word or a whole number in every row.")
         if chosen.distinct < rows and chosen.kind != "text":
             plan.notes.append(
-                f"{rows - chosen.distinct:,} rows have an id that came before: they are duplicates, and left out"
+                f"rows with an id that came before: {rows - chosen.distinct:,}; they are duplicates, and left out"
             )
     else:
         whole = [c for c in left.values() if c.distinct == rows and not c.missing and c.kind in ("long", "string")]

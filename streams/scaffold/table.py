@@ -43,14 +43,14 @@ class Table:
         return [row[place] for row in self.rows]
 
 
-def read_table(path: Path, encoding: str | None = None, limit: int = ROWS) -> Table:
+def read_table(path: Path, encoding: str | None = None) -> Table:
     """The table in a .csv file (also .gz); UsageError says in one sentence why there is none."""
     found = _checked_encoding(encoding) if encoding else _encoding(path)
     try:
         with _open(path, found) as file:
             separator = _separator(file.read(_HEAD))
         with _open(path, found) as file:
-            header, rows, more = _rows(path, csv.reader(file, delimiter=separator, strict=True), limit)
+            header, rows, more = _rows(path, csv.reader(file, delimiter=separator, strict=True))
     except UnicodeError as error:
         raise UsageError(
             f"{path} is no text in {found}: name its encoding with --encoding, or convert it to UTF-8."
@@ -68,7 +68,7 @@ def read_table(path: Path, encoding: str | None = None, limit: int = ROWS) -> Ta
     if len(rows) == 1:
         raise UsageError(f"{path} has one row only: give a few hundred, so that types and labels can be told.")
     if more:
-        notes.append(f"types are those of the first {limit:,} rows")
+        notes.append(f"types are those of the first {ROWS:,} rows")
     return Table(path, found, separator, header, rows, more, notes)
 
 
@@ -138,7 +138,7 @@ def _separator(head: str) -> str:
     return best
 
 
-def _rows(path: Path, reader: Iterator[list[str]], limit: int) -> tuple[list[str], list[list[str]], bool]:
+def _rows(path: Path, reader: Iterator[list[str]]) -> tuple[list[str], list[list[str]], bool]:
     header: list[str] = []
     rows: list[list[str]] = []
     try:
@@ -152,7 +152,7 @@ def _rows(path: Path, reader: Iterator[list[str]], limit: int) -> tuple[list[str
                     f"{path}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "  # type: ignore[attr-defined]
                     "is a quote missing, or a separator inside a value without quotes?"
                 )
-            elif len(rows) == limit:
+            elif len(rows) == ROWS:
                 return header, rows, True
             else:
                 rows.append(row)

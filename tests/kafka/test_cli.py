@@ -122,7 +122,9 @@ def test_from_topics_to_audit(shell: Shell):
     """Missing topics are reported, created and then right; what is published is predicted, seen, and audited."""
     assert shell.json("topics", "P", code=1)["right"] is False
     assert "With --apply, the missing ones are created." in shell("topics", "P", code=1)
-    assert "Missing topics:" in shell("run", "P", code=2)
+    told = shell("run", "P", code=2)
+    assert "Missing topics:" in told
+    assert f"`headrace topics {shell.pipeline} --apply`" in told
     assert "Missing topics:" in shell("publish", "P", code=2)
     assert {row["state"] for row in shell.json("topics", "P", "--apply")["topics"]} == {"created"}
     assert shell.json("topics", "P")["right"] is True
@@ -225,6 +227,7 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
     (shown,) = published.json("dead-letter", "show", "P", "--reason", "malformed")["dead_letters"]
     assert shown["value"] == '\\x1b[31m{"event_id'
     assert "\x1b" not in published("dead-letter", "show", "P")
+    assert "There are none." in published("dead-letter", "show", "P", "--reason", "late_label")
 
     assert "pass --yes" in published("dead-letter", "retry", "P", shown["place"], code=2)
     assert "No dead letter is at 0:999999" in published("dead-letter", "retry", "P", "999999", "--yes", code=2)

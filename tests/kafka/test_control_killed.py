@@ -112,7 +112,7 @@ def test_a_worker_needs_no_topic_of_the_control_plane(published: Shell):  # noqa
     until(lambda: not one.cluster.describe([f"{one.name}.control"]), "its deletion")
     one("run", "P", "--until-caught-up")
     said = one("control", "P", "--port", "0", code=2)
-    assert f"Missing topics: {one.name}.control; create them with `headrace topics PIPELINE --apply`" in said
+    assert f"Missing topics: {one.name}.control; create them with `headrace topics {one.pipeline} --apply`" in said
 
 
 def test_the_page_is_served_and_changes_need_the_token(topics: Shell):

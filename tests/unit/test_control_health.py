@@ -255,15 +255,21 @@ def test_a_damaged_body_is_refused_without_a_traceback(tmp_path: Path, caplog: p
 
 @pytest.mark.parametrize("option", ["--port", "--metrics-port"])
 def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
-    """With the next step: the option that chose it chooses another."""
+    """With the next step: the option that chose it chooses another, of a port as of a host that is none of ours."""
 
     async def test() -> None:
         runner, base = await listen(web.Application(), "127.0.0.1", 0)
         taken, free = ("127.0.0.1", int(base.rpartition(":")[2])), ("127.0.0.1", 0)
+        elsewhere = ("192.0.2.1", 0)  # RFC 5737: nobody's
         page, metrics = (taken, None) if option == "--port" else (free, taken)
         said: list[str] = []
         try:
             with pytest.raises(UsageError, match=rf"^127\.0\.0\.1:\d+ .*another {option}, or 0"):
+                await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
+            page, metrics = (elsewhere, None) if option == "--port" else (free, elsewhere)
+            with pytest.raises(
+                UsageError, match=rf"^192\.0\.2\.1:0 .*: give {option[:-4]}host an address of this machine\.$"
+            ):
                 await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
         finally:
             await runner.cleanup()

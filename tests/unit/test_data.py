@@ -95,6 +95,19 @@ def test_a_row_without_an_outcome_is_no_label_whatever_the_default():
     assert data.without_labels(pipeline, frame.drop(columns="y")) == ["y"]
 
 
+@pytest.mark.parametrize("column", ["id", "at", "y"])
+def test_a_label_of_a_file_of_labels_is_not_dropped_for_an_empty_cell(column: str):
+    """It would vanish without a word: it becomes a dead letter, as what a producer sends without it."""
+    frame = pd.DataFrame({"id": ["1", "2"], "shop": "a", "at": [1000, 2000], "spent": 1.0})
+    labels = pd.DataFrame({"id": ["1", "2"], "at": [1000, 2000], "y": [True, False]}, dtype="object")
+    labels.loc[0, column] = None
+    result = small().backtest(frame, labels=labels)
+    assert (result.summary.labelled, result.summary.label_dead_letters) == (1, 1)
+    (letter,) = result.dead_letters.to_dict("records")
+    assert (letter["topic"], letter["offset"]) == ("small.labels", "0")
+    assert column in letter["detail"]
+
+
 @pytest.mark.parametrize(
     ("kind", "entities", "keys"),
     [

@@ -384,7 +384,7 @@ def test_closing_frees_the_port_and_ends_the_threads(worker: Worker):
 def test_a_taken_port_is_a_usage_error(server: Server, worker: Worker):
     """The message names the address and the way on; an illegal port names the legal ones."""
     observer = MetricsObserver(flights, group_of())
-    with pytest.raises(UsageError, match=f"127.0.0.1:{server.port} .*choose another port"):
+    with pytest.raises(UsageError, match=f"127.0.0.1:{server.port} .*choose another --metrics-port, or 0"):
         serve("127.0.0.1", server.port, worker, observer)
     with pytest.raises(ValueError, match="legal are 0"):
         serve("127.0.0.1", 70_000, worker, observer)

@@ -201,7 +201,7 @@ def test_rows_without_a_label(made: Callable[..., Any]):
     for row in rows[::4]:
         row["label"] = ""
     said, _, result = made(table(rows))
-    assert any("30 rows have no label" in note for note in said["notes"])
+    assert any("rows without a label: 30;" in note for note in said["notes"])
     assert (result.summary.predictions, result.dead_letters.empty) == (ROWS, True)
 
 

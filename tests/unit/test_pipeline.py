@@ -56,6 +56,9 @@ def scaled(model: Any) -> Any:
     return preprocessing.StandardScaler() | model
 
 
+_SIZES = {"type": "enum", "name": "size", "symbols": ["small", "big"]}
+
+
 def _text(label: Any) -> str:
     return str(label.y)
 
@@ -119,6 +122,14 @@ WRONG = {
     "features: class of another type": (
         {"task": "multiclass", "labels": {"y": _text}, "features": {"f": mean(label(of=3), by="shop", over="1h")}},
         ["features['f'], label(of=3)", "a str here"],
+    ),
+    "features: class that the enum has not": (
+        {
+            "task": "multiclass",
+            "labels": {"schema": changed_field(LABEL, "y", _SIZES)},
+            "features": {"f": mean(label(of="large"), by="shop", over="1h")},
+        },
+        ["features['f'], label(of='large')", "one of small, big"],
     ),
     "models: none": ({"models": {}}, ["models", "at least one"]),
     "models: a baseline's name": ({"models": {"prior": scaled(tree.HoeffdingTreeClassifier())}}, ["models", "'prior'"]),

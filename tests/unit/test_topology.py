@@ -97,5 +97,6 @@ def test_a_wrong_topic_is_told_by_name_setting_and_value() -> None:
     wide = {spec.role: spec for spec in topic_specs(small(events={"max_bytes": 3_000_000}))}
     assert wide["journal"].config["max.message.bytes"] == str(3 * (8 << 20))
     (partitions,) = wrong_settings(events, 3, {"message.timestamp.type": "CreateTime"})
-    assert "small.events has 3 partitions, not 1" in partitions
+    assert partitions.startswith("small.events has 3 partitions, not 1: declare partitions=")
+    assert wrong_settings(journal, 3, right) == ["small.journal has 3 partitions, not 1: create it with that many"]
     assert [w for w in wrong_settings(events, 1, {"cleanup.policy": "compact,delete"}) if "cannot be replayed" in w]

@@ -26,6 +26,8 @@ _SLOW = {"metrics": 4, "letters": 2, "glance": 4}
 _BEAT_TICKS = 40
 _STALL_S = 15.0
 _RETRY_MS = 1_500
+_MOST = 32
+"""So many pages at once."""
 _BEAT = b"event: beat\ndata: {}\n\n"
 
 _log = logging.getLogger(__name__)
@@ -61,10 +63,10 @@ class Client:
 
 
 class Hub:
-    """Looks at the board four times a second, and hands each client what is new; at most `most` clients at a time."""
+    """Looks at the board four times a second, and hands each client what is new."""
 
-    def __init__(self, board: Board, glance: Callable[[], Awaitable[dict[str, Any] | None]], *, most: int = 32) -> None:
-        self._board, self._glance, self.most = board, glance, most
+    def __init__(self, board: Board, glance: Callable[[], Awaitable[dict[str, Any] | None]]) -> None:
+        self._board, self._glance = board, glance
         self.clients: set[Client] = set()
         self._sent: dict[str, int] = {}
         self._glanced: dict[str, Any] | None = None
@@ -72,8 +74,8 @@ class Hub:
 
     def join(self, gone: Callable[[], bool] = lambda: False) -> Client:
         """A new client, with everything as it is now; `Refused` when there are too many."""
-        if self._closed or len(self.clients) >= self.most:
-            raise Refused(503, f"{self.most} pages are open already: close one of them.", **{"Retry-After": "10"})
+        if self._closed or len(self.clients) >= _MOST:
+            raise Refused(503, f"{_MOST} pages are open already: close one of them.", **{"Retry-After": "10"})
         client = Client(gone)
         for section in SECTIONS:
             client.offer(section, self._frame(section))
