@@ -185,6 +185,7 @@ def _needed(pipeline: Pipeline) -> list[Field]:
 def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: Field) -> Iterator[Outgoing]:
     names = [name for name in schema.names if name in frame.columns]
     filled = {field.name for field in schema.fields if not field.required and not field.nullable}
+    whole = {field.name for field in schema.fields if field.kind in ("int", "long")}
     encode = json_encoder(schema)
     keys = frame[key.name].tolist() if key.name in frame.columns else [None] * len(frame)
     columns = [frame[name].tolist() for name in names]
@@ -193,8 +194,7 @@ def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key
         try:
             value = encode(row)
         except BadRecord:
-            # A cell without a value is null; pandas says NaN, also where text is missing.
-            value = json.dumps({n: None if _absent(v) else v for n, v in row.items()}, default=str).encode()
+            value = json.dumps({n: _cell(v, n in whole) for n, v in row.items()}, default=str).encode()
         time_ms = _time_ms(value, decoder, row.get(time))
         yield Outgoing(time_ms, key_of(key, entity), value)
 
@@ -207,6 +207,13 @@ def _time_ms(value: bytes, decoder: _Decoder, moment: Any) -> int:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         return int(moment.value // 1_000_000 if isinstance(moment, pd.Timestamp) else moment)
     return 0
+
+
+def _cell(value: Any, whole: bool) -> Any:
+    """What the file has: pandas says NaN where nothing is, and makes whole numbers floats in a column of which so is."""
+    if _absent(value):
+        return None
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
 
 def _absent(value: Any) -> bool:

@@ -108,6 +108,17 @@ def test_a_label_of_a_file_of_labels_is_not_dropped_for_an_empty_cell(column: st
     assert column in letter["detail"]
 
 
+def test_a_row_is_refused_for_the_cell_that_is_wrong(tmp_path: Path):
+    """Not for its whole numbers, which pandas reads as floats where one of the column is missing."""
+    whole = [{"name": f["name"], "type": "long"} if f["name"] == "id" else f for f in LABEL["fields"]]
+    events = [{"name": f["name"], "type": "long"} if f["name"] == "id" else f for f in EVENT["fields"]]
+    pipeline = small(events={"schema": EVENT | {"fields": events}}, labels={"schema": LABEL | {"fields": whole}})
+    frame = pd.DataFrame({"id": [1, 2], "shop": "a", "at": [1000, 2000], "spent": 1.0})
+    (tmp_path / "labels.csv").write_text("id,at,y\n1,1000,true\n,1500,true\n2,,false\n")
+    letters = pipeline.backtest(frame, labels=data.load(tmp_path / "labels.csv", pipeline)).dead_letters
+    assert sorted(letters["detail"]) == ["at: expected long, got null", "id: expected long, got null"]
+
+
 @pytest.mark.parametrize(
     ("kind", "entities", "keys"),
     [
