@@ -210,7 +210,7 @@ def _time_ms(value: bytes, decoder: _Decoder, moment: Any) -> int:
 
 
 def _cell(value: Any, whole: bool) -> Any:
-    """What the file has: pandas says NaN where nothing is, and makes whole numbers floats in a column of which so is."""
+    """What the file has: pandas says NaN where nothing is, and has floats for whole numbers in a column with one."""
     if _absent(value):
         return None
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
