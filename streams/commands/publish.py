@@ -12,26 +12,31 @@ import click
 from headrace.streams import data
 from headrace.streams.commands.backtest import warn_without_labels
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
-from headrace.streams.commands.output import emit, progress, say
+from headrace.streams.commands.output import emit, progress, say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
-from headrace.streams.errors import HeadraceError
+from headrace.streams.errors import HeadraceError, Unreachable
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import names_of
 
 __all__ = ["Publisher", "interleaved", "publish"]
 
-_FLUSH_S = 120.0
+_LATE_S, _AWAY_S = 5.0, 120.0
+_AGAIN = "publish the same again: what is there already counts as a duplicate"
 
 
 class Publisher:
-    """An idempotent producer that counts what was acknowledged; keys choose partitions as Java's default does."""
+    """An idempotent producer that counts what was acknowledged; keys choose partitions as Java's default does.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Where something waits for it, and nothing is acknowledged, it says so, and after two minutes gives up.
+    """
+
+    def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
         self.delivered = 0
-        self._failed = 0
+        self._sent = self._failed = 0
         self._why = ""
+        self._clock, self._looked, self._silent_s, self._late = clock, clock(), 0.0, False
         self._producer = cluster.plain_producer()
 
     def send(self, topic: str, record: Outgoing) -> None:
@@ -41,21 +46,45 @@ class Publisher:
                 self._producer.produce(topic, record.value, record.key, on_delivery=self._seen)
                 break
             except BufferError:
-                self._producer.poll(0.1)
-        self._producer.poll(0)
+                self.wait(0.1)
+        self._sent += 1
+        self.wait(0)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass while the producer works."""
+        """Let time pass while the producer works; raises when Kafka has not answered for two minutes."""
         self._producer.poll(seconds)
+        before, self._looked = self._looked, self._clock()
+        self._silent_s += min(self._looked - before, 1.0)  # no more, as this process may have been stopped meanwhile
+        if not len(self._producer):
+            self._silent_s, self._late = 0.0, False
+        elif self._silent_s > _AWAY_S:
+            raise Unreachable(
+                f"No Kafka broker has answered for {_AWAY_S:g} s; {self.acknowledged}: when one does, {_AGAIN}."
+            )
+        elif self._silent_s > _LATE_S and not self._late:
+            self._late = True
+            warn(f"Waiting for Kafka; {self.acknowledged}.")
 
     def flush(self) -> None:
         """Return when all is acknowledged; raises when something was not."""
-        left = self._producer.flush(_FLUSH_S)
-        if left or self._failed:
-            why = self._why or f"no answer within {_FLUSH_S:g} s"
-            raise HeadraceError(f"{left + self._failed:,} of the records were not delivered: {why}.")
+        while len(self._producer):
+            self.wait(0.5)
+        if self._failed:
+            failed = f"{self._failed:,} of {self._sent:,} records were not delivered ({self._why})"
+            raise HeadraceError(f"{failed}: when they can be, {_AGAIN}.")
+
+    def leave(self) -> None:
+        """Give what was sent a moment to be acknowledged, and say how much was."""
+        self._producer.flush(_LATE_S)
+        warn(f"{self.acknowledged}.")
+
+    @property
+    def acknowledged(self) -> str:
+        """How far it is, in words."""
+        return f"{self.delivered:,} of {self._sent:,} records sent are acknowledged"
 
     def _seen(self, error: Any, message: Any) -> None:
+        self._silent_s, self._late = 0.0, False
         if error is None:
             self.delivered += 1
         else:
@@ -104,8 +133,10 @@ def publish(
     with progress(f"publish {pipeline.name}", sum(map(len, streams.values()))) as advance:
         try:
             _publish(publisher, streams, names, rate, advance)
-        finally:
             publisher.flush()
+        except KeyboardInterrupt:
+            publisher.leave()
+            raise
     seconds = time.monotonic() - began
     counts = {role: len(records) for role, records in streams.items()}
     if emit(json_to, counts | {"seconds": round(seconds, 3)}):

@@ -28,7 +28,7 @@ from headrace.processors.registry import fresh
 from headrace.schemas.records import Fact
 from headrace.streams import cli, moments
 from headrace.streams.commands import models, options, output, run, tail, versions
-from headrace.streams.commands.publish import interleaved
+from headrace.streams.commands.publish import Publisher, interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
@@ -544,6 +544,56 @@ def test_json_for_terminals_is_the_same_json():
     """Escaping changes how a value is written, not which it is."""
     value = {"note": "\\\x9b\x7f\u2028\U000e0001 é"}
     assert json.loads(output.json_text(value)) == value
+
+
+class Mute:
+    """A producer, and its cluster, that acknowledges the first `answers` records and no more; and a clock."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers, self.queue, self.now_s = answers, [], 0.0
+
+    def plain_producer(self) -> Mute:
+        """Itself."""
+        return self
+
+    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Callable[..., None]) -> None:
+        """Queue it."""
+        self.queue.append(on_delivery)
+
+    def poll(self, seconds: float) -> None:
+        """Time passes."""
+        self.now_s += seconds
+        while self.queue and self.answers:
+            self.answers -= 1
+            self.queue.pop(0)(None, None)
+
+    def flush(self, seconds: float) -> None:
+        """Time passes."""
+        self.poll(seconds)
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+
+def test_a_publisher_that_nobody_answers_says_so_and_gives_up_with_the_next_step(capsys: pytest.CaptureFixture[str]):
+    """It was silent for two minutes, or for as long as records were left to be sent, and named no next step."""
+    mute: Any = Mute(answers=3)
+    publisher = Publisher(mute, clock=lambda: mute.now_s)
+    for _ in range(5):
+        publisher.send("t", Outgoing(0, b"k", b"v"))
+    mute.now_s += 3600  # Ctrl-Z
+    for _ in range(110):
+        publisher.wait(1)
+    publisher.leave()
+    assert capsys.readouterr().err.splitlines() == [
+        "Waiting for Kafka; 3 of 5 records sent are acknowledged.",
+        "3 of 5 records sent are acknowledged.",
+    ]
+    with pytest.raises(HeadraceError, match=r"120 s; 3 of 5 records sent .*: when one does, publish the same again"):
+        publisher.flush()
+    mute.answers = 2
+    publisher.flush()
+    assert publisher.delivered == 5
 
 
 def test_interleaved_is_by_time_with_labels_first():
