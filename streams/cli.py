@@ -21,7 +21,9 @@ from click.shell_completion import CompletionItem
 from headrace import __version__
 from headrace.deploy.broker import BrokerError
 from headrace.streams.commands.options import Context, kafka_options
+from headrace.streams.commands.output import warn
 from headrace.streams.errors import HeadraceError
+from headrace.streams.kafka import WAITING
 
 __all__ = ["COMMANDS", "main"]
 
@@ -110,6 +112,19 @@ class _Root(click.Group):
             formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
 
+class _Word(logging.Handler):
+    """Says on stderr what is logged, in a process that keeps no log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As a sentence."""
+        if not logging.getLogger().handlers:
+            said = record.getMessage()
+            warn(f"{said[0].upper()}{said[1:]}.")
+
+
+_WORD = _Word()
+
+
 @click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headrace", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, envvar="HEADRACE_DEBUG", help="Show the traceback of an error.")
@@ -122,6 +137,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     """
     ctx.ensure_object(Context).debug = debug
     logging.getLogger("headrace").addHandler(logging.NullHandler())  # only a worker logs; others say it in one sentence
+    logging.getLogger(WAITING).addHandler(_WORD)
 
 
 def _said(error: click.UsageError) -> str:

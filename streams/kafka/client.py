@@ -20,6 +20,7 @@ __all__ = [
     "RECORD",
     "UNKNOWN",
     "UNKNOWN_S",
+    "WAITING",
     "exists",
     "latest",
     "patiently",
@@ -27,7 +28,10 @@ __all__ = [
     "watermark_offsets",
 ]
 
-log = logging.getLogger("headrace.kafka")
+WAITING = "headrace.kafka.waiting"
+"""The logger of what everybody is told, those without a log too: that a broker is waited for."""
+
+log = logging.getLogger(WAITING)
 
 FENCED = {
     KafkaError._FENCED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ from headrace.streams.commands.publish import Publisher, interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
+from headrace.streams.kafka import WAITING
 from headrace.streams.keys import KeyFileError, signing_key
 from headrace.streams.log import Record
 from headrace.streams.reading import last
@@ -594,6 +596,17 @@ def test_a_publisher_that_nobody_answers_says_so_and_gives_up_with_the_next_step
     mute.answers = 2
     publisher.flush()
     assert publisher.delivered == 5
+
+
+def test_a_command_without_a_log_says_that_it_waits_for_a_broker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """`tail -f` was silent for a minute and gave up; a worker's log has it once."""
+    headrace("check", PIPELINE)
+    for handlers, said in (([], "No broker answers: waiting for one.\n"), ([logging.NullHandler()], "")):
+        monkeypatch.setattr(logging.getLogger(), "handlers", handlers)
+        logging.getLogger(WAITING).warning("no broker answers: waiting for one")
+        assert capsys.readouterr().err == said
 
 
 def test_interleaved_is_by_time_with_labels_first():
