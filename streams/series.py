@@ -96,7 +96,9 @@ METRICS: dict[str, Kind] = {
         "counter", "Alert records by what became of them: delivered, retried, refused.", (*_ROUTE, "outcome")
     ),
     "headrace_control_undelivered": Kind("gauge", "Alert records that wait for a route.", _ROUTE),
-    "headrace_control_route_up": Kind("gauge", "0 while the last attempt of a route has failed.", _ROUTE),
+    "headrace_control_route_up": Kind(
+        "gauge", "0 while the last attempt of a route has failed, also of one to repeat open alerts.", _ROUTE
+    ),
     "headrace_control_last_delivery_timestamp_seconds": Kind("gauge", "When a route last delivered.", _ROUTE),
     "headrace_control_decisions_total": Kind(
         "counter", "Commands sent by a policy: approve, retrain.", ("pipeline", "policy")

@@ -9,7 +9,6 @@ https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from headrace.streams.errors import UNREADABLE
 from headrace.streams.moments import moment
 
 __all__ = ["Alertmanager", "Standing", "labels_of"]
-
-log = logging.getLogger("headrace.control")
 
 _alert = msgspec.json.Decoder(Alert).decode
 _AT_ONCE = 200
@@ -136,8 +133,11 @@ class Alertmanager:
         if matter is not None:
             await self._post([matter])
 
-    async def repeat(self) -> None:
-        """Post all open alerts again and again, until cancelled; what fails comes with the next time."""
+    async def repeat(self, attempted: Callable[[str], None]) -> None:
+        """Post all open alerts again and again, until cancelled; what fails comes with the next time.
+
+        `attempted` is told why a time failed, or "" where it did not; where nothing is open nothing is attempted.
+        """
         while True:
             await asyncio.sleep(self._every_s)
             found = self._standing.open()
@@ -145,7 +145,10 @@ class Alertmanager:
                 for start in range(0, len(found), _AT_ONCE):
                     await self._post(found[start : start + _AT_ONCE])
             except Failed as failed:
-                log.info("%s: %s", self.name, failed)
+                attempted(str(failed))
+            else:
+                if found:
+                    attempted("")
 
     async def _post(self, matters: Sequence[Matter]) -> None:
         body = [entry for matter in matters for entry in self._entries(matter)]

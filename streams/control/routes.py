@@ -127,6 +127,14 @@ class Line:
         self._queue.append((notice, done))
         self._more.set()
 
+    def attempted(self, why: str) -> None:
+        """Note why an attempt that was no record's has failed, or that it has not (""): alerts are repeated, too."""
+        if why:
+            (log.info if self.why else log.warning)("%s: %s", self.name, why)
+        elif self.why:
+            log.warning("%s: delivers again", self.name)
+        self.why = why
+
     async def run(self) -> None:
         """Deliver, until cancelled."""
         while True:

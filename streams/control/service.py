@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ class Service:
         ]
         routes: list[Route] = [*hooks, *self._managers]
         self.routes = Routes(name, [Line(route, options.retry_s) for route in routes])
+        self._repeated = list(zip(self._managers, self.routes.lines[len(hooks) :], strict=True))
         if self._managers:
             self.routes.seen.append(self._standing.take)
 
@@ -165,8 +167,8 @@ class Service:
         self.parts.keep("overview", self.looking.run)
         for line in self.routes.lines:
             self.parts.keep(f"route {line.name}", line.run)
-        for manager in self._managers:
-            self.parts.keep(f"repeat {manager.name}", manager.repeat)
+        for manager, line in self._repeated:
+            self.parts.keep(f"repeat {manager.name}", partial(manager.repeat, line.attempted))
         if self.schedules is not None:
             self.parts.keep("schedules", self.schedules.run)
         self.parts.keep("agents", self._run_agents)

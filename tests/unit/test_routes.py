@@ -275,8 +275,9 @@ def test_a_topic_made_anew_begins_anew_once():
 
 
 def test_open_alerts_are_repeated_until_they_are_resolved():
-    """All in one post; one that fails is no end of it."""
+    """All in one post; one that fails is no end of it, but the route is down until one is taken."""
     posts: list[list[str]] = []
+    states: list[str] = []
     standing = Standing()
     for n in range(3):
         standing.read(record(n, alert(f"a{n}")))
@@ -289,7 +290,14 @@ def test_open_alerts_are_repeated_until_they_are_resolved():
         outside = Outside(allow_private=True)
         async with receiver(take) as base:
             to = target(base, "--alertmanager 1", allow_private=True)
-            repeating = asyncio.ensure_future(Alertmanager("p", to, outside, standing, every_s=0.02).repeat())
+            manager = Alertmanager("p", to, outside, standing, every_s=0.02)
+            line = Line(manager)
+
+            def attempted(why: str) -> None:
+                line.attempted(why)
+                states.append(f"{line.health()['state']} {line.why}")
+
+            repeating = asyncio.ensure_future(manager.repeat(attempted))
             while len(posts) < 2:
                 await asyncio.sleep(0.005)
             standing.read(record(9, alert("a1", "resolved")))
@@ -301,3 +309,4 @@ def test_open_alerts_are_repeated_until_they_are_resolved():
 
     asyncio.run(asyncio.wait_for(test(), 120))
     assert posts[0] == posts[1] == ["a0", "a1", "a2"]
+    assert states[:2] == ["down it answers 500", "up "]
