@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ from headrace.streams.topics import names_of
 __all__ = ["Publisher", "interleaved", "publish"]
 
 _LATE_S, _AWAY_S = 5.0, 120.0
-_AGAIN = "publish the same again: what is there already counts as a duplicate"
+_REST = "publish the rest, or all of it again if `duplicates_within` reaches back to what is there"
 
 
 class Publisher:
@@ -33,9 +34,8 @@ class Publisher:
     """
 
     def __init__(self, cluster: Cluster, clock: Callable[[], float] = time.monotonic) -> None:
-        self.delivered = 0
-        self._sent = self._failed = 0
-        self._why = ""
+        self._sent, self._delivered = Counter[str](), Counter[str]()
+        self._failed, self._why = 0, ""
         self._clock, self._looked, self._silent_s, self._late = clock, clock(), 0.0, False
         self._producer = cluster.plain_producer()
 
@@ -47,7 +47,7 @@ class Publisher:
                 break
             except BufferError:
                 self.wait(0.1)
-        self._sent += 1
+        self._sent[topic] += 1
         self.wait(0)
 
     def wait(self, seconds: float) -> None:
@@ -59,7 +59,7 @@ class Publisher:
             self._silent_s, self._late = 0.0, False
         elif self._silent_s > _AWAY_S:
             raise Unreachable(
-                f"No Kafka broker has answered for {_AWAY_S:g} s; {self.acknowledged}: when one does, {_AGAIN}."
+                f"No Kafka broker has answered for {_AWAY_S:g} s; {self.acknowledged}: when one does, {_REST}."
             )
         elif self._silent_s > _LATE_S and not self._late:
             self._late = True
@@ -70,23 +70,24 @@ class Publisher:
         while len(self._producer):
             self.wait(0.5)
         if self._failed:
-            failed = f"{self._failed:,} of {self._sent:,} records were not delivered ({self._why})"
-            raise HeadraceError(f"{failed}: when they can be, {_AGAIN}.")
+            failed = f"{self._failed:,} records were not delivered ({self._why})"
+            raise HeadraceError(f"{failed}; {self.acknowledged}: when that is mended, {_REST}.")
 
     def leave(self) -> None:
         """Give what was sent a moment to be acknowledged, and say how much was."""
         self._producer.flush(_LATE_S)
-        warn(f"{self.acknowledged}.")
+        warn(f"Stopped; {self.acknowledged}.")
 
     @property
     def acknowledged(self) -> str:
         """How far it is, in words."""
-        return f"{self.delivered:,} of {self._sent:,} records sent are acknowledged"
+        sent = [f"{self._delivered[topic]:,} of {count:,} sent to {topic}" for topic, count in self._sent.items()]
+        return f"acknowledged are {' and '.join(sent) or 'none'}"
 
     def _seen(self, error: Any, message: Any) -> None:
         self._silent_s, self._late = 0.0, False
         if error is None:
-            self.delivered += 1
+            self._delivered[message.topic()] += 1
         else:
             self._failed += 1
             self._why = error.str()
