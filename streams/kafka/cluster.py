@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ COMMON = {
 
 
 OFFSETS = "__consumer_offsets"
+_NOBODY = re.compile(r"Connect to .* failed|Failed to resolve")
+"""What the client says of an address where nobody listens."""
 
 
 class Cluster:
@@ -50,9 +53,9 @@ class Cluster:
 
     def check(self, timeout_s: float = 10.0) -> None:
         """Raise `Unreachable` unless a broker answers, `UsageError` when the client refuses its configuration."""
-        said: list[str] = []
+        heard: list[KafkaError] = []
         try:
-            config: Any = {**self.config, "error_cb": lambda error: said.append(error.str())}
+            config: Any = {**self.config, "error_cb": heard.append}
             client = AdminClient(config, logger=log)
         except KafkaException as error:
             raise UsageError(f"The Kafka client refuses its configuration: {error.args[0].str()}.") from error
@@ -60,10 +63,13 @@ class Cluster:
             client.list_topics(timeout=timeout_s)
         except KafkaException as error:
             client.poll(0)
+            said = [each.str() for each in heard if each.code() != KafkaError._ALL_BROKERS_DOWN]
             why = f" ({said[0].partition(' (after ')[0]})" if said else ""
+            step = "start one with `headrace broker start`, or name yours"
+            if not any(map(_NOBODY.search, said)):  # somebody listens, or a firewall is silent
+                step = "see that Kafka works there, and that `security.protocol` is as it expects, or name another"
             raise Unreachable(
-                f"No Kafka broker answers at {self.bootstrap}{why}: start one with `headrace broker start`, "
-                "or name yours with --bootstrap or HEADRACE_BOOTSTRAP."
+                f"No Kafka broker answers at {self.bootstrap}{why}: {step} with --bootstrap or HEADRACE_BOOTSTRAP."
             ) from error
         self._admin = self._admin or client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.streams.errors import Aborted, Expelled
+from headrace.streams.errors import Aborted, Expelled, Unreachable
 from headrace.streams.kafka import Cluster
 
 
@@ -43,6 +44,16 @@ def watermarks(*answers: Any) -> tuple[int, int]:
 def test_a_leader_that_does_not_know_of_its_partition_yet_is_asked_again():
     """Right after a topic was created; `status` and `tail` had failed."""
     assert watermarks(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, (3, 7)) == (3, 7)
+
+
+def test_whoever_listens_and_does_not_answer_as_kafka_does_is_no_reason_to_start_a_broker():
+    """A broker that hangs, another program, a port of TLS: the advice was to start one."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        with pytest.raises(Unreachable, match=rf"at 127.0.0.1:{port}: see that Kafka works there, and that `security"):
+            Cluster(f"127.0.0.1:{port}").check(1.0)
+    with pytest.raises(Unreachable, match=r"at 127.0.0.1:1 \(.*Connection refused\): start one with `headrace broker"):
+        Cluster("127.0.0.1:1").check(1.0)
 
 
 @pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER, KafkaError._ALL_BROKERS_DOWN])
