@@ -16,10 +16,15 @@ from headrace.schemas.records import Command
 from headrace.streams.keys import signing_key
 from headrace.streams.pipeline import Pipeline
 
-__all__ = ["refusal", "sign"]
+__all__ = ["obeyed", "refusal", "sign"]
 
 _encode = msgspec.json.Encoder().encode
 _UNSIGNED = "not signed by an operator whom the pipeline declares"
+
+
+def obeyed(pipeline: Pipeline) -> bool:
+    """Whether the pipeline obeys what this user signs."""
+    return not pipeline.operators or signing_key().verify_key.raw.hex() in pipeline.operators
 
 
 def sign(pipeline: Pipeline, command: Command) -> Command:

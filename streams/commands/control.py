@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import platformdirs
 
+from headrace.streams.authority import obeyed
 from headrace.streams.commands.options import (
     Context,
     Duration,
@@ -114,6 +115,11 @@ def control(
     from headrace.streams.control.serving import serve
 
     loaded = load_pipeline(pipeline)
+    if (approve or retrain) and not obeyed(loaded):
+        raise UsageError(
+            f"{loaded.name} obeys its operators alone, and this user's key is none of theirs: whatever --approve and "
+            "--retrain decide would be refused. Declare the key that `headrace keys show` prints, or leave them out."
+        )
     context, chosen = ctx.ensure_object(Context), _token(token_file)
     tokens = {name: os.environ.get(name) or None for name in (WEBHOOK_TOKEN, ALERTMANAGER_TOKEN)}
     hooks = tuple(

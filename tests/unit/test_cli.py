@@ -34,7 +34,7 @@ from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
 from headrace.streams.kafka import WAITING
-from headrace.streams.keys import KeyFileError, signing_key
+from headrace.streams.keys import KEY_VARIABLE, KeyFileError, signing_key
 from headrace.streams.log import Record
 from headrace.streams.reading import last
 from headrace.streams.registry import Shard
@@ -127,6 +127,19 @@ def test_a_token_of_webhooks_goes_to_one_host(monkeypatch: pytest.MonkeyPatch):
     assert (result.exit_code, result.stdout) == (2, "")
     assert "HEADRACE_WEBHOOK_TOKEN would go to several hosts" in result.stderr
     assert "a-word" not in result.stderr
+
+
+@pytest.mark.parametrize("policy", [["--approve"], ["--retrain", "logreg=0 3 * * 1"]], ids=lambda policy: policy[0])
+def test_policies_need_an_operator_s_key(policy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All that they decide would be refused, and a proposal that was answered so would be approved by nobody."""
+    monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "signing.pem"))
+    for name, key in (("guarded", "0a" * 32), ("ours", signing_key().verify_key.raw.hex())):
+        declared = f"import copy\nfrom headrace.examples.flights import flights\n{name} = copy.copy(flights)\n"
+        (tmp_path / f"{name}.py").write_text(f"{declared}{name}.operators = ({key!r},)\n")
+    result = headrace("control", f"{tmp_path}/guarded.py:guarded", *policy)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "obeys its operators alone" in result.stderr
+    assert "No Kafka broker is named" in headrace("control", f"{tmp_path}/ours.py:ours", *policy).stderr
 
 
 @pytest.mark.parametrize(
