@@ -101,10 +101,7 @@ class Reader:
                     return
                 deadline = time.monotonic() + self._stall_s
             if time.monotonic() > deadline:
-                raise Stalled(
-                    f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}. A transaction is "
-                    "open there: should the worker whose it was be gone for good, start its slot once more."
-                )
+                raise self._stalled(topic, partition, end)
 
     def follow(self, starts: Mapping[tuple[str, int], int]) -> None:
         """Read several partitions from these offsets on, by `poll`."""
@@ -124,6 +121,17 @@ class Reader:
         """Release its consumers."""
         for consumer in {self._consumer, *self._consumers.values()}:
             consumer.close()
+
+    def _stalled(self, topic: str, partition: int, end: int) -> Stalled:
+        """Why nothing came for so long."""
+        try:
+            self._consumer.list_topics(topic, timeout=5)
+        except KafkaException as error:
+            return Stalled(str(translated(error)))
+        return Stalled(
+            f"{topic}/{partition}: no record for {self._stall_s:.0f} s before offset {end}. A transaction is "
+            "open there: should the worker whose it was be gone for good, start its slot once more."
+        )
 
     def _reading(self, isolation: str) -> Consumer:
         """The consumer that sees what is committed, or all; made when it is first needed."""

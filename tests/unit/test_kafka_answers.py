@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.streams.errors import Aborted, Expelled, Unreachable
-from headrace.streams.kafka import Cluster
+from headrace.streams.errors import Aborted, Expelled, Stalled, Unreachable
+from headrace.streams.kafka import Cluster, Reader
 
 
 class _Asked:
@@ -150,6 +150,20 @@ class _Found(_Lost):
 
     def offsets_for_times(self, *_: Any, **__: Any) -> Any:
         return [TopicPartition("t", 0, 7)]
+
+
+@pytest.mark.parametrize(
+    ("away", "said"), [(True, "No Kafka broker answers any more"), (False, "A transaction is open")]
+)
+def test_a_read_that_goes_no_further_tells_a_broker_that_is_away_from_an_open_transaction(
+    away: bool, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    """`audit` advised to start a slot once more, when all that was missing was the broker."""
+    known = lambda *_, **__: _raise(KafkaError._TRANSPORT) if away else None  # noqa: E731
+    client = SimpleNamespace(assign=lambda _: None, consume=lambda *_: [], list_topics=known)
+    monkeypatch.setattr("headrace.streams.kafka.reader.Consumer", lambda *_, **__: client)
+    with pytest.raises(Stalled, match=said):
+        next(Reader(Cluster("127.0.0.1:1"), stall_s=0.0).read("t", 0, 0, 5))
 
 
 def test_a_member_whom_no_broker_answers_is_followed_by_another(monkeypatch: pytest.MonkeyPatch):
