@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from functools import partial
@@ -40,6 +41,7 @@ __all__ = ["run"]
 log = logging.getLogger("headrace.run")
 
 _defaults = Settings()
+_LONGEST_STALL_S = 86_400
 
 
 @click.command(cls=Headrace)
@@ -151,8 +153,8 @@ def _caught_up(worker: Worker) -> bool:
 
 
 def _stall_s() -> float:
-    text = os.environ.get("HEADRACE_STALL_S")
-    try:
-        return _defaults.stall_s if not text else float(text)
-    except ValueError as error:
-        raise UsageError(f"HEADRACE_STALL_S is {text!r}; legal: a number of seconds.") from error
+    text = os.environ.get("HEADRACE_STALL_S") or str(_defaults.stall_s)
+    with contextlib.suppress(ValueError):
+        if 1 <= (seconds := float(text)) <= _LONGEST_STALL_S:
+            return seconds
+    raise UsageError(f"HEADRACE_STALL_S is {text!r}; legal: a number of seconds from 1 to {_LONGEST_STALL_S:,}.")

@@ -622,6 +622,14 @@ def test_a_command_without_a_log_says_that_it_waits_for_a_broker(
         assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+def test_a_patience_of_the_watchdog_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch):
+    """The worker ran on without a watchdog, whose traceback was shown."""
+    monkeypatch.setenv("HEADRACE_STALL_S", text)
+    with pytest.raises(UsageError, match=f"HEADRACE_STALL_S is '{text}'; legal: a number of seconds from 1 to 86,400"):
+        run._stall_s()
+
+
 def test_interleaved_is_by_time_with_labels_first():
     """Equal times: labels before events; a stream that goes back in time keeps its own order."""
     events = [Outgoing(at, None, f"e{at}".encode()) for at in (1, 5, 3, 9)]
