@@ -7,6 +7,7 @@ interrupted. A traceback is shown with ``--debug`` only.
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -58,6 +59,8 @@ _WORDS = {
     "is not a valid float range": "is no number",
     "is not a valid float": "is no number",
 }
+_MACHINE = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+"""What the machine says where a folder, a disk or its rights do not fit: no error of our own."""
 _OURS = 70
 _INTERRUPTED = 130
 
@@ -174,6 +177,9 @@ def _explain(error: BaseException, context: Context) -> int:
         text, code = str(error), error.exit_code
     elif isinstance(error, BrokerError):
         text, code = str(error), 2
+    elif isinstance(error, OSError) and error.errno in _MACHINE:
+        place = error.filename2 or error.filename or "The output"
+        text, code = f"{place} cannot be used: {error.strerror}.", 2
     else:
         said = str(error) or "no message"
         text, code = f"{type(error).__name__}: {said} (an error of Headrace's own; --debug shows where)", _OURS

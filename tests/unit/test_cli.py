@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import logging
@@ -150,6 +151,7 @@ def test_policies_need_an_operator_s_key(policy: list[str], tmp_path: Path, monk
         (Diverged("other bytes"), 2),
         (BrokerError("no jars"), 2),
         (KeyFileError("no key"), 2),
+        (OSError(errno.EIO, "Input/output error"), 70),
         (ZeroDivisionError("of ours"), 70),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
@@ -162,6 +164,14 @@ def test_an_error_ends_with_its_code(monkeypatch: pytest.MonkeyPatch, error: Bas
     assert (result.exit_code, result.stdout) == (code, "")
     assert str(error) in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("place", "named"), [("/full", "/full"), (None, "The output")])
+def test_a_full_disk_is_no_error_of_our_own(monkeypatch: pytest.MonkeyPatch, place: str | None, named: str):
+    """Standard output on one, or the folder of the broker, ended with 70."""
+    failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device", place))
+    result = headrace("broker", "status")
+    assert (result.exit_code, result.stderr) == (2, f"Error: {named} cannot be used: No space left on device.\n")
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch):
