@@ -32,6 +32,8 @@ __all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "expl
 
 _LAST = 5
 _UNREAD = "not predicted yet: the stages that predict have not read it"
+_REFUSED = ("dead letter of validate", "dead letter of featurize")
+_UNLEARNED = "dead letter of train"  # by a model: it is an example nevertheless
 _BEYOND = "what came of it is not among what was replayed"
 
 
@@ -302,9 +304,10 @@ class _Following:
         if explained is None:
             return None
         said = f"dead letter of {headers['stage']}: {headers['reason']} ({headers['detail']})"
+        learned = said.startswith(_UNLEARNED)
         if record is not None:
-            record.became = said
-        if record is None or record.topic == self._topics("events"):
+            record.became = _also(record.became, said) if learned else said
+        if not learned and (record is None or record.topic == self._topics("events")):
             explained.status, explained.why = "dead letter", said
         return explained
 
@@ -347,10 +350,9 @@ class _Following:
                 self._labels(explained)
             else:
                 self._labels(explained)
-            for record in explained.events:
-                record.became = record.became or "a duplicate: the id was seen before"
+            self._events(explained)
             history = live_from_ms is not None and explained.events[0].time_ms < live_from_ms
-            if history and explained.features is not None and explained.status != "dead letter":
+            if history and explained.status != "dead letter":
                 explained.why = explained.why or "no prediction of it is published: it is from before live_from"
 
     def _waits(self, explained: Explained) -> tuple[str, str]:
@@ -370,14 +372,24 @@ class _Following:
             return "unknown", _BEYOND
         return "pending", _UNREAD
 
+    def _events(self, explained: Explained) -> None:
+        """Say what became of each event of which nothing was published: one was the first, the others came again."""
+        known = any(record.became and not record.became.startswith(_REFUSED) for record in explained.events)
+        for record in explained.events:
+            if not record.became:
+                first = not known and "features" not in self._pipeline.publish
+                record.became = "features, which are not published" if first else "a duplicate: the id was seen before"
+                known = True
+
     def _labels(self, explained: Explained) -> bool:
         """Say what became of each label; whether one of them made the example."""
         example, used = explained.example, None
         for record in explained.labels:
-            if record.became:
+            free = used is None and (not record.became or record.became.startswith(_UNLEARNED))
+            if free and example is not None and record.time_ms == example["label_time_ms"]:
+                used, record.became = record, _also(f"example {example['n']}", record.became)
+            elif record.became:
                 continue
-            if used is None and example is not None and record.time_ms == example["label_time_ms"]:
-                used, record.became = record, f"example {example['n']}"
             elif used is not None:
                 record.became = "a duplicate" if record.y == used.y else "a correction: the first label has trained"
             elif explained.status == "dead letter":
@@ -386,6 +398,10 @@ class _Following:
                 early = self._made.task.chain.stores.states["join"]["early"].get(explained.event_id)
                 record.became = "not used" if early is None else "waits for its event"
         return used is not None
+
+
+def _also(became: str, more: str) -> str:
+    return f"{became}; {more}" if became and more else became or more
 
 
 _TAKES: dict[str, Callable[[_Following, Pair, Any], Explained | None]] = {

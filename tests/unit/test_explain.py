@@ -108,6 +108,40 @@ def test_a_dead_letter_says_stage_and_reason() -> None:
     assert [c.difference for c in found.compared] == [None, None]
 
 
+@pytest.mark.parametrize("publish", [("features", "examples"), ("features",)])
+def test_a_label_that_a_model_could_not_learn_made_an_example(publish: Any) -> None:
+    """It was said to be expired, without a label in time, although the others had learned from it."""
+    models = {"a": Scripted(fails=True), "b": Scripted(fails=True)}
+    one = Lane(small(models=models, champion="a", classes=CLASSES, publish=publish))
+    one.publish([event("a", 0.0, spent=-1.0)], [known("a", 1.0), known("a", 1.5)])
+    found = told(one.work(), "a")
+    assert (found.status, found.events[0].became) == ("labelled", "features")
+    each = [f"dead letter of train: train_error ({name} at example 1" for name in models]
+    assert all(said in found.labels[0].became for said in each)
+    assert found.labels[0].became.startswith("example 1; " if "examples" in publish else each[0])
+
+
+@pytest.mark.parametrize("publish", [("features", "examples"), ("features",)])
+def test_an_expired_event_that_a_model_could_not_learn_is_expired(publish: Any) -> None:
+    """It was predicted and has an example: the dead letter is of one model, not of the event."""
+    models = {"a": Scripted(fails=True)}
+    one = Lane(small(models=models, champion="a", classes=CLASSES, publish=publish, labels={"on_expiry": False}))
+    one.publish([event("a", 0.0, spent=-1.0), event("b", 100.0)])
+    found = told(one.work(), "a")
+    assert found.status == "expired"
+    assert found.events[0].became.startswith("features; dead letter of train: train_error")
+
+
+def test_an_event_whose_features_are_not_published_is_no_duplicate() -> None:
+    """Only the second of an id is; and history says that its prediction is not published."""
+    one = Lane(small(publish=["examples"], live_from=200 * HOUR_MS))
+    one.publish([event("a", 0.0), event("a", 0.5), event("b", 2.0)], [known("a", 1.0)])
+    found = told(one.work(), "a")
+    duplicate = "a duplicate: the id was seen before"
+    assert [record.became for record in found.events] == ["features, which are not published", duplicate]
+    assert (found.status, found.why) == ("labelled", "no prediction of it is published: it is from before live_from")
+
+
 FRONT, BACK = ["validate", "featurize"], ["predict", "join", "train", "evaluate"]
 
 
