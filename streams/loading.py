@@ -100,7 +100,7 @@ def _module(name: str) -> ModuleType:
         if not all(part.isidentifier() for part in name.split(".")):
             raise UsageError(f"{name!r} is not the name of a module; a file is named path.py:object.") from error
         raise explained(name, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explained(name, error) from error
 
 
@@ -117,7 +117,7 @@ def _ours(file: str) -> bool:
 
 def explained(what: str, error: BaseException) -> BaseException:
     """What to tell of an error in somebody's own file: our errors as they are, others with their place."""
-    if isinstance(error, HeadraceError) or not isinstance(error, Exception):
+    if isinstance(error, HeadraceError) or not isinstance(error, Exception | SystemExit):
         return error
     if isinstance(error, SyntaxError):
         return UsageError(f"{error.filename or what}, line {error.lineno}: {error.msg}.")

@@ -153,6 +153,8 @@ def test_policies_need_an_operator_s_key(policy: list[str], tmp_path: Path, monk
         (KeyFileError("no key"), 2),
         (OSError(errno.EIO, "Input/output error"), 70),
         (ZeroDivisionError("of ours"), 70),
+        (SystemExit("of the author"), 2),
+        (SystemExit(), 2),
         (KeyboardInterrupt(), 130),
         (click.Abort(), 130),
     ],
@@ -162,6 +164,7 @@ def test_an_error_ends_with_its_code(monkeypatch: pytest.MonkeyPatch, error: Bas
     failing(monkeypatch, error)
     result = headrace("broker", "status")
     assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.strip()
     assert str(error) in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -81,12 +81,13 @@ def test_a_wrong_name_is_one_sentence(name: str, said: str):
     [
         ("x = 1\ndef :", r"broken\.py, line 2: "),
         ("x = 1\ny = x / 0", r"ZeroDivisionError: division by zero \(broken\.py, line 2\)"),
+        ("import sys\nsys.exit(0)", r"SystemExit: 0 \(broken\.py, line 2\)"),
         ("import of_nobody", r"No module named 'of_nobody' \(broken\.py, line 1\)"),
         ("from headrace import count\n\ncount(by='a', over='1hour')", r"not '1hour' \(broken\.py, line 3\)"),
     ],
 )
 def test_a_broken_file_is_named_with_the_line(tmp_path: Path, text: str, said: str):
-    """A syntax error, an exception and a missing import each say where."""
+    """A syntax error, an exception, the end of the process and a missing import each say where."""
     (tmp_path / "broken.py").write_text(text)
     with pytest.raises(UsageError, match=said):
         load_pipeline("broken.py:flights")
