@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,7 @@ import msgspec
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams.authority import sign
-from headrace.streams.errors import UNREADABLE, Unreachable, UsageError
+from headrace.streams.errors import UNREADABLE, Fault, Unreachable, UsageError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
 
@@ -123,10 +124,11 @@ def answers(
     began = time.monotonic()
     while True:
         for shard in [shard for shard in places if shard not in found]:
-            for place, fact in facts(pipeline, reader, shard, places[shard]):
-                places[shard] = place
-                if command_id in (fact.command, fact.evidence.get("command")):
-                    found[shard] = fact
+            with contextlib.suppress(Fault):  # Kafka is away, and may be back in time: the command is written
+                for place, fact in facts(pipeline, reader, shard, places[shard]):
+                    places[shard] = place
+                    if command_id in (fact.command, fact.evidence.get("command")):
+                        found[shard] = fact
         waited = time.monotonic() - began
         if len(found) == len(starts) or waited >= within_s:
             return found

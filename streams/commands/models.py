@@ -232,8 +232,8 @@ def _decide(
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
     wanted = [registry.readable(command) for command in wanted]  # a worker answers no other
     cluster = ctx.ensure_object(Context).cluster()
-    starts = registry.send(pipeline, cluster, wanted)
     idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)
+    starts = registry.send(pipeline, cluster, wanted)
     if idle:
         warn(
             "No worker is a member of the group: the command is queued and takes effect when one runs "

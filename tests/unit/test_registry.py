@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.processors.registry import COMMANDS, answer, applies, fold, fresh
 from headrace.schemas.records import Command, Fact
+from headrace.streams.errors import Aborted
+from headrace.streams.log import Record
+from headrace.streams.registry import answers
+from tests.small import small
 
 
 def fact(version: int, kind: str, model: str, status: str, **more: Any) -> Fact:
@@ -227,3 +233,18 @@ def test_a_proposal_lapses_when_another_champion_takes_over(kind: str) -> None:
 def test_a_proposal_is_made_once() -> None:
     """Until it is approved or the model retires."""
     assert not applies(registry(("proposed", "b", "challenger")), "proposed", "b")
+
+
+def test_the_answer_to_a_command_is_waited_for_while_kafka_is_away():
+    """It ended with "No Kafka broker answers", and not a word of the command, which was written."""
+    outage = [Aborted("No Kafka broker answers any more")]
+    promoted = fact(4, "promoted", "b", "champion", command="c")
+
+    def stable(*_: Any) -> int:
+        if outage:
+            raise outage.pop()
+        return 8
+
+    record = Record("r", 0, 7, None, msgspec.json.encode(promoted), 0, None)
+    reader = SimpleNamespace(watermarks=lambda *_: (0, 8), stable=stable, read=lambda *_: iter([record]))
+    assert answers(small(), reader, "c", {0: 7}, 9.0) == {0: promoted}
