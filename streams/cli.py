@@ -177,14 +177,11 @@ def _explain(error: BaseException, context: Context) -> int:
         text, code = str(error), error.exit_code
     elif isinstance(error, BrokerError):
         text, code = str(error), 2
-<<<<<<< HEAD
     elif isinstance(error, OSError) and error.errno in _MACHINE:
         place = error.filename2 or error.filename or "The output"
         text, code = f"{place} cannot be used: {error.strerror}.", 2
-=======
     elif isinstance(error, SystemExit):  # no command raises it
         text, code = f"The pipeline's own code called sys.exit({error.code!r}): raise an exception there instead.", 2
->>>>>>> fd90511 (A pipeline that calls sys.exit is told in a sentence)
     else:
         said = str(error) or "no message"
         text, code = f"{type(error).__name__}: {said} (an error of Headrace's own; --debug shows where)", _OURS
