@@ -54,7 +54,11 @@ def models(models: Mapping[str, Any], classes: Collection[tuple[str, str]]) -> d
         random = unseeded(model)
         if random:
             raise DeclarationError(f"models[{name!r}]: {random} is random and has no seed: give it one (seed=1).")
-    return {name: clone(model) for name, model in models.items()}
+    copies = {name: clone(model) for name, model in models.items()}
+    for name, copy in copies.items():
+        if not callable(getattr(copy, "learn_one", None)):
+            raise DeclarationError(f"models[{name!r}].clone() returns {copy!r}: let it return an untrained copy.")
+    return copies
 
 
 def watches(

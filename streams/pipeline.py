@@ -196,6 +196,9 @@ class Pipeline:
         self._symbols = () if callable(labels.y) else self.label_schema.field(labels.y).symbols
         whole(labels.most_classes, "labels.most_classes")
         self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
+        for each in classes:
+            pair = isinstance(each, tuple) and [type(word) for word in each] == [str, str]
+            legal(each, pair, "classes", '("module", "name"), text and a tuple each')
         self.classes = frozenset(classes)
         self.features = dict(features)
         self.featurize = declared(self._featurize, "features")

@@ -110,7 +110,7 @@ def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], ke
     try:
         raw = on_deep_stack(lambda: dumps(obj))
     except Exception as error:
-        raise SnapshotError("unsealable", f"{name}: {error}") from error
+        raise SnapshotError("unsealable", f"{name}: {error}; keep what it holds to what can be pickled") from error
     codec, payload = _compressed(raw)
     header = Header(
         name=name,

@@ -40,6 +40,13 @@ from headrace.streams.hashing import state_hash
 from tests.small import CLASSES, EVENT, LABEL, Scripted, small
 
 
+class Lost(Scripted):
+    """A model whose `clone` forgets to return."""
+
+    def clone(self) -> None:  # type: ignore[override]
+        """Nothing."""
+
+
 class Mute:
     """Has no predict_one."""
 
@@ -142,6 +149,12 @@ WRONG = {
     ),
     "models: cannot be pickled": ({"models": {"logreg": Scripted(lambda x: 1)}}, ["'logreg'", "snapshot", "pickle"]),
     "models: a class of one's own": ({"models": {"logreg": Scripted()}}, ["'logreg'", "Scripted", "classes="]),
+    "models: a clone that is none": (
+        {"models": {"logreg": Lost()}, "classes": [(__name__, "Lost")]},
+        ["models['logreg'].clone() returns None", "untrained copy"],
+    ),
+    "classes: a dotted name": ({"classes": ["mine.Model"]}, ["classes", "'mine.Model'", '("module", "name")']),
+    "classes: a list for a pair": ({"classes": [["mine", "Model"]]}, ["classes", "tuple"]),
     "champion": ({"champion": "hat"}, ["champion", "'hat'", "logreg"]),
     "drift: a bare detector": ({"drift": [drift.ADWIN()]}, ["drift", "watch_error, watch_feature"]),
     "drift: the same watch twice": (
