@@ -62,7 +62,7 @@ def alerts(
              stamp(row["time_ms"]), row["findings"], row["message"]]
             for row in rows
         ]  # fmt: skip
-        show("", _COLUMNS, table)
+        show("", _COLUMNS, table, "There are none.")
 
 
 @click.command(cls=Headrace)
@@ -94,7 +94,7 @@ def drift(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
              "-" if row["last_ms"] is None else stamp(row["last_ms"]), row["last"]]
             for row in rows
         ]  # fmt: skip
-        show("", columns, table)
+        show("", columns, table, f"{pipeline.name} declares no watches (drift=).")
 
 
 def matters(records: list[Alert]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
@@ -30,6 +30,7 @@ from headrace.streams.topics import names_of
 __all__ = ["dead_letter"]
 
 _SAMPLES = 10
+_NONE = "There are none."
 _PLACE = re.compile(r"(?:([0-9]{1,10}):)?([0-9]{1,19})")
 
 
@@ -76,7 +77,7 @@ def list_(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
     rows = [{"topic": t, "stage": s, "reason": r, **entry} for (t, s, r), entry in sorted(found.items())]
     if emit(json_to, {"dead_letters": rows, "n": sum(row["n"] for row in rows)}):
         columns = ("topic", "stage", "reason", "n", "first", "last")
-        _show(columns, [[row[name] for name in columns] for row in rows])
+        show("", columns, [[row[name] for name in columns] for row in rows], _NONE)
 
 
 @dead_letter.command(name="show", cls=Headrace)
@@ -105,7 +106,7 @@ def show_(ctx: click.Context, pipeline: Pipeline, reason: str | None, count: int
         for letter in newest
     ]
     if emit(json_to, {"dead_letters": rows}):
-        _show(tuple(rows[0]) if rows else (), [list(row.values()) for row in rows])
+        show("", tuple(rows[0]) if rows else (), [list(row.values()) for row in rows], _NONE)
 
 
 @dead_letter.command(cls=Headrace)
@@ -147,13 +148,6 @@ def retry(
     publisher.flush()
     if emit(json_to, {"retried": [letter.place for letter in chosen]}):
         say(f"{len(chosen)} record{'s' * (len(chosen) != 1)} published again")
-
-
-def _show(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        show("", columns, rows)
-    else:
-        say("There are none.")
 
 
 def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...]) -> list[_Letter]:

@@ -130,8 +130,9 @@ def _fresh(value: dict[str, Any]) -> RenderableType:
         return Text("Freshness is known after the first checkpoint.", "dim")
     until = "nothing yet" if found["learned_until_ms"] is None else f"labels until {stamp(found['learned_until_ms'])}"
     age = "" if found["model_age_s"] is None else f", {_ago(found['model_age_s'])} behind stream time"
+    where = f" in shard {found['shard']}, the one furthest behind" if found["shards"] > 1 else ""
     return Text(
-        f"Learned {found['learned']:,} examples, {until}{age}; checkpoint {_ago(found['checkpoint_age_s'])} ago."
+        f"Learned {found['learned']:,} examples{where}, {until}{age}; checkpoint {_ago(found['checkpoint_age_s'])} ago."
     )
 
 

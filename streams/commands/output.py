@@ -63,10 +63,13 @@ def confirm(what: str) -> None:
     click.confirm(f"{what[0].upper()}{what[1:]}?", abort=True, err=True)
 
 
-def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on stdout; figures are aligned to the right."""
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
+def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], none: str = "") -> None:
+    """A table on stdout, figures aligned to the right; `none` is said in its place where there are no rows."""
     filled = [[figure(cell) for cell in row] for row in rows]
+    if none and not filled:
+        say(none)
+        return
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(filled) and all(_numeric(row[i]) for row in filled)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")

@@ -333,6 +333,14 @@ def test_everything_has_its_place(pipeline: Any, topics: Topics):
     assert "laws broken: events" in line
 
 
+def test_of_several_shards_the_one_furthest_behind_is_named(pipeline: Any, topics: Topics):
+    """Its figures stand for all; they would be taken for sums."""
+    found = {"learned": 4, "learned_until_ms": None, "model_age_s": None, "checkpoint_age_s": 1.0, "shard": 1}
+    value = gather(topics, topics, pipeline)
+    for shards, said in ((1, "Learned 4 examples, "), (2, "Learned 4 examples in shard 1, the one furthest behind, ")):
+        assert said in _shown(value | {"freshness": found | {"shards": shards}})
+
+
 def test_a_worker_that_starts_is_no_reason_to_start_one(pipeline: Any, topics: Topics):
     """Who is a member has not committed anything yet; the advice is for when nobody is."""
     assert "start one with `headrace run`" in _shown(gather(topics, topics, pipeline))
