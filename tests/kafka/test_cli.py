@@ -228,7 +228,7 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
     assert shown["value"] == '\\x1b[31m{"event_id'
     assert "\x1b" not in published("dead-letter", "show", "P")
     assert "There are none." in published("dead-letter", "show", "P", "--reason", "late_label")
-    assert "There are none." in published("alerts", "P")
+    assert "There are none." in published("alerts", "P", "--signal", "prediction")
 
     assert "pass --yes" in published("dead-letter", "retry", "P", shown["place"], code=2)
     assert "No dead letter is at 0:999999" in published("dead-letter", "retry", "P", "999999", "--yes", code=2)
