@@ -6,6 +6,7 @@ exported without it.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from headrace.processors.base import DETAIL_CHARACTERS, Rejected, described
 from headrace.processors.windows import check_tile, default_tile, duration
 
 __all__ = [
-    "LONGEST_KEPT", "Field", "Function", "Label", "Window", "coerce", "count", "duration", "failed", "field", "label",
-    "last", "max_", "mean", "min_", "returns", "sum_", "time_since_last", "too_long", "variance",
+    "LONGEST_KEPT", "Field", "Function", "Label", "Window", "check_takes_one", "coerce", "count", "duration", "failed",
+    "field", "label", "last", "max_", "mean", "min_", "returns", "sum_", "time_since_last", "too_long", "variance",
 ]  # fmt: skip
 
 Type = Literal["double", "long", "string", "boolean"]
@@ -147,8 +148,21 @@ def time_since_last(
     return _window("time_since_last", None, by, over, tile, default)
 
 
+def check_takes_one(function: Callable[..., Any], what: str) -> None:
+    """Raise ValueError where `function` cannot be called with one argument; what does not say is let be."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise ValueError(f"{what} is a function of one record, and cannot be called with one: {error}") from error
+
+
 def returns(function: Callable[[Any], Any], name: str) -> tuple[Type, bool]:
     """Answer the type that a feature function is annotated with, and whether it may be missing."""
+    check_takes_one(function, f"feature {name!r}")
     target = function
     while hasattr(target, "func"):
         target = target.func

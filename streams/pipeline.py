@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.processors.compiled import PLANS
+from headrace.processors.features import check_takes_one
 from headrace.processors.featurize import Featurize
 from headrace.processors.gate import Gate
 from headrace.processors.metrics import TASKS, Task
@@ -358,6 +359,7 @@ class Pipeline:
 
     def _label_function(self, y: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
         if callable(y):
+            declared(partial(check_takes_one, y, "labels.y"), "labels")
             return y
         name = column(self.label_schema, y, "labels.y")
         return lambda record: getattr(record, name)

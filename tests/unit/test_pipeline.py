@@ -121,6 +121,12 @@ WRONG = {
     "features: unknown key": ({"features": {"f": count(by="city", over="1h")}}, ["features", "'city'"]),
     "features: no feature": ({"features": {"f": 3}}, ["features", "'f'"]),
     "features: no type": ({"features": {"f": len}}, ["features", "'f'", "float, int, str or bool"]),
+    "features: a function of two": (
+        {"features": {"f": count(lambda event, x: x, by="shop", over="1h")}},
+        ["feature 'f'", "one record", "'x'"],
+    ),
+    "features: a function of none": ({"features": {"f": lambda: 1.0}}, ["feature 'f'", "too many positional"]),
+    "labels.y: a function of none": ({"labels": {"y": lambda: True}}, ["labels.y", "too many positional"]),
     "features: illegal name": ({"features": {"a-b": field("spent")}}, ["features", "'a-b'"]),
     "features: class of a binary label": (
         {"features": {"f": mean(label(of="x"), by="shop", over="1h")}},
