@@ -15,6 +15,7 @@ __all__ = ["MASK", "masked", "masked_text", "secrets_of"]
 MASK = "****"
 
 _PUBLIC = (
+    *("sasl.plaintext", "sasl.ssl"),  # which are protocols, in front of an address
     *("sasl.mechanism", "sasl.mechanisms", "sasl.kerberos.service.name"),
     *("ssl.key.type", "ssl.keystore.type", "ssl.keystore.location"),
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from headrace.streams.errors import UsageError
@@ -33,6 +34,8 @@ FILE_VARIABLE = "HEADRACE_KAFKA_CONFIG"
 
 _PREFIX = "HEADRACE_KAFKA_"
 _BOOTSTRAP = "bootstrap.servers"
+_ALIKE = 0.8
+"""From which likeness on a variable is taken for one that was misspelt."""
 _OURS = frozenset(
     {
         "acks",
@@ -80,7 +83,8 @@ def connection(
 ) -> Connection:
     """The connection that these options and this environment ask for.
 
-    Without an address, `local` is asked for a broker on this machine; UsageError says how to name one.
+    Without an address, `local` is asked for a broker on this machine; UsageError says how to name one. A name that is
+    misspelt is one as well: the local broker is not what was meant.
     """
     address, config = named(bootstrap, file, environ)
     forbidden = sorted(_OURS & config.keys())
@@ -88,6 +92,12 @@ def connection(
         raise UsageError(
             f"Exactly-once depends on {', '.join(forbidden)}, which Headrace sets itself: leave it out of the client "
             "configuration."
+        )
+    misspelt = [] if address else get_close_matches(BOOTSTRAP_VARIABLE, environ, 1, _ALIKE)
+    if misspelt:
+        raise UsageError(
+            f"{misspelt[0]} is no variable of Headrace's, and no cluster is named: it is {BOOTSTRAP_VARIABLE} that "
+            "names one."
         )
     address = address or local()
     if not address:

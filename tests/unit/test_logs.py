@@ -126,7 +126,14 @@ def test_secrets_are_masked(text: str):
 
 @pytest.mark.parametrize(
     "text",
-    ["bootstrap.servers=localhost:9092", "sasl.mechanism=PLAIN", "ssl.ca.location=/etc/ca.pem", "journal record 7: ok"],
+    [
+        "bootstrap.servers=localhost:9092",
+        "sasl.mechanism=PLAIN",
+        "ssl.ca.location=/etc/ca.pem",
+        "journal record 7: ok",
+        "sasl_plaintext://localhost:9092/bootstrap: Disconnected",
+        "sasl_ssl://localhost:9092/bootstrap: Disconnected",
+    ],
 )
 def test_what_is_no_secret_is_shown(text: str):
     """Masking leaves the rest readable."""

@@ -51,6 +51,15 @@ def test_no_address_at_all_says_what_to_do():
         connection(None, None, {})
 
 
+@pytest.mark.parametrize("name", ["HEADRACE_BOOTSTRP", "HEADRACE_BOOTSTRAP_SERVERS"])
+def test_a_variable_that_is_misspelt_is_not_taken_for_the_local_broker(name: str):
+    """Unless the address is named in another way."""
+    with pytest.raises(UsageError, match=f"^{name} is no variable .* HEADRACE_BOOTSTRAP that names one"):
+        connection(None, None, {name: "prod:9092"}, lambda: "127.0.0.1:9092")
+    assert connection("other:9092", None, {name: "prod:9092"}).bootstrap == "other:9092"
+    assert connection(None, None, {"KAFKA_BOOTSTRAP_SERVERS": "x"}, lambda: "127.0.0.1:9092").bootstrap
+
+
 def test_variables_are_properties():
     """Underscores are dots, two are one underscore; empty ones and the file's own variable are none."""
     environ = {
