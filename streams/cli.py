@@ -24,7 +24,7 @@ from headrace.deploy.broker import BrokerError
 from headrace.streams.commands.options import Context, kafka_options
 from headrace.streams.commands.output import warn
 from headrace.streams.errors import HeadraceError
-from headrace.streams.kafka import WAITING
+from headrace.streams.logs import WAITING
 
 __all__ = ["COMMANDS", "main"]
 

@@ -19,8 +19,10 @@ from typing import Any, TextIO
 
 from headrace.streams.masking import masked_text, secrets_of
 
-__all__ = ["LEVELS", "configure"]
+__all__ = ["LEVELS", "WAITING", "configure"]
 
+WAITING = "headrace.kafka.waiting"
+"""The logger of what everybody is told, those without a log too: that a broker is waited for."""
 LEVELS = ("debug", "info", "warning", "error")
 _VARIES = re.compile(r"\d+")
 _BURST, _WINDOW_S = 3, 30.0

@@ -5,10 +5,9 @@ client error leaves here as one of our own: `Aborted` (recover from the journal)
 `Fenced` (end), `Unreachable`, `TopicError`, `Lost`.
 """
 
-from headrace.streams.kafka.client import WAITING
 from headrace.streams.kafka.cluster import Cluster
 from headrace.streams.kafka.consumer import GroupConsumer
 from headrace.streams.kafka.producer import SLOW_S, TransactionalProducer
 from headrace.streams.kafka.reader import Reader
 
-__all__ = ["SLOW_S", "WAITING", "Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]
+__all__ = ["SLOW_S", "Cluster", "GroupConsumer", "Reader", "TransactionalProducer"]

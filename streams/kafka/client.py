@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.streams.errors import Aborted, Expelled, Fenced, TopicError
+from headrace.streams.logs import WAITING
 
 __all__ = [
     "AWAY",
@@ -20,16 +21,12 @@ __all__ = [
     "RECORD",
     "UNKNOWN",
     "UNKNOWN_S",
-    "WAITING",
     "exists",
     "latest",
     "patiently",
     "translated",
     "watermark_offsets",
 ]
-
-WAITING = "headrace.kafka.waiting"
-"""The logger of what everybody is told, those without a log too: that a broker is waited for."""
 
 log = logging.getLogger(WAITING)
 

@@ -34,9 +34,9 @@ from headrace.streams.commands.publish import Publisher, interleaved
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
-from headrace.streams.kafka import WAITING
 from headrace.streams.keys import KEY_VARIABLE, KeyFileError, signing_key
 from headrace.streams.log import Record
+from headrace.streams.logs import WAITING
 from headrace.streams.reading import last
 from headrace.streams.registry import Shard
 from headrace.streams.runtime import Worker

@@ -11,7 +11,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from headrace.streams.errors import Aborted, Expelled, Stalled, Unreachable
-from headrace.streams.kafka import WAITING, Cluster, Reader
+from headrace.streams.kafka import Cluster, Reader
+from headrace.streams.logs import WAITING
 
 
 class _Asked:

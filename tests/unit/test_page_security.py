@@ -417,7 +417,7 @@ def _until(condition: Any, what: str, within_s: float = 10.0) -> None:
 def test_too_many_streams_are_refused(page: Scene, monkeypatch: pytest.MonkeyPatch):
     """A place for each of so many, and none beyond; a place that is left is free again."""
     _until(lambda: not _hub(page).clients, "no client")
-    monkeypatch.setattr(_hub(page), "most", 1)
+    monkeypatch.setattr(stream, "_MOST", 1)
     with _streaming(page) as first:
         first.recv(10)
         said = get(page, "/api/events")
