@@ -194,7 +194,6 @@ class Pipeline:
         legal(self.max_bytes, self.max_bytes <= _MOST_BYTES, "max_bytes", f"{_MOST_BYTES:,} at most")
         self.label_of = self._label_function(labels.y)
         self._class_type = class_type(labels, self.label_schema) if task == "multiclass" else None
-        self._symbols = () if callable(labels.y) else self.label_schema.field(labels.y).symbols
         whole(labels.most_classes, "labels.most_classes")
         self.on_expiry = None if labels.on_expiry == "drop" else self._expiry(labels.on_expiry)
         for each in classes:
@@ -206,7 +205,7 @@ class Pipeline:
         self.models = consistency.models(models, self.classes)
         self.champion = legal(champion, champion in self.models, "champion", ", ".join(self.models))
         self.gate = consistency.gate(gate, task, self.features, [f["name"] for f in self.event_schema.columns()])
-        self.proxies = consistency.proxies(proxies, task, self.features, self.legal_label)
+        self.proxies = consistency.proxies(proxies, task, self.features, self._declared_label)
         self.columns = tuple(column(self.event_schema, c, "columns") for c in columns)
         self.live_from_ms = moment(live_from)
         self.evaluate_every = whole(evaluate_every, "evaluate_every")
@@ -248,8 +247,6 @@ class Pipeline:
         if self._class_type is not None:
             if type(y) is not self._class_type:
                 raise ValueError(f"a label is a {self._class_type.__name__} here")
-            if self._symbols and y not in self._symbols:
-                raise ValueError(f"a label is one of {', '.join(self._symbols)}")
             if type(y) is int and not -(2**63) <= y < 2**63:
                 raise ValueError("a label is an int of 64 bits at most")
             if type(y) is str:
@@ -328,9 +325,16 @@ class Pipeline:
             del said["most_classes"]
         return said
 
+    def _declared_label(self, y: Any) -> Any:
+        """`y`, which a declaration names, as a label; that one of a record is a symbol is seen when it is decoded."""
+        symbols = () if callable(self.labels.y) else self.label_schema.field(self.labels.y).symbols
+        if symbols and y not in symbols:
+            raise ValueError(f"a label is one of {', '.join(symbols)}")
+        return self.legal_label(y)
+
     def _expiry(self, y: Any) -> Any:
         try:
-            return self.legal_label(y)
+            return self._declared_label(y)
         except (ValueError, OverflowError) as error:
             raise DeclarationError(f"labels.on_expiry is {y!r}; legal: 'drop', or a label: {error}.") from error
 
@@ -354,7 +358,7 @@ class Pipeline:
         for name, feature in self.features.items():
             of = getattr(getattr(feature, "value", None), "of", None)
             if of is not None:
-                declared(partial(self.legal_label, of), f"features[{name!r}], label(of={of!r})")
+                declared(partial(self._declared_label, of), f"features[{name!r}], label(of={of!r})")
         return made
 
     def _label_function(self, y: str | Callable[[Any], Any]) -> Callable[[Any], Any]:

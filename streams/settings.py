@@ -93,7 +93,8 @@ def connection(
             f"Exactly-once depends on {', '.join(forbidden)}, which Headrace sets itself: leave it out of the client "
             "configuration."
         )
-    misspelt = [] if address else get_close_matches(BOOTSTRAP_VARIABLE, environ, 1, _ALIKE)
+    filled = [name for name, value in environ.items() if value]  # an empty one is as if unset
+    misspelt = [] if address else get_close_matches(BOOTSTRAP_VARIABLE, filled, 1, _ALIKE)
     if misspelt:
         raise UsageError(
             f"{misspelt[0]} is no variable of Headrace's, and no cluster is named: it is {BOOTSTRAP_VARIABLE} that "

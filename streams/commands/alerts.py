@@ -11,14 +11,7 @@ import msgspec
 
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
-from headrace.streams.commands.options import (
-    Context,
-    Headrace,
-    given,
-    json_option,
-    kafka_options,
-    pipeline_argument,
-)
+from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError

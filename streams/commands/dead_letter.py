@@ -9,14 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from headrace.streams.commands.options import (
-    Context,
-    Headrace,
-    given,
-    json_option,
-    kafka_options,
-    pipeline_argument,
-)
+from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import confirm, emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
@@ -154,7 +147,7 @@ def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, in
     found = {(letter.record.partition, letter.record.offset): letter for letter in _letters(ctx, pipeline)}
     missing = [f"{partition}:{offset}" for partition, offset in offsets if (partition, offset) not in found]
     if missing:
-        places = f"`headrace dead-letter show {given(ctx)}` prints their places"
+        places = f"`headrace dead-letter show {given()}` prints their places"
         raise UsageError(f"No dead letter is at {', '.join(missing)}; {places}.")
     return [found[place] for place in dict.fromkeys(offsets)]
 

@@ -71,7 +71,7 @@ def list_(ctx: click.Context, json_to: str | None) -> None:
         if rows:
             show("", columns, [[_cell(row[name]) for name in columns] for row in rows])
         else:
-            _nothing_yet(ctx)
+            _nothing_yet()
 
 
 @models.command(name="show", cls=Headrace)
@@ -89,7 +89,7 @@ def show_(ctx: click.Context, model: str, json_to: str | None) -> None:
         show("", ("shard", "status", "since"), [(state["shard"], state["status"], state["since"]) for state in states])
         _show_facts(about)
     if not known:
-        warn(f"There is no model {model!r} in the registry: see `headrace models {given(ctx)} list`.")
+        warn(f"There is no model {model!r} in the registry: see `headrace models {given()} list`.")
         ctx.exit(1)
 
 
@@ -104,7 +104,7 @@ def history(ctx: click.Context, json_to: str | None) -> None:
         if all_facts:
             _show_facts(all_facts)
         else:
-            _nothing_yet(ctx)
+            _nothing_yet()
 
 
 for _command in VERSION_COMMANDS:
@@ -237,14 +237,14 @@ def _decide(
     if idle:
         warn(
             "No worker is a member of the group: the command is queued and takes effect when one runs "
-            f"(`headrace run {given(ctx)}`)."
+            f"(`headrace run {given()}`)."
         )
     found = _await(pipeline, cluster, wanted[0].id, starts, wait) if wait else {}
     done = bool(found) and len(found) == len(starts) and all(fact.kind != "refused" for fact in found.values())
     rows = [{"shard": s, "fact": msgspec.to_builtins(found[s]) if s in found else None} for s in starts]
     if emit(json_to, {"command": wanted[0].id, "kind": kind, "model": model, "done": done, "shards": rows}):
         for number in starts:
-            say(f"shard {number}: {_said(found.get(number), wait, given(ctx))}")
+            say(f"shard {number}: {_said(found.get(number), wait, given())}")
     if not done and wait:
         ctx.exit(1)
 
@@ -281,8 +281,8 @@ def _said(fact: Fact | None, wait: float, pipeline: str) -> str:
     return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
 
 
-def _nothing_yet(ctx: click.Context) -> None:
-    say(f"Nothing is registered yet: a worker does that with its first records (`headrace run {given(ctx)}`).")
+def _nothing_yet() -> None:
+    say(f"Nothing is registered yet: a worker does that with its first records (`headrace run {given()}`).")
 
 
 def _pipeline(ctx: click.Context) -> Pipeline:

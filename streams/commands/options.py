@@ -241,9 +241,9 @@ def service_options(metrics: str) -> Callable[[F], F]:
     return add
 
 
-def given(ctx: click.Context | None = None) -> str:
+def given() -> str:
     """The pipeline as the command line names it, for the next step in a message; of the command that runs."""
-    running = ctx or click.get_current_context(silent=True)
+    running = click.get_current_context(silent=True)
     return printable(str(running.meta.get(_GIVEN, "PIPELINE"))) if running is not None else "PIPELINE"
 
 

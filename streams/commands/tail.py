@@ -68,7 +68,7 @@ def tail(
                 silent = False
                 _print(record, decode, as_json)
             if silent:
-                warn(f"Nothing is committed in {name} yet: look at `headrace status {given(ctx)}`.")
+                warn(f"Nothing is committed in {name} yet: look at `headrace status {given()}`.")
 
 
 def _ends(reader: Any, topic: str, partitions: int) -> dict[int, int]:

@@ -8,14 +8,7 @@ from typing import Any
 
 import click
 
-from headrace.streams.commands.options import (
-    Context,
-    Headrace,
-    given,
-    json_option,
-    kafka_options,
-    pipeline_argument,
-)
+from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.errors import TopicError
 from headrace.streams.kafka import Cluster

@@ -58,6 +58,8 @@ def test_a_variable_that_is_misspelt_is_not_taken_for_the_local_broker(name: str
         connection(None, None, {name: "prod:9092"}, lambda: "127.0.0.1:9092")
     assert connection("other:9092", None, {name: "prod:9092"}).bootstrap == "other:9092"
     assert connection(None, None, {"KAFKA_BOOTSTRAP_SERVERS": "x"}, lambda: "127.0.0.1:9092").bootstrap
+    for empty in (name, "HEADRACE_BOOTSTRAP"):
+        assert connection(None, None, {empty: ""}, lambda: "127.0.0.1:9092").bootstrap == "127.0.0.1:9092"
 
 
 def test_variables_are_properties():
