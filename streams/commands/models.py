@@ -71,7 +71,7 @@ def list_(ctx: click.Context, json_to: str | None) -> None:
         if rows:
             show("", columns, [[_cell(row[name]) for name in columns] for row in rows])
         else:
-            _nothing_yet()
+            _not_yet("Nothing is")
 
 
 @models.command(name="show", cls=Headrace)
@@ -80,17 +80,18 @@ def list_(ctx: click.Context, json_to: str | None) -> None:
 @json_option
 @click.pass_context
 def show_(ctx: click.Context, model: str, json_to: str | None) -> None:
-    """One model: what it is in each shard, and the facts about it; exit 1 when there is no such model."""
-    known = [shard for shard in _shards(ctx) if model in shard.registry["models"]]
-    about = [fact for shard in known for fact in shard.facts if fact.model == model]
-    states = [{"shard": s.number, "share": _share(s, model)} | s.registry["models"][model] for s in known]
-    value = {"model": model, "shards": states, "facts": [msgspec.to_builtins(fact) for fact in about]}
-    if emit(json_to, value) and known:
-        show("", ("shard", "status", "since"), [(state["shard"], state["status"], state["since"]) for state in states])
-        _show_facts(about)
-    if not known:
-        warn(f"There is no model {model!r} in the registry: see `headrace models {given()} list`.")
-        ctx.exit(1)
+    """One model: what it is in each shard, and the facts about it."""
+    shards = _shards(ctx)
+    _check_known(_pipeline(ctx), shards, model)
+    having = [shard for shard in shards if model in shard.registry["models"]]
+    about = [fact for shard in having for fact in shard.facts if fact.model == model]
+    states = [{"shard": s.number, "share": _share(s, model)} | s.registry["models"][model] for s in having]
+    if emit(json_to, {"model": model, "shards": states, "facts": [msgspec.to_builtins(fact) for fact in about]}):
+        if having:
+            show("", ("shard", "status", "since"), [(one["shard"], one["status"], one["since"]) for one in states])
+            _show_facts(about)
+        else:
+            _not_yet(f"{model} is not")
 
 
 @models.command(cls=Headrace)
@@ -104,7 +105,7 @@ def history(ctx: click.Context, json_to: str | None) -> None:
         if all_facts:
             _show_facts(all_facts)
         else:
-            _nothing_yet()
+            _not_yet("Nothing is")
 
 
 for _command in VERSION_COMMANDS:
@@ -226,9 +227,8 @@ def _decide(
     if shard is not None and shard >= pipeline.partitions:
         raise UsageError(f"--shard is {shard}; the shards are 0 to {pipeline.partitions - 1}.")
     known = [s for s in _shards(ctx) if shard in (None, s.number)]
-    names = dict.fromkeys([*pipeline.models, *(name for s in known for name in s.registry["models"])])
-    if model is not None and model not in names:  # a worker would say so, too, but only when one runs
-        raise UsageError(f"There is no model {model!r}; the models are {', '.join(names)}.")
+    if model is not None:  # a worker would say so, too, but only when one runs
+        _check_known(pipeline, known, model)
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
     wanted = [registry.readable(command) for command in wanted]  # a worker answers no other
     cluster = ctx.ensure_object(Context).cluster()
@@ -281,8 +281,15 @@ def _said(fact: Fact | None, wait: float, pipeline: str) -> str:
     return f"{fact.model} {fact.kind.replace('_', ' ')} at n={fact.n}; {fact.champion} serves (version {fact.version})."
 
 
-def _nothing_yet() -> None:
-    say(f"Nothing is registered yet: a worker does that with its first records (`headrace run {given()}`).")
+def _not_yet(what: str) -> None:
+    say(f"{what} registered yet: a worker does that with its first records (`headrace run {given()}`).")
+
+
+def _check_known(pipeline: Pipeline, shards: list[registry.Shard], model: str) -> None:
+    """Raise `UsageError`, naming the models, when this one is neither declared nor in the registry."""
+    names = dict.fromkeys([*pipeline.models, *(name for shard in shards for name in shard.registry["models"])])
+    if model not in names:
+        raise UsageError(f"There is no model {model!r}; the models are {', '.join(names)}.")
 
 
 def _pipeline(ctx: click.Context) -> Pipeline:

@@ -12,6 +12,7 @@ from headrace.examples.flights import flights
 from headrace.schemas.records import Alert, Fact
 from headrace.streams.cli import main
 from headrace.streams.commands import alerts as command
+from headrace.streams.errors import UsageError
 
 PIPELINE = "headrace.examples.flights:flights"
 
@@ -75,7 +76,7 @@ def test_one_is_shown_with_its_evidence(told):
 @pytest.mark.parametrize("arguments", [("show", "a"), ("show", "zz"), ("show",), ("tell", "aa")])
 def test_wrong_use_is_told(told, arguments):
     """An id that is not one alert's, or another word, is an error."""
-    assert told("alerts", PIPELINE, *arguments).exception is not None
+    assert isinstance(told("alerts", PIPELINE, *arguments).exception, UsageError)
 
 
 def test_every_watch_has_a_line(told):

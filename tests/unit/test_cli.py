@@ -526,12 +526,20 @@ def test_before_the_first_fact_the_next_step_is_named(command: str, monkeypatch:
     )
 
 
-def test_a_model_that_nobody_knows_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    """With the next step, and without tables that have no rows."""
+def test_a_model_that_nobody_knows_is_wrong_use(monkeypatch: pytest.MonkeyPatch):
+    """With the legal values, as where it is to be promoted; exit 2, and nothing on stdout."""
     monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(0, fresh(), [], 0)])
-    result = headrace("models", PIPELINE, "show", "nobody")
-    said = f"There is no model 'nobody' in the registry: see `headrace models {PIPELINE} list`.\n"
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+    result = headrace("models", PIPELINE, "show", "nobody", "--json")
+    said = "Error: There is no model 'nobody'; the models are logreg, hat.\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", said)
+
+
+def test_a_declared_model_of_which_there_is_no_fact_yet_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch):
+    """It is no wrong use, and there are no tables without rows."""
+    monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(0, fresh(), [], 0)])
+    assert headrace("models", PIPELINE, "show", "hat").stdout == (
+        f"hat is not registered yet: a worker does that with its first records (`headrace run {PIPELINE}`).\n"
+    )
 
 
 def test_a_snapshot_that_is_not_there_names_a_command_that_is():
