@@ -33,6 +33,7 @@ __all__ = [
     "fold",
     "fresh",
     "retrained",
+    "standing",
 ]
 
 CELL = "registry"
@@ -134,6 +135,17 @@ def answer(registry: Mapping[str, Any], command: Command, shard: int) -> Answer:
         wrong = found
     entry = registry["models"].get(command.model)
     return Answer("refused", command.model, entry and entry["status"], wrong, {"asked": command.kind})
+
+
+def standing(registry: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What a known model is now, for people: status, a canary's share of the keys, since which version, if proposed."""
+    tried = registry["canary"]
+    return {
+        "status": registry["models"][model]["status"],
+        "share": float(tried[1]) if tried is not None and tried[0] == model else None,
+        "since": registry["models"][model]["since"],
+        "proposed": model in registry["proposals"],
+    }
 
 
 def retrained(registry: Mapping[str, Any]) -> dict[str, str]:

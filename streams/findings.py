@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.baselines import BASELINES
-from headrace.processors.registry import STATUSES
+from headrace.processors.registry import STATUSES, standing
 from headrace.streams.checkpoint import MARKER
 from headrace.streams.seen import Seen
 from headrace.streams.summary import counted
@@ -55,21 +55,11 @@ def champions(seen: Seen) -> list[dict[str, Any]]:
 
 def models(seen: Seen) -> list[dict[str, Any]]:
     """Every model of every shard as the registry has it, the champion first, with its newest figures."""
-    rows = []
-    for shard, registry in sorted(seen.registries.items()):
-        tried = registry["canary"]
-        for name, entry in registry["models"].items():
-            rows.append(
-                {
-                    "model": name,
-                    "shard": shard,
-                    "status": entry["status"],
-                    "share": float(tried[1]) if tried is not None and tried[0] == name else None,
-                    "since": entry["since"],
-                    "proposed": name in registry["proposals"],
-                    **_scores(seen, name, shard),
-                }
-            )
+    rows = [
+        {"model": name, "shard": shard, **standing(registry, name), **_scores(seen, name, shard)}
+        for shard, registry in sorted(seen.registries.items())
+        for name in registry["models"]
+    ]
     rank = {status: i for i, status in enumerate(STATUSES)}  # others last: nobody's status ends an overview
     return sorted(rows, key=lambda row: (row["shard"], rank.get(row["status"], len(rank)), row["model"]))
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from headrace.processors.registry import standing
 from headrace.schemas.records import Fact
 from headrace.streams import registry
 from headrace.streams.commands.options import (
@@ -55,16 +56,9 @@ def models(ctx: click.Context, pipeline: Pipeline) -> None:
 def list_(ctx: click.Context, json_to: str | None) -> None:
     """What each model is, in each shard."""
     rows = [
-        {
-            "model": name,
-            "shard": shard.number,
-            "status": entry["status"],
-            "share": _share(shard, name),
-            "since": entry["since"],
-            "proposed": name in shard.registry["proposals"],
-        }
+        {"model": name, "shard": shard.number, **standing(shard.registry, name)}
         for shard in _shards(ctx)
-        for name, entry in shard.registry["models"].items()
+        for name in shard.registry["models"]
     ]
     if emit(json_to, {"models": rows}):
         columns = ("model", "shard", "status", "share", "since", "proposed")
@@ -85,7 +79,7 @@ def show_(ctx: click.Context, model: str, json_to: str | None) -> None:
     _check_known(_pipeline(ctx), shards, model)
     having = [shard for shard in shards if model in shard.registry["models"]]
     about = [fact for shard in having for fact in shard.facts if fact.model == model]
-    states = [{"shard": s.number, "share": _share(s, model)} | s.registry["models"][model] for s in having]
+    states = [{"shard": s.number} | standing(s.registry, model) | s.registry["models"][model] for s in having]
     if emit(json_to, {"model": model, "shards": states, "facts": [msgspec.to_builtins(fact) for fact in about]}):
         if having:
             show("", ("shard", "status", "since"), [(one["shard"], one["status"], one["since"]) for one in states])
@@ -308,11 +302,6 @@ def _shards(ctx: click.Context) -> list[registry.Shard]:
     if odd:
         warn(f"{odd} records of the registry claim to be facts and do not fit: `headrace audit` shows them.")
     return found
-
-
-def _share(shard: registry.Shard, model: str) -> float | None:
-    tried = shard.registry["canary"]
-    return float(tried[1]) if tried is not None and tried[0] == model else None
 
 
 def _show_facts(facts: list[Fact]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.processors.registry import fold, fresh
+from headrace.processors.registry import fold, fresh, standing
 from headrace.schemas.records import Fact
 
 __all__ = ["Shards"]
@@ -41,20 +41,10 @@ class Shards:
                     "version": registry["version"],
                     "champion": registry["champion"],
                     "past": list(registry["past"][-5:]),
-                    "models": [self._model(registry, name) for name in registry["models"]],
+                    "models": [{"model": name, **standing(registry, name)} for name in registry["models"]],
                     "facts": [msgspec.to_builtins(fact) for fact in reversed(self._facts[number])],
                 }
                 for number, registry in enumerate(self._registries)
             ],
             "odd": self.odd,
-        }
-
-    def _model(self, registry: dict[str, Any], name: str) -> dict[str, Any]:
-        tried = registry["canary"]
-        return {
-            "model": name,
-            "status": registry["models"][name]["status"],
-            "since": registry["models"][name]["since"],
-            "proposed": name in registry["proposals"],
-            "share": float(tried[1]) if tried is not None and tried[0] == name else None,
         }
