@@ -210,9 +210,10 @@ class _Fold:
     def _learn(self, x: dict[str, Any], y: Any) -> None:
         try:
             self._compiled.learn(x, y)
-        except Exception as error:  # a dead letter has told it; the model went on as it was left
-            if isinstance(error, MemoryError):
-                raise
+        except MemoryError:
+            raise
+        except Exception:
+            pass  # a dead letter has told it; the model went on as it was left
 
     def _stop_over(self, n: int) -> None:
         while self._left and self._left[0].n == n:

@@ -40,7 +40,7 @@ def shards(pipeline: Pipeline, reader: Any) -> list[Shard]:
     out = []
     for number in range(pipeline.partitions):
         registry, known, odd = fresh(), [], 0
-        for _, fact in facts(pipeline, reader, number, 0):
+        for _, fact in facts(pipeline, reader, number):
             try:
                 fold(registry, fact)
             except ValueError:
@@ -51,7 +51,7 @@ def shards(pipeline: Pipeline, reader: Any) -> list[Shard]:
     return out
 
 
-def facts(pipeline: Pipeline, reader: Any, shard: int, start: int) -> Iterator[tuple[int, Fact]]:
+def facts(pipeline: Pipeline, reader: Any, shard: int, start: int = 0) -> Iterator[tuple[int, Fact]]:
     """Committed facts of a shard from this offset on, each with the offset after it."""
     topic = topic_name(pipeline, "registry")
     start, end = max(start, reader.watermarks(topic, shard)[0]), reader.stable(topic, shard)

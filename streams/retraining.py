@@ -15,7 +15,6 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
-from headrace.processors.base import described
 from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
 from headrace.schemas.wire import BadRecord
@@ -169,8 +168,10 @@ def fold(
             continue
         try:
             model.learn_one(example["features"], declared.learned_label(example["label"]))
-        except Exception as error:
-            described(error)
+        except MemoryError:  # the machine's, not the example's
+            raise
+        except Exception:
+            pass
     return Draft(model, n, skipped, place)
 
 

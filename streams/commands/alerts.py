@@ -11,6 +11,7 @@ import msgspec
 
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
+from headrace.streams import registry
 from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
@@ -150,10 +151,6 @@ def _read(ctx: click.Context, pipeline: Pipeline) -> list[Alert]:
 
 
 def _facts(ctx: click.Context, pipeline: Pipeline) -> list[Fact]:
-    """The registry's facts; its commands are left out."""
-    cluster, found = ctx.ensure_object(Context).cluster(), []
-    with contextlib.closing(cluster.reader()) as reader:
-        for record in every(reader, names_of(pipeline)("registry"), pipeline.partitions):
-            with contextlib.suppress(*UNREADABLE):
-                found.append(msgspec.json.decode(record.value or b"", type=Fact))
-    return found
+    """The registry's facts, shard by shard."""
+    with contextlib.closing(ctx.ensure_object(Context).cluster().reader()) as reader:
+        return [fact for shard in range(pipeline.partitions) for _, fact in registry.facts(pipeline, reader, shard)]
