@@ -12,7 +12,7 @@ import msgspec
 from headrace.schemas.contract import Schema
 from headrace.schemas.faults import BadRecord, Field
 
-__all__ = ["json_encoder", "key_of"]
+__all__ = ["json_encoder", "key_of", "plain"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"timestamp-millis": ("ms", timedelta(milliseconds=1)), "timestamp-micros": ("us", timedelta(microseconds=1))}
@@ -31,11 +31,11 @@ def json_encoder(schema: Schema) -> Callable[[Mapping[str, Any]], bytes]:
     convert, encode = msgspec.convert, msgspec.json.Encoder().encode
 
     def encode_row(row: Mapping[str, Any]) -> bytes:
-        plain = {field.name: _plain(field, row[field.name]) for field in fields if field.name in row}
-        if (fault := schema.fault(plain)) is not None:
+        values = {field.name: plain(field, row[field.name]) for field in fields if field.name in row}
+        if (fault := schema.fault(values)) is not None:
             raise BadRecord(*fault)
         try:
-            return encode(convert(plain, target))
+            return encode(convert(values, target))
         except (msgspec.ValidationError, UnicodeEncodeError):
             raise BadRecord("not_utf8", "a string of the row is not UTF-8") from None
 
@@ -47,13 +47,13 @@ def key_of(field: Field, value: Any) -> bytes | None:
 
     Values may be numpy's and pandas', as those of rows.
     """
-    entity = _plain(field, value)
+    entity = plain(field, value)
     if entity is None or entity != entity:
         return None
     return b64encode(entity) if isinstance(entity, bytes) else str(entity).encode()
 
 
-def _plain(field: Field, value: Any) -> Any:
+def plain(field: Field, value: Any) -> Any:
     """The value as plain Python of the field's type, where that is possible without loss; else as it is."""
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:

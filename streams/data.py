@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from headrace.schemas.contract import Field, Schema
-from headrace.schemas.rows import json_encoder, key_of
+from headrace.schemas.rows import json_encoder, key_of, plain
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import explained
@@ -23,8 +25,10 @@ __all__ = ["Outgoing", "load", "records", "without_labels"]
 _Decoder = tuple[Callable[[bytes | None], Any], Callable[[Any], int]]
 
 _TEXT = ("string", "enum", "bytes")
-_NUMBERS = ("int", "long", "float", "double")
+_REALS = ("float", "double")
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_TRUTHS = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 
 
 class Outgoing(NamedTuple):
@@ -66,7 +70,7 @@ def _called(source: Callable[[], Any]) -> Any:
 
 def _file(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
     readers: dict[str, Callable[[Path, Pipeline | None], pd.DataFrame]] = {
-        ".parquet": lambda file, _: pd.read_parquet(file),
+        ".parquet": lambda file, _: pd.read_parquet(file, dtype_backend="numpy_nullable"),  # else a gap rounds a column
         ".csv": _csv,
         ".jsonl": _json_lines,
         ".json": _json_lines,
@@ -100,24 +104,42 @@ def _said(error: Exception) -> str:
 def _csv(path: Path, pipeline: Pipeline | None) -> pd.DataFrame:
     """The file with its columns as the schemas say: what is text stays text, 007 and NA too.
 
-    A cell that is no number where one is due stays as it is, so that its row alone is refused.
+    A cell that is not what is due stays as it is, so that its row alone is refused. Whole numbers are read one by one:
+    pandas would have floats, and round them, where one of the column is missing or none.
     """
     if pipeline is None:
         return pd.read_csv(path)
     kinds = {f.name: f.kind for schema in (pipeline.label_schema, pipeline.event_schema) for f in schema.fields}
-    text = [name for name, kind in kinds.items() if kind in _TEXT]
     frame = pd.read_csv(
         path,
-        dtype=dict.fromkeys(text, "str"),
+        dtype={name: "str" for name, kind in kinds.items() if kind not in _REALS},
         keep_default_na=False,
-        na_values={name: [""] if name in text else _NULLS for name in kinds},
+        na_values={name: [""] if kind in _TEXT else _NULLS for name, kind in kinds.items()},
         low_memory=False,
     )
-    for name in [name for name, kind in kinds.items() if kind in _NUMBERS and name in frame.columns]:
-        if not pd.api.types.is_numeric_dtype(frame[name].dtype):
+    for name, kind in kinds.items():
+        if name not in frame.columns:
+            continue
+        if kind in ("int", "long", "boolean"):
+            read = _truth if kind == "boolean" else _whole
+            cells = [read(cell) if isinstance(cell, str) else None for cell in frame[name]]
+            frame[name] = pd.Series(cells, frame.index, dtype="object")
+        elif kind in _REALS and not pd.api.types.is_numeric_dtype(frame[name].dtype):
             numbers = pd.to_numeric(frame[name], errors="coerce")
             frame[name] = numbers.astype("object").where(numbers.notna(), frame[name].astype("object"))
     return frame
+
+
+def _whole(cell: str) -> Any:
+    """A whole number, also one that is written as a float; any other cell as it is."""
+    if _WHOLE.fullmatch(cell):
+        return int(cell)
+    number = pd.to_numeric(cell, errors="coerce")
+    return cell if number != number else number
+
+
+def _truth(cell: str) -> Any:
+    return _TRUTHS.get(cell.strip(), cell)
 
 
 def _json_lines(path: Path, _: Pipeline | None) -> pd.DataFrame:
@@ -185,7 +207,6 @@ def _needed(pipeline: Pipeline) -> list[Field]:
 def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key: Field) -> Iterator[Outgoing]:
     names = [name for name in schema.names if name in frame.columns]
     filled = {field.name for field in schema.fields if not field.required and not field.nullable}
-    whole = {field.name for field in schema.fields if field.kind in ("int", "long")}
     encode = json_encoder(schema)
     keys = frame[key.name].tolist() if key.name in frame.columns else [None] * len(frame)
     columns = [frame[name].tolist() for name in names]
@@ -194,7 +215,7 @@ def _rows(frame: pd.DataFrame, schema: Schema, decoder: _Decoder, time: str, key
         try:
             value = encode(row)
         except BadRecord:
-            value = json.dumps({n: _cell(v, n in whole) for n, v in row.items()}, default=str).encode()
+            value = json.dumps({n: _cell(schema.field(n), v) for n, v in row.items()}, default=_text).encode()
         time_ms = _time_ms(value, decoder, row.get(time))
         yield Outgoing(time_ms, key_of(key, entity), value)
 
@@ -209,11 +230,13 @@ def _time_ms(value: bytes, decoder: _Decoder, moment: Any) -> int:
     return 0
 
 
-def _cell(value: Any, whole: bool) -> Any:
-    """What the file has: pandas says NaN where nothing is, and has floats for whole numbers in a column with one."""
-    if _absent(value):
-        return None
-    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+def _cell(field: Field, value: Any) -> Any:
+    """What the file has, as a producer would write it, so that a row is refused for the cell that is wrong."""
+    return None if _absent(value) else plain(field, value)
+
+
+def _text(value: Any) -> str:
+    return b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _absent(value: Any) -> bool:

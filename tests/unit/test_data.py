@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from headrace.streams import data
 from headrace.streams.errors import UsageError
@@ -117,6 +119,35 @@ def test_a_row_is_refused_for_the_cell_that_is_wrong(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("id,at,y\n1,1000,true\n,1500,true\n2,,false\n")
     letters = pipeline.backtest(frame, labels=data.load(tmp_path / "labels.csv", pipeline)).dead_letters
     assert sorted(letters["detail"]) == ["at: expected long, got null", "id: expected long, got null"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_whole_numbers_are_exact_beside_empty_and_wrong_cells(tmp_path: Path, kind: str):
+    """pandas has floats for a column with either, which are whole up to 2**53 only: ids were rounded without a word."""
+    columns = [{"name": "other", "type": ["null", "long"]}, {"name": "new", "type": ["null", "boolean"]}]
+    fields = [f | {"type": "long"} if f["name"] == "id" else f for f in EVENT["fields"]]
+    pipeline = small(events={"schema": EVENT | {"fields": fields + columns}}, labels={"id": "at"})
+    rows = [{"id": 2**62 + 1, "other": -(2**62) - 1, "new": True}, {"id": 2**53 + 1, "other": None, "new": None}]
+    frame = pd.DataFrame([row | {"shop": "a", "at": 1000, "spent": 1.0} for row in rows], dtype="object")
+    if kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(frame.to_dict("records")), tmp_path / "visits.parquet")
+    else:
+        rows.append({"id": "abc", "other": 5, "new": "perhaps"})
+        frame.loc[2] = ["abc", 5.0, "perhaps", "a", 1000, 1.0]
+        lines = frame.to_dict("records")
+        made = frame.to_csv(index=False) if kind == "csv" else "\n".join(map(json.dumps, lines))
+        (tmp_path / f"visits.{kind}").write_text(made)
+    events, _ = data.records(pipeline, data.load(tmp_path / f"visits.{kind}", pipeline))
+    assert [{n: json.loads(event.value)[n] for n in rows[0]} for event in events] == rows
+
+
+def test_a_row_is_refused_for_the_cell_that_is_wrong_not_for_its_times_and_bytes():
+    """These are written as a producer would: a time was text, bytes were Python's, and either was blamed."""
+    columns = [{"name": "photo", "type": "bytes"}]
+    pipeline = small(events={"schema": EVENT | {"fields": [*EVENT["fields"], *columns]}})
+    frame = pd.DataFrame({"id": ["1"], "shop": "a", "at": [pd.Timestamp(1, unit="s")], "spent": "x", "photo": b"\0"})
+    letters = pipeline.backtest(frame, keep_going=True).dead_letters
+    assert list(letters["detail"]) == ['spent: expected double, got "x"']
 
 
 @pytest.mark.parametrize(
