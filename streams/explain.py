@@ -26,75 +26,16 @@ from headrace.streams.recompute import Pair, Recomputation, Step, recomputations
 from headrace.streams.savepoints import Savepoint
 from headrace.streams.snapshots import SnapshotError
 from headrace.streams.stores import ObjectCodec
+from headrace.streams.story import Compared, Explained, Learned, RawRecord
 from headrace.streams.topology import Group
 
-__all__ = ["Compared", "Explained", "Learned", "RawRecord", "event_id_of", "explain", "plain"]
+__all__ = ["event_id_of", "explain"]
 
 _LAST = 5
 _UNREAD = "not predicted yet: the stages that predict have not read it"
 _REFUSED = ("dead letter of validate", "dead letter of featurize")
 _UNLEARNED = "dead letter of train"  # by a model: it is an example nevertheless
 _BEYOND = "what came of it is not among what was replayed"
-
-
-class RawRecord(msgspec.Struct):
-    """An input record that names the event: where it lies, what it holds, and what became of it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    time_ms: int
-    became: str = ""
-    y: Any = None
-
-
-class Compared(msgspec.Struct):
-    """A record made again, and the published one: `difference` is None where they are the same bytes."""
-
-    topic: str
-    offset: int | None
-    difference: str | None
-
-
-class Learned(msgspec.Struct):
-    """What the version that answered had learned: n examples, the latest label time, and the last few of them.
-
-    Of these last, those that were replayed.
-    """
-
-    version: str
-    n: int
-    until_ms: int | None
-    last: list[dict[str, Any]]
-
-
-class Explained(msgspec.Struct):
-    """One event's way. What has not happened is None or empty.
-
-    `status`: unknown, dead letter, pending (its label or its prediction is to come), expired, labelled. `first` is the
-    first prediction by a version that had learned from this event. `covered` are the input offsets that were replayed,
-    by topic and partition; `begun` and `ended` say why no earlier or later ones were, if so. `whole` says whether
-    everything was replayed.
-    """
-
-    event_id: Any
-    status: str = "unknown"
-    why: str = ""
-    events: list[RawRecord] = []
-    features: dict[str, Any] | None = None
-    learned: Learned | None = None
-    prediction: dict[str, Any] | None = None
-    labels: list[RawRecord] = []
-    example: dict[str, Any] | None = None
-    first: dict[str, Any] | None = None
-    compared: list[Compared] = []
-    different: int = 0
-    covered: dict[str, list[int]] = {}
-    begun: str | None = None
-    ended: str | None = None
-    whole: bool = True
 
 
 def event_id_of(pipeline: Pipeline, text: str) -> Any:
@@ -160,17 +101,6 @@ def _follow(
         if explained.features is not None and (explained.status, explained.why) == ("unknown", ""):
             explained.status, explained.why = "pending", _UNREAD  # no group that predicts has ever run
     return wanted
-
-
-def plain(found: Explained) -> dict[str, Any]:
-    """As JSON has it: raw bytes as text, escaped where they are none."""
-    out: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,))
-    for name in ("events", "labels"):
-        for record in out[name]:
-            record["bytes"] = len(record["value"] or b"")
-            record["key"] = None if record["key"] is None else record["key"].decode(errors="backslashreplace")
-            record["value"] = None if record["value"] is None else record["value"].decode(errors="backslashreplace")
-    return out
 
 
 class _Following:
