@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from headrace.streams.errors import DeclarationError, UsageError
 from headrace.streams.pipeline import LEAST_BYTES, Pipeline
-from headrace.streams.topology import Group
+from headrace.streams.topology import Group, groups
 
 __all__ = [
     "ROLES",
     "TopicSpec",
+    "consumer_groups",
     "control_group",
     "group_name",
     "name_of",
@@ -113,6 +114,11 @@ def side_id(owner: str, what: str, shard: int) -> str:
 def control_group(pipeline: Pipeline) -> str:
     """What the consumer group of the control plane is called."""
     return f"{pipeline.name}.control"
+
+
+def consumer_groups(pipeline: Pipeline) -> list[str]:
+    """All consumer groups that a pipeline may have, wherever its chain is cut; the control plane's is the last."""
+    return [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
 
 
 def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:

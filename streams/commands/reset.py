@@ -15,8 +15,7 @@ from headrace.streams.commands.topics import create_missing
 from headrace.streams.errors import TopicError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.topics import TopicSpec, control_group, group_name, topic_specs
-from headrace.streams.topology import groups
+from headrace.streams.topics import TopicSpec, consumer_groups, topic_specs
 
 __all__ = ["reset"]
 
@@ -52,8 +51,7 @@ def reset(
     specs = [spec for spec in topic_specs(pipeline) if spec.role not in kept]
     existing = cluster.describe(spec.name for spec in specs)
     doomed = [spec for spec in specs if spec.name in existing]
-    groups_of = [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
-    names = [name for name in groups_of if cluster.committed(name)]
+    names = [name for name in consumer_groups(pipeline) if cluster.committed(name)]
     if yes:
         _refuse_while_active(cluster, pipeline, wait)
     counts = _counts(cluster, doomed)

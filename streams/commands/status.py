@@ -28,8 +28,7 @@ from headrace.streams.errors import HeadraceError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.topics import control_group, group_name
-from headrace.streams.topology import groups
+from headrace.streams.topics import consumer_groups
 
 __all__ = ["active_members", "status"]
 
@@ -70,8 +69,7 @@ def status(ctx: click.Context, pipeline: Pipeline, watch: bool, every: float, js
 
 def active_members(cluster: Cluster, pipeline: Pipeline) -> dict[str, int]:
     """Members of each of the pipeline's consumer groups that has any, the control plane's among them."""
-    names = [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
-    found = {name: cluster.group_members(name) for name in names}
+    found = {name: cluster.group_members(name) for name in consumer_groups(pipeline)}
     return {name: members for name, members in found.items() if members}
 
 
