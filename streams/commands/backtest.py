@@ -19,7 +19,7 @@ from headrace.streams.memory import Backtest
 from headrace.streams.pipeline import OPTIONAL, Pipeline
 from headrace.streams.summary import Summary
 
-__all__ = ["backtest", "show_summary", "summary_value", "warn_without_labels"]
+__all__ = ["backtest", "show_summary", "warn_without_labels"]
 
 _TABLES = ("predictions", "features", "examples")
 
@@ -74,7 +74,7 @@ def backtest(
     if output is not None:
         _write(result, output)
     refused = _refused(result)
-    value = summary_value(result.summary) | {
+    value = result.summary.plain() | {
         "refused": refused,
         "seconds": round(result.seconds, 3),
         "events_per_s": round(result.summary.events / result.seconds, 1) if result.seconds else None,
@@ -91,11 +91,6 @@ def backtest(
         show_judgements(judged)
     if not all(result.summary.laws.values()) or any(each["verdict"] == "worse" for each in judged):
         ctx.exit(1)
-
-
-def summary_value(summary: Summary) -> dict[str, Any]:
-    """The summary as a JSON object."""
-    return summary.plain()
 
 
 def show_summary(summary: Summary) -> None:

@@ -25,7 +25,7 @@ def choose_time(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[
                 f"--time is {wishes.time!r}, but its cells ({few(plan.table.cells(wishes.time)[:2])}) tell no time "
                 "that is known here: name their format with --time-format, such as '%d.%m.%Y %H:%M'."
             )
-        read_all(plan, chosen, "--time-format")
+        check_format(plan, chosen)
     elif moments:
         whole = [column for column in moments if not column.missing] or moments
         chosen = whole[0]
@@ -45,15 +45,15 @@ def choose_time(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[
         )
 
 
-def read_all(plan: Plan, column: Column, option: str) -> None:
-    """Every cell can be read with the format that was named."""
+def check_format(plan: Plan, column: Column) -> None:
+    """Raise `UsageError` unless every cell can be read with the format that was named."""
     assert column.moment is not None
     for cell in {cell.strip() for cell in plan.table.cells(column.name)}:
         try:
             column.moment.read(cell)
         except ValueError as error:
             if cell and column_of("", [cell]).kind != "empty":
-                raise UsageError(f"{option} does not fit {cell!r} in column {column.name!r}: {error}.") from error
+                raise UsageError(f"--time-format does not fit {cell!r} in column {column.name!r}: {error}.") from error
 
 
 def choose_id(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[str]) -> None:
@@ -96,7 +96,7 @@ def choose_label_time(plan: Plan, left: dict[str, Column], wishes: Wishes) -> No
             f"--label-time is {wishes.label_time!r}, which is not the time of a label: it needs a column of times "
             "beside that of the events (--time, --time-format)."
         )
-    read_all(plan, chosen, "--time-format")
+    check_format(plan, chosen)
     plan.label_time = chosen
 
 
