@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from benchmarks.gate import ASSUMED, DIFFERENT, Watched, promoted, run
 from headrace import Gate
 from headrace.processors.compare import Compare
+from tests.states import fresh_state
 
 GATE = Gate(minimum=400, every=50, renew=1_000, loss="absolute", scale=1.0)
 
@@ -23,7 +22,7 @@ def test_the_simulation_computes_what_the_gate_does() -> None:
     mine = np.clip(theirs - lead + chance.normal(0, 0.1, theirs.shape), 0, 1)
     watched = Watched(GATE, streams)
     compare = Compare("regression", ("old", "new"), GATE)
-    states = [{spec.name: SimpleNamespace(value=spec.initial()) for spec in compare.stores()} for _ in range(streams)]
+    states = [fresh_state(compare) for _ in range(streams)]
     for state in states:
         compare.begin("old", ["new"], 0, None, state)
         compare.challengers(state)["new"]["proposed"] = True  # so that it goes on, whoever passes

@@ -15,6 +15,7 @@ from headrace.processors.base import Rejected
 from headrace.processors.features import count, field, label, last, max_, mean, min_, sum_, time_since_last, variance
 from headrace.processors.featurize import Featurize
 from headrace.processors.windows import MAX_TILES, Idle, check_tile, default_tile, duration, spell
+from headrace.streams.stores import KeyedStore
 
 GRACE_MS = 20_000
 COLUMNS = {"key": "string", "side": "string", "v": "double", "m": "double", "whole": "long"}
@@ -27,21 +28,6 @@ class Event(msgspec.Struct):
     v: float
     m: float | None
     whole: int
-
-
-class Store(dict):  # type: ignore[type-arg]
-    def __init__(self, *content: Any) -> None:
-        super().__init__(*content)
-        self.data, self.dirty, self.frozen = self, set(), set()
-
-    def put(self, key: Any, value: Any) -> None:
-        self[key] = value
-
-    def save(self, key: Any) -> None:
-        raise AssertionError("nothing is frozen")
-
-    def pop(self, key: Any, default: Any = None) -> Any:
-        return super().pop(key, default)
 
 
 def doubled(event: Event) -> float | None:
@@ -92,7 +78,7 @@ def featurize() -> Featurize:
 
 
 def fresh(processor: Featurize) -> dict[str, Any]:
-    return restored(processor, {spec.name: Store() for spec in processor.stores()})
+    return restored(processor, {spec.name: KeyedStore() for spec in processor.stores()})
 
 
 def restored(processor: Featurize, state: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +86,9 @@ def restored(processor: Featurize, state: dict[str, Any]) -> dict[str, Any]:
     new: dict[str, Any] = {}
     for spec in processor.stores():
         items = msgspec.msgpack.decode(msgspec.msgpack.encode(list(state[spec.name].items())))
-        new[spec.name] = Store((tuples(key), tuples(value)) for key, value in reversed(items))
-        new[spec.name + ".index"] = spec.index(new[spec.name])
+        new[spec.name] = store = KeyedStore()
+        store.data.update((tuples(key), tuples(value)) for key, value in reversed(items))
+        new[spec.name + ".index"] = spec.index(store)
     return new
 
 
@@ -111,7 +98,7 @@ def tuples(value: Any) -> Any:
 
 def content(state: dict[str, Any]) -> Any:
     """The stores, and whether the indexes are right."""
-    stores = {name: dict(store) for name, store in state.items() if not name.endswith(".index")}
+    stores = {name: dict(store.items()) for name, store in state.items() if not name.endswith(".index")}
     return stores, [idle_soon_enough(state[f"{name}.index"], store) for name, store in stores.items()]
 
 
@@ -269,7 +256,7 @@ def test_a_store_holds_no_key_and_no_tile_that_no_window_can_see(steps: list[Any
         else:
             processor.update(processor.outcome_keys(Event(what[0], what[1], 0.0, None, 0)), what[2], t, stream, state)
         for table in processor.plan.tables:
-            store = state[table.name]
+            store = state[table.name].data
             assert all(any(row) for row in store.values())
             assert idle_soon_enough(state[table.name + ".index"], store)
             for place, group in enumerate(table.groups):

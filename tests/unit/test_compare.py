@@ -2,7 +2,6 @@
 
 import json
 import random
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +11,9 @@ from headrace.processors.compare import Compare
 from headrace.processors.metrics import scores_for
 from headrace.processors.predict import UNASKED
 from headrace.processors.segments import Segments
+from tests.states import fresh_state
 
 BASE = ({True: 0.5, False: 0.5}, {True: 0.5, False: 0.5})
-
-
-def store(processor):
-    """Return the processor's stores, fresh."""
-    return {spec.name: SimpleNamespace(value=spec.initial()) for spec in processor.stores()}
 
 
 def graded(p):
@@ -32,7 +27,7 @@ class Run:
     def __init__(self, models=("old", "new"), task="binary", **gate):
         self.gate = Gate(**({"minimum": 400, "calibration": None} | gate))
         self.compare = Compare(task, models, self.gate)
-        self.state = store(self.compare)
+        self.state = fresh_state(self.compare)
         self.n = 0
         self.compare.begin(models[0], models[1:], 0, None, self.state)
 
@@ -135,7 +130,7 @@ def test_the_sums_do_not_depend_on_portions():
     for portion in (1, 13, 50):
         run = Run(calibration=0.05, segments=("where",))
         run.play(stream(1_230, 0.1, 0.1, segment=lambda i: (f"where={i % 3}",)), portion)
-        states.append(repr(run.state))
+        states.append(repr({name: cell.value for name, cell in run.state.items()}))
     assert states[0] == states[1] == states[2]
 
 
@@ -271,7 +266,7 @@ def test_several_classes():
     """Brier scores of three classes, with a champion that answers labels only."""
     chance = random.Random(4)
     compare = Compare("multiclass", ("labels", "graded"), Gate(minimum=400, calibration=0.5))
-    state = store(compare)
+    state = fresh_state(compare)
     compare.begin("labels", ["graded"], 0, None, state)
     verdicts, n, prior = [], 0, dict.fromkeys("abc", 1 / 3)
     while not verdicts and n < 3_000:
@@ -298,7 +293,7 @@ def test_regression_by_a_scale_of_its_own():
         y = chance.gauss(100, 20)
         rows.append((y, (y + chance.gauss(0, 10), y + (1e9 if i == 10 else chance.gauss(0, 5)), 100.0, 90.0)))
     compare = Compare("regression", ("old", "new"), Gate(minimum=400))
-    state = store(compare)
+    state = fresh_state(compare)
     compare.begin("old", ["new"], 0, None, state)
     verdicts, n = [], 0
     while not verdicts:
@@ -341,7 +336,7 @@ def test_a_loss_that_does_not_fit_the_task_is_refused():
 def test_segments_have_metrics_of_their_own():
     """Each model is scored in each segment, overall and in windows, and its calibration beside it."""
     segments = Segments("binary", ("a",), ("where",), most=2, every=10)
-    state = store(segments)
+    state = fresh_state(segments)
     names = segments.compile(state)
     rows = [(i % 2 == 0, (graded(1.0 if i < 10 else 0.0),), names(("xyz"[i % 3],)), i, i) for i in range(20)]
     found = segments.process_many(rows, state, {"a": "champion"})
@@ -376,7 +371,7 @@ def test_a_clear_lead_passes_at_the_minimum():
 def test_disparity_is_of_the_worst_against_the_best():
     """Of segments with enough examples, in the window and overall; which they are; small ones have no say."""
     segments = Segments("binary", ("a", "b"), ("where",), most=9, every=100, minimum=30)
-    state = store(segments)
+    state = fresh_state(segments)
     names = segments.compile(state)
     right = {"x": 0.9, "y": 0.6, "z": 0.0}
     rows = []
@@ -399,7 +394,7 @@ def test_disparity_is_of_the_worst_against_the_best():
 def test_one_segment_alone_has_no_disparity():
     """There is nothing to compare it with, and with too few examples neither."""
     segments = Segments("binary", ("a",), ("where",), most=9, every=10, minimum=6)
-    state = store(segments)
+    state = fresh_state(segments)
     names = segments.compile(state)
     rows = [(True, (graded(1.0),), names(("xy"[i % 2],)), i, i) for i in range(10)]
     found = segments.process_many(rows, state, {"a": "champion"})
@@ -409,7 +404,7 @@ def test_one_segment_alone_has_no_disparity():
 def test_segments_do_not_grow_without_bound():
     """A thousand values of a column are fifty segments and one for all others."""
     segments = Segments("binary", ("a",), ("where",), most=50)
-    state = store(segments)
+    state = fresh_state(segments)
     names = segments.compile(state)
     rows = [(True, (graded(0.5),), names((str(i) * 100,)), i, i) for i in range(1_000)]
     segments.process_many(rows, state, {})

@@ -15,6 +15,7 @@ from headrace.processors.references import previous
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch, rollback, watch_error, watch_feature, watch_label, watch_prediction
 from headrace.streams.watch import SKIPPED, _answer
+from tests.states import fresh_state
 
 DAY_MS = 86_400_000
 DETECTORS = {
@@ -36,14 +37,9 @@ def errors(*rates, each=500):
     return [float(rng.random() < rate) for rate in rates for _ in range(each)]
 
 
-def cells(processor):
-    """Return the processor's stores, fresh."""
-    return {spec.name: SimpleNamespace(value=spec.initial()) for spec in processor.stores()}
-
-
 def fed(processor, values, state=None, first=0):
     """Feed the values at offsets from `first` on, a day apart; return the alerts that were opened."""
-    state = cells(processor) if state is None else state
+    state = fresh_state(processor) if state is None else state
     alerts = [a for o, v in enumerate(values, first) for a in processor.process(v, DAY_MS * o, 2, o, state, f"e{o}")]
     return [alert for alert in alerts if alert.status == "opened"]
 
@@ -69,7 +65,7 @@ def test_every_detector_goes_on_after_a_pickle(name):
     processor = Drift("error", DETECTORS[name](), topic="t")
     expected = fed(processor, values)
     for split in (1, 333, 777):
-        state = cells(processor)
+        state = fresh_state(processor)
         alerts = fed(processor, values[:split], state)
         state = {key: SimpleNamespace(value=pickle.loads(pickle.dumps(cell.value))) for key, cell in state.items()}
         assert alerts + fed(processor, values[split:], state, first=split) == expected
@@ -126,7 +122,7 @@ def test_an_alert_says_in_which_segments_it_changed(detector, portion):
     rates = [0.7 if i >= 2_000 and airport == "JFK" else 0.1 for i, airport in enumerate(where)]
     rows = [(float(rng.random() < rate), DAY_MS * i, 0, i, None) for i, rate in enumerate(rates)]
     processor = Drift("error", detector, topic="t", columns=("origin",))
-    state, alerts = cells(processor), []
+    state, alerts = fresh_state(processor), []
     for i in range(0, 3_000, portion):
         part = slice(i, i + portion)
         alerts += [a for _, a in processor.process_many(rows[part], state, [(name,) for name in where[part]])]
@@ -143,7 +139,7 @@ def test_missing_values_are_no_part_of_a_change():
     rows = [(rng.gauss(2.0 * (i >= 2_000), 1) if i % 2 else None, i, 0, i, None) for i in range(2_200)]
     detector = Scan(every=16, false_alarms_every=10_000)
     processor = Drift("feature:f", detector, topic="t", kind="feature", columns=("shop",))
-    (_, alert), *_ = processor.process_many(rows, cells(processor), [("ab"[row[3] // 2 % 2],) for row in rows])
+    (_, alert), *_ = processor.process_many(rows, fresh_state(processor), [("ab"[row[3] // 2 % 2],) for row in rows])
 
     def mean(shop, start, end):
         found = [row[0] for row in rows[start:end] if row[0] is not None and "ab"[row[3] // 2 % 2] == shop]
@@ -161,7 +157,7 @@ def test_changes_of_the_largest_numbers_are_no_numbers():
     values = [1e308 if i % 100 < 50 else 1e307 for i in range(200)]
     rows = [(value, i, 0, i, None) for i, value in enumerate(values)]
     towns = [("a", "x" if value > 1e307 else "y") for value in values]
-    alerts = [alert for _, alert in processor.process_many(rows, cells(processor), towns)]
+    alerts = [alert for _, alert in processor.process_many(rows, fresh_state(processor), towns)]
     assert len(alerts) > 3
     assert [alert.segments for alert in alerts if not all(map(math.isfinite, alert.segments.values()))] == []
 
@@ -169,7 +165,7 @@ def test_changes_of_the_largest_numbers_are_no_numbers():
 def test_without_segments_there_is_nothing_to_say_of_them():
     """Nothing is kept for what is not declared."""
     processor = Drift("error", drift.ADWIN(), topic="t")
-    assert set(cells(processor)["detector"].value) == {"finder", "alert"}
+    assert set(fresh_state(processor)["detector"].value) == {"finder", "alert"}
     assert [alert.segments for alert in fed(processor, errors(0.1, 0.6))] == [{}]
 
 
@@ -210,7 +206,7 @@ def test_alert_ids_are_names_of_the_evidence():
 def test_what_is_no_number_is_skipped_and_counted(missing):
     """Such values never reach the detector; the next alert says how many there were, then the count starts anew."""
     processor, values = Drift("feature:x", drift.ADWIN(), topic="t", kind="feature"), errors(0.1, 0.6)
-    state = cells(processor)
+    state = fresh_state(processor)
     assert fed(processor, [missing] * 3, state) == []
     alert, *_ = fed(processor, values, state)
     bare, *_ = fed(processor, values)

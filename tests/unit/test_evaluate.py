@@ -1,19 +1,13 @@
 """Evaluation of several models side by side."""
 
-from types import SimpleNamespace
-
 import msgspec
 import pytest
 from river import datasets, dummy, evaluate, linear_model, metrics, naive_bayes, preprocessing, stats
 
 from headrace.processors.evaluate import Evaluate
+from tests.states import fresh_state
 
 ROLES = {"a": "champion", "b": "baseline"}
-
-
-def cells(processor):
-    """Return the processor's stores, fresh."""
-    return {spec.name: SimpleNamespace(value=spec.initial()) for spec in processor.stores()}
 
 
 def logistic():
@@ -49,7 +43,7 @@ def test_overall_metrics_are_river_s_progressive_validation(task):
     dataset, make, make_baseline, compared = CASES[task]
     rows = list(dataset().take(400))
     processor = Evaluate(task, ("a", "b"), ROLES, every=150)
-    state, models = cells(processor), (make(), make_baseline())
+    state, models = fresh_state(processor), (make(), make_baseline())
     for n, (x, y) in enumerate(rows, 1):
         asked = [m.predict_one(x) if task == "regression" else m.predict_proba_one(x) for m in models]
         processor.process(y, asked, n, n, state)
@@ -64,7 +58,7 @@ def test_overall_metrics_are_river_s_progressive_validation(task):
 def test_a_full_window_gives_two_records_a_model():
     """A window closes with its own record and the overall one for each model; examples nobody answered count too."""
     processor = Evaluate("binary", ("a", "b"), ROLES, every=2, shard=3)
-    state, records = cells(processor), []
+    state, records = fresh_state(processor), []
     answers = [
         (None, True),
         ({}, False),
@@ -91,7 +85,7 @@ def test_a_full_window_gives_two_records_a_model():
 def test_a_window_forgets_the_one_before():
     """Window metrics are those of its examples alone, overall metrics those of all."""
     processor = Evaluate("multiclass", ("a",), {"a": "champion"}, every=2)
-    state, records = cells(processor), []
+    state, records = fresh_state(processor), []
     for n, (y, answer) in enumerate([("x", "x"), ("y", "y"), ("x", "y"), ("y", "x")], 1):
         records += processor.process(y, [answer], n, n, state)
     assert [(r.window, r.metrics["Accuracy"]) for r in records] == [
@@ -107,7 +101,7 @@ def test_a_checkpoint_changes_nothing(task):
     """State written and read back after every example leads to the same records, byte by byte."""
     dataset, make, *_ = CASES[task]
     processor = Evaluate(task, ("a",), {"a": "champion"}, every=20)
-    kept, restored, model = cells(processor), cells(processor), make()
+    kept, restored, model = fresh_state(processor), fresh_state(processor), make()
     seen = []
     for n, (x, y) in enumerate(dataset().take(70), 1):
         answer = model.predict_one(x) if task == "regression" else model.predict_proba_one(x)
@@ -124,14 +118,14 @@ def test_summary_before_any_example_is_none():
     """Nothing scored means no number, not zero."""
     processor = Evaluate("regression", ("a", "b"), ROLES)
     nothing = {"MAE": None, "RMSE": None, "R2": None}
-    assert processor.summary(cells(processor)) == {"a": nothing, "b": nothing}
+    assert processor.summary(fresh_state(processor)) == {"a": nothing, "b": nothing}
 
 
 def test_as_many_answers_as_models_are_needed():
     """An answer too few is a mistake of the caller's, not an answer of None."""
     processor = Evaluate("binary", ("a", "b"), ROLES)
     with pytest.raises(ValueError, match="shorter"):
-        processor.process(True, [True], 1, 1, cells(processor))
+        processor.process(True, [True], 1, 1, fresh_state(processor))
 
 
 @pytest.mark.parametrize(

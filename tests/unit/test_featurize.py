@@ -27,6 +27,8 @@ from headrace.processors.features import (
     variance,
 )
 from headrace.processors.featurize import Featurize
+from headrace.streams.stores import KeyedStore
+from tests.states import fresh_state
 
 COLUMNS = {"key": "string", "side": "string", "v": "float", "n": "int", "ok": "boolean", "raw": "bytes"}
 S = 1_000
@@ -41,30 +43,12 @@ class Event(msgspec.Struct):
     raw: bytes = b""
 
 
-class Store(dict):  # type: ignore[type-arg]
-    def __init__(self, *content: Any) -> None:
-        super().__init__(*content)
-        self.data, self.dirty, self.frozen = self, set(), set()
-
-    def put(self, key: Any, value: Any) -> None:
-        self[key] = value
-
-    def save(self, key: Any) -> None:
-        raise AssertionError("nothing is frozen")
-
-    def pop(self, key: Any, default: Any = None) -> Any:
-        return super().pop(key, default)
-
-
 class Lane:
     """A processor on a fresh state; stream time follows the events. `unrolled` says which form runs."""
 
     def __init__(self, unrolled: bool, task: str = "binary", grace_ms: int = 0, **features: Any) -> None:
         self.processor = Featurize(features, COLUMNS, {"key", "n"}, task, grace_ms)
-        self.state: dict[str, Any] = {}
-        for spec in self.processor.stores():
-            self.state[spec.name] = Store()
-            self.state[spec.name + ".index"] = spec.index(self.state[spec.name])
+        self.state = fresh_state(self.processor)
         self.stream = 0
         p, state = self.processor, self.state
         self._process = p.compile(state) if unrolled else functools.partial(_last(p.process), state)
@@ -76,7 +60,7 @@ class Lane:
 
     def content(self) -> dict[str, Any]:
         return {
-            name: dict(store) if isinstance(store, Store) else [idle.tiles for idle in store]
+            name: store.data if isinstance(store, KeyedStore) else [idle.tiles for idle in store]
             for name, store in self.state.items()
         }
 
@@ -445,9 +429,7 @@ def test_columns_may_be_named_like_python_keywords() -> None:
         "binary",
         0,
     )
-    store = Store()
-    name = processor.stores()[0].name
-    state = {name: store, name + ".index": processor.stores()[0].index(store)}
+    state = fresh_state(processor)
     event = type("Event", (), {"class": 3, "from": "x"})()
     assert processor.compile(state)(event, 0, 0) == {"f": 3, "c": 0}
-    assert list(store) == [("x", 3)]
+    assert list(state[processor.stores()[0].name].data) == [("x", 3)]

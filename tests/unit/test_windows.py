@@ -9,14 +9,7 @@ import pytest
 
 from headrace.processors.slots import parts_of
 from headrace.processors.windows import Group, Table, check_tile, default_tile, duration, spell
-
-
-class Store(dict):  # type: ignore[type-arg]
-    def put(self, key: Any, value: Any) -> None:
-        self[key] = value
-
-    def pop(self, key: Any, default: Any = None) -> Any:
-        return super().pop(key, default)
+from headrace.streams.stores import KeyedStore
 
 
 def group(*spans: int) -> Group:
@@ -103,11 +96,11 @@ def test_a_window_asked_in_the_past_sees_no_later_tile() -> None:
     assert g.ask(held, 3, 5, 0) == (1, 1.0)
 
 
-def table(*spans: int) -> tuple[Table, Store, list[Any]]:
+def table(*spans: int) -> tuple[Table, KeyedStore, list[Any]]:
     """A table of two groups with these spans, its store and the index of that."""
     groups = (group(*spans), replace(group(*spans), name="h"))
     made = Table(("key",), groups)
-    store = Store()
+    store = KeyedStore()
     return made, store, made.idle(store)
 
 
@@ -117,13 +110,13 @@ def test_idle_keys_are_evicted_when_no_window_can_see_them() -> None:
     for place, key, tile in [(0, "a", 1), (0, "b", 2), (0, "a", 3), (1, "a", 1)]:
         made.change(store, idle, place, key, tile, 0, 0, (1.0,))
     made.sweep(store, idle, 0, 4)
-    assert sorted(store) == ["a", "b"]
+    assert sorted(store.data) == ["a", "b"]
     made.sweep(store, idle, 0, 5)
-    assert sorted(store) == ["a"]
+    assert sorted(store.data) == ["a"]
     made.sweep(store, idle, 0, 6)
-    assert [held is None for held in store["a"]] == [True, False]
+    assert [held is None for held in store.data["a"]] == [True, False]
     made.sweep(store, idle, 1, 6)
-    assert not store
+    assert not store.data
     assert not idle[0].tiles
     assert not idle[1].tiles
 
@@ -135,7 +128,7 @@ def test_a_sweep_waits_until_half_a_window_has_passed() -> None:
         for key, tile in [("a", 1), ("b", 4), ("c", 5)]:
             made.change(store, idle, 1, key, tile, 0, 0, (1.0,))
         assert [made.sweep(store, idle, 1, floor) for floor in floors][-1] == 16
-        assert sorted(store) == ["c"]
+        assert sorted(store.data) == ["c"]
         assert made.groups[1].stride == 4
 
 
