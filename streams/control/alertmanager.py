@@ -126,12 +126,11 @@ class Alertmanager:
         self._pipeline, self._outside, self._standing = pipeline, outside, standing
         self._every_s, self._wall = every_s, wall
         self._posted: dict[str, dict[str, str]] = {}
+        self._one = asyncio.Lock()
 
     async def deliver(self, notice: Notice) -> None:
         """Post the alert that the record is about, as it stands now."""
-        matter = self._standing.matters.get(notice.alert.alert_id)
-        if matter is not None:
-            await self._post([matter])
+        await self._post([notice.alert.alert_id])
 
     async def repeat(self, attempted: Callable[[str], None]) -> None:
         """Post all open alerts again and again, until cancelled; what fails comes with the next time.
@@ -140,7 +139,7 @@ class Alertmanager:
         """
         while True:
             await asyncio.sleep(self._every_s)
-            found = self._standing.open()
+            found = [matter.alert.alert_id for matter in self._standing.open()]
             try:
                 for start in range(0, len(found), _AT_ONCE):
                     await self._post(found[start : start + _AT_ONCE])
@@ -150,14 +149,19 @@ class Alertmanager:
                 if found:
                     attempted("")
 
-    async def _post(self, matters: Sequence[Matter]) -> None:
-        body = [entry for matter in matters for entry in self._entries(matter)]
-        answered(await self._outside.post(self._target, msgspec.json.encode(body)))
-        for matter in matters:
-            if matter.open:
-                self._posted[matter.alert.alert_id] = labels_of(self._pipeline, matter.alert)
-            else:
-                self._posted.pop(matter.alert.alert_id, None)
+    async def _post(self, alerts: Sequence[str]) -> None:
+        """One post after the other: of two at once, the one that says "open" might come behind the one of the end."""
+        async with self._one:
+            matters = [self._standing.matters[name] for name in alerts if name in self._standing.matters]
+            if not matters:
+                return
+            body = [entry for matter in matters for entry in self._entries(matter)]
+            answered(await self._outside.post(self._target, msgspec.json.encode(body)))
+            for matter in matters:
+                if matter.open:
+                    self._posted[matter.alert.alert_id] = labels_of(self._pipeline, matter.alert)
+                else:
+                    self._posted.pop(matter.alert.alert_id, None)
 
     def _entries(self, matter: Matter) -> list[dict[str, Any]]:
         """The alert, and its end under the labels that it had when its severity was another."""

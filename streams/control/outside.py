@@ -14,6 +14,7 @@ import errno
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,6 +188,10 @@ def _reason(error: Exception) -> str:
         return "the connection was closed without an answer"
     if _PRIVATE in str(cause):
         return _PRIVATE
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted ({cause.verify_message})"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "it does not answer as a web server does"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return type(error).__name__

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from headrace.streams.control.outside import Answer, Failed, Outside, is_private, target
+from headrace.streams.control.outside import Answer, Failed, Outside, _reason, is_private, target
 from headrace.streams.control.routes import answered
 from headrace.streams.errors import UsageError
 
@@ -345,9 +346,16 @@ def test_an_endless_head_is_a_failure():
         asyncio.run(posted(boast))
 
 
-@pytest.mark.parametrize("greeting", [b"220 mail.example.org ESMTP\r\n", b"", b"\x00" * 100])
-def test_what_is_no_http_is_a_failure(greeting: bytes):
-    """Another protocol's greeting, or nothing at all, is told by its kind."""
+@pytest.mark.parametrize(
+    ("greeting", "why"),
+    [
+        (b"220 mail.example.org ESMTP\r\n", "it does not answer as a web server does"),
+        (b"\x00" * 100, "it does not answer as a web server does"),
+        (b"", "the connection was closed without an answer"),
+    ],
+)
+def test_what_is_no_http_is_a_failure(greeting: bytes, why: str):
+    """Another protocol's greeting, or nothing at all, is told in words."""
 
     async def test() -> str:
         async def talk(writer: asyncio.StreamWriter) -> None:
@@ -356,7 +364,14 @@ def test_what_is_no_http_is_a_failure(greeting: bytes):
         async with talking(talk) as base:
             return await failure(base)
 
-    assert SECRET not in asyncio.run(test())
+    assert asyncio.run(test()) == why
+
+
+def test_a_certificate_that_is_not_accepted_is_told_in_words():
+    """What the library found wrong with it, and neither codes nor lines of C."""
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)")
+    error.verify_message = "self-signed certificate"
+    assert _reason(error) == "its certificate is not accepted (self-signed certificate)"
 
 
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch):

@@ -310,3 +310,37 @@ def test_open_alerts_are_repeated_until_they_are_resolved():
     asyncio.run(asyncio.wait_for(test(), 120))
     assert posts[0] == posts[1] == ["a0", "a1", "a2"]
     assert states[:2] == ["down it answers 500", "up "]
+
+
+def test_what_is_resolved_is_not_repeated_as_open_behind_it():
+    """Where Alertmanager is slow to take a repetition, the end waits for it; else it would open again."""
+    standing = Standing()
+    taken: list[str] = []
+    standing.read(record(1, alert()))
+    slow, resolved = asyncio.Event(), record(5, alert(status="resolved"))
+
+    async def take(request: web.Request) -> web.Response:
+        [entry] = await request.json()
+        still_open = entry["endsAt"] > "2023-11-14T22:13:25.000Z"
+        if still_open and not slow.is_set():
+            slow.set()
+            await asyncio.sleep(0.2)
+        taken.append("open" if still_open else "resolved")
+        return web.Response()
+
+    async def test() -> None:
+        outside = Outside(allow_private=True)
+        async with receiver(take) as base:
+            to = target(base, "--alertmanager 1", allow_private=True)
+            manager = Alertmanager("p", to, outside, standing, every_s=0.01)
+            repeating = asyncio.ensure_future(manager.repeat(lambda why: None))
+            await slow.wait()
+            standing.read(resolved)
+            await manager.deliver(Notice("key", "p", alert(status="resolved"), resolved))
+            await asyncio.sleep(0.3)
+            repeating.cancel()
+            await asyncio.gather(repeating, return_exceptions=True)
+        await outside.close()
+
+    asyncio.run(asyncio.wait_for(test(), 120))
+    assert taken == ["open", "resolved"]
