@@ -42,6 +42,7 @@ OTHERS = {
     "up": set(),
     "ALERTS": {"alertname", "alertstate", "severity", "pipeline"},
     "process_resident_memory_bytes": set(),
+    "process_start_time_seconds": set(),
 }
 """Metrics that Prometheus makes, or prometheus_client's process collector."""
 
