@@ -42,10 +42,11 @@ class Judgement(NamedTuple):
 
 
 def serving(pipeline: Pipeline, model: str) -> Pipeline:
-    """The same pipeline with this model alone: nobody can replace it."""
+    """The same pipeline with this model alone: nobody can replace it, by schedule or reaction either."""
     changed = copy.copy(pipeline)
     changed.__dict__.pop("model_hashes", None)
     changed.champion, changed.models, changed.gate = model, {model: pipeline.models[model]}, None
+    changed.retrain, changed.drift = (), ()
     changed.publish = OPTIONAL
     return changed
 

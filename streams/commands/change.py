@@ -161,5 +161,6 @@ def _git(folder: Path, *arguments: str) -> bytes:
         raise UsageError(f"git cannot be run ({error.strerror}): --against another pipeline needs none.") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(f"git {arguments[0]} in {folder}: {said[0] if said else 'failed'}.")
+        why = said[0].rstrip(".") if said else "failed"
+        raise UsageError(f"git {arguments[0]} in {folder}: {why}; --against another pipeline needs no git.")
     return done.stdout

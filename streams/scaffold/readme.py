@@ -52,7 +52,8 @@ the tests.
 - Features over time come from windows: `mean("amount", by="customer", over="1h")`; expectations on data from
   `Events(..., expect={{"amount": between(0, 10_000)}})`: what does not fit becomes a dead letter with its reason.
 - Publish with your own producers: JSON that fits `event.avsc` to `{name}.events`, and `label.avsc` to `{name}.labels`.
-- After a change: `headrace backtest {pipeline} --gate --against HEAD` says whether it made the model worse.
+- After a change, where this folder is committed in git: `headrace backtest {pipeline} --gate --against HEAD` says
+  whether it made the model worse.
 """
 
 

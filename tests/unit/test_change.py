@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from river import drift, linear_model
 
-from headrace import Gate
+from headrace import Gate, Retrain, fall_back, watch_error
 from headrace.streams import cli
-from headrace.streams.change import Served, judge
+from headrace.streams.change import Served, judge, serving
 from headrace.streams.errors import UsageError
-from tests.small import small
+from tests.small import event, known, play, small
 
 FILE = '''
 """A shop's visits, of which `spent` says nearly all."""
@@ -143,6 +144,16 @@ def test_other_models_against_the_champion(place: Path):
     told = headrace("backtest", name, "--gate", "--json")
     verdicts = {each["candidate"]: each["verdict"] for each in json.loads(told.stdout)["gate"]}
     assert verdicts == {"twin": "no difference shown", "slow": "worse"}
+
+
+def test_a_model_alone_has_no_schedule_and_no_reaction():
+    """Both may name another model, which is not there: its retraining ended the comparison as an error of our own."""
+    models = {name: linear_model.LogisticRegression() for name in ("first", "second")}
+    watch = watch_error(drift.ADWIN(), react=fall_back("second"))
+    declared = small(models=models, champion="first", retrain=[Retrain("second", examples=2)], drift=[watch])
+    alone = serving(declared, "first")
+    events, labels = [event(str(i), i) for i in range(5)], [known(str(i), i + 0.5) for i in range(5)]
+    assert (len(play(alone, events, labels).examples), alone.drift) == (5, ())
 
 
 # -- judging -----------------------------------------------------------------------------------------------------------
