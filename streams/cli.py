@@ -83,13 +83,14 @@ class _Root(click.Group):
         try:
             code = super().main(args, prog_name or "headrace", complete_var, False, obj=context, **extra)
             sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            code = 1
         except (Exception, KeyboardInterrupt, SystemExit) as error:
-            if context.debug:
+            if _unread(error):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                code = 1
+            elif context.debug:
                 raise
-            code = _explain(error, context)
+            else:
+                code = _explain(error, context)
         sys.exit(int(code or 0))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -157,6 +158,11 @@ def _said(error: click.UsageError) -> str:
         return f"{said[:-1]}: the command comes before the PIPELINE, one of {', '.join(names)}."
     close = difflib.get_close_matches(unknown[1], names, n=1)
     return f"{said[:-1]}: is it {close[0]}?" if close else f"{said[:-1]}; legal: {', '.join(names)}."
+
+
+def _unread(error: BaseException) -> bool:
+    """Whether nobody reads standard output any more: click and rich make a `sys.exit` of that."""
+    return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
 
 
 def _explain(error: BaseException, context: Context) -> int:

@@ -95,7 +95,7 @@ class Folding:
             if producer.suspicious and open_places(reader, [place]):
                 raise Aborted("the command to adopt it may never be read")
             self._unsure.discard(shard)
-            log.info("%s/%s has learned %d examples and is to be adopted", name, shard, self.drafts[shard, name].n)
+            log.info("%s/%s has learned up to example %d and is to be adopted", name, shard, self.drafts[shard, name].n)
         except HeadraceError as error:
             log.warning("%s/%s does not catch up: %s", name, shard, error)
             self._begun[shard, command.id] = self._clock() + _AGAIN_S

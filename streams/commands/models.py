@@ -267,7 +267,7 @@ def _said(fact: Fact | None, wait: float, pipeline: str) -> str:
     if fact.kind == "refused":
         return f"refused: {fact.why}."
     if fact.kind == "retraining":
-        return f"{fact.model} catches up with {fact.n} examples (version {fact.version}); then it is a challenger."
+        return f"{fact.model} learns the log up to n={fact.n} (version {fact.version}); then it is a challenger."
     if fact.kind == "rolled_back":
         before = fact.evidence.get("before")
         who = f"{before} was rolled back" if isinstance(before, str) else "rolled back"

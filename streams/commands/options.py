@@ -16,6 +16,7 @@ from click.shell_completion import CompletionItem
 from headrace.deploy import broker
 from headrace.processors.windows import duration
 from headrace.streams.commands.output import printable, warn
+from headrace.streams.errors import UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import DECLARED, load_pipeline
 from headrace.streams.logs import LEVELS
@@ -129,6 +130,8 @@ class PipelineType(PipelineName):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The pipeline."""
         named = super().convert(value, param, ctx)
+        if ctx is not None and isinstance(ctx.command, click.Group) and named in ctx.command.commands:
+            raise UsageError(f"The PIPELINE comes before the command: `{ctx.command_path} PIPELINE {named}`.")
         return load_pipeline(named) if isinstance(named, str) else named
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections import Counter
@@ -19,9 +20,10 @@ from headrace.streams.data import Outgoing
 from headrace.streams.errors import HeadraceError, Unreachable
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.topics import names_of
+from headrace.streams.topics import group_name, names_of
+from headrace.streams.topology import groups
 
-__all__ = ["Publisher", "interleaved", "publish"]
+__all__ = ["Publisher", "interleaved", "publish", "warn_of_a_worker"]
 
 _LATE_S, _AWAY_S = 5.0, 120.0
 _REST = "publish the rest, or all of it again if `duplicates_within` reaches back to what is there"
@@ -129,6 +131,8 @@ def publish(
     streams = {"events": events, "labels": known}
     streams = {role: streams[role] for role in roles}
     names = names_of(pipeline)
+    if rate is None and only is None:
+        warn_of_a_worker(cluster, pipeline, events)
     began = time.monotonic()
     publisher = Publisher(cluster)
     with progress(f"publish {pipeline.name}", sum(map(len, streams.values()))) as advance:
@@ -143,6 +147,16 @@ def publish(
     if emit(json_to, counts | {"seconds": round(seconds, 3)}):
         what = " and ".join(f"{count:,} {role}" for role, count in counts.items())
         say(f"{what} published in {seconds:.2f} s")
+
+
+def warn_of_a_worker(cluster: Cluster, pipeline: Pipeline, events: list[Outgoing]) -> None:
+    """Say what may become of more than `ttl` at full speed: a worker that runs does not wait for what is not there."""
+    times = [record.time_ms for record in events]
+    if times and max(times) - min(times) > pipeline.ttl_ms:
+        with contextlib.suppress(HeadraceError):  # no reason not to publish
+            if any(cluster.members([group_name(pipeline, group) for group in groups()]).values()):
+                apart = f"more than {pipeline.labels.ttl} from their events"
+                warn(f"A worker runs, and may refuse labels that reach it {apart}: --rate keeps them together.")
 
 
 def interleaved(streams: dict[str, list[Outgoing]]) -> Iterator[tuple[str, Outgoing]]:
