@@ -17,13 +17,13 @@ from headrace.streams.commands.options import Context, Headrace, json_option, ka
 from headrace.streams.commands.output import emit, progress, say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
-from headrace.streams.errors import HeadraceError, Unreachable
+from headrace.streams.errors import HeadraceError, Unreachable, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import group_name, names_of
 from headrace.streams.topology import groups
 
-__all__ = ["Publisher", "interleaved", "publish", "warn_of_a_worker"]
+__all__ = ["Publisher", "interleaved", "meeting", "publish", "warn_of_a_worker"]
 
 _LATE_S, _AWAY_S = 5.0, 120.0
 _REST = "publish the rest, or all of it again if `duplicates_within` reaches back to what is there"
@@ -130,6 +130,7 @@ def publish(
         warn_without_labels(pipeline, frame)
     streams = {"events": events, "labels": known}
     streams = {role: streams[role] for role in roles}
+    meeting(pipeline, streams.get("labels", []))
     names = names_of(pipeline)
     if rate is None and only is None:
         warn_of_a_worker(cluster, pipeline, events)
@@ -147,6 +148,13 @@ def publish(
     if emit(json_to, counts | {"seconds": round(seconds, 3)}):
         what = " and ".join(f"{count:,} {role}" for role, count in counts.items())
         say(f"{what} published in {seconds:.2f} s")
+
+
+def meeting(pipeline: Pipeline, labels: list[Outgoing]) -> None:
+    """Refuse labels that would not reach the partitions of their events, as none of them has the events' key."""
+    if pipeline.partitions > 1 and labels and all(record.key is None for record in labels):
+        lacking = f"The labels have no column {pipeline.events.key}, the key of their events"
+        raise UsageError(f"{lacking}, so they would not reach the same of {pipeline.partitions} partitions: add it.")
 
 
 def warn_of_a_worker(cluster: Cluster, pipeline: Pipeline, events: list[Outgoing]) -> None:
