@@ -61,6 +61,7 @@ _WORDS = {
 }
 _MACHINE = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 """What the machine says where a folder, a disk or its rights do not fit: no error of our own."""
+_COMPLETE = "_HEADRACE_COMPLETE"
 _OURS = 70
 _INTERRUPTED = 130
 
@@ -84,6 +85,8 @@ class _Root(click.Group):
             code = super().main(args, prog_name or "headrace", complete_var, False, obj=context, **extra)
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, SystemExit) as error:
+            if isinstance(error, SystemExit) and _COMPLETE in os.environ:
+                raise  # click has completed a word
             if _unread(error):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 code = 1

@@ -29,6 +29,7 @@ def choose_time(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[
     elif moments:
         whole = [column for column in moments if not column.missing] or moments
         chosen = whole[0]
+        plan.notes.append(f"the time of an event is taken to be in {chosen.name!r} (--time names another column)")
     else:
         plan.notes.append("no column tells the time: rows are taken a minute apart, in their order (--time names one)")
         return

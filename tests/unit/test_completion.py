@@ -63,6 +63,13 @@ def test_roles_and_models(complete):
     assert complete("models", "headrace.examples.flights:flights", "rollback", "--to", "l") == ["logreg"]
 
 
+def test_a_completed_word_is_all_that_is_printed():
+    """What is on stderr comes to stand in the line that is typed."""
+    asked = {"_HEADRACE_COMPLETE": "bash_complete", "COMP_WORDS": "headrace au", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(main, [], prog_name="headrace", env=asked)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "plain,audit\n", "")
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_script_of_a_shell(shell: str, tmp_path: Path):
     """It is written for that shell, and bash takes its own."""
