@@ -103,6 +103,11 @@ class Scene:
         self.wait(self._end())
         self.wait(self._start(self.port))
 
+    def renew(self, token: str) -> None:
+        """The same with another token."""
+        self._token = token
+        self.restart()
+
     def pause(self) -> None:
         """End until `resume`."""
         self.wait(self._end())

@@ -264,6 +264,21 @@ def test_without_the_token_it_only_shows(visit: Visit, scene: Scene):
     assert scene.asked == []
 
 
+def test_a_token_that_is_right_no_more_is_said(visit: Visit, bare: Scene):
+    """A control plane that was started again has another one: the page does not promise what would be refused."""
+    page = visit(bare.url, expected="Failed to load resource")
+    expect(page.locator("#access")).to_have_text("May change")
+    bare.renew("another-token-of-the-tests")
+    expect(page.locator("#access")).to_have_text("Read-only")
+    expect(page.locator("#notices")).to_contain_text("This page only shows. The token is not right")
+    page.locator("#access").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Token").fill("another-token-of-the-tests")
+    dialog.get_by_role("button", name="Use it").click()
+    expect(page.locator("#access")).to_have_text("May change")
+    expect(page.locator("#notices")).not_to_contain_text("This page only shows.")
+
+
 def test_the_token_leaves_the_address_and_can_be_forgotten(visit: Visit, fed: Scene):
     """It is not in the address bar, not in what outlives the tab, and gone when one says so."""
     page = visit(fed.url)

@@ -5,20 +5,20 @@ import {byId, el} from "./dom.js";
 import {open, say} from "./dialog.js";
 import {put, state} from "./store.js";
 
-export async function start() {
+export function start() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
     keep(given);
     history.replaceState(null, "", location.pathname);
   }
   byId("access").addEventListener("click", ask);
-  await check();
 }
 
 export const allowed = () => state.access?.allowed === true;
 
-async function check() {
-  let now = {allowed: false, why: "This page only shows. Changes need the token."};
+// Whether the token is right; asked at every connection, as a control plane that was started again may have another.
+export async function check() {
+  let now = {allowed: false, why: state.access?.why ?? ""};
   if (token()) {
     try {
       await post("/api/session", {});

@@ -1,6 +1,6 @@
 // The page: each panel draws itself when what it shows has changed.
 
-import {start as access} from "./access.js";
+import {check, start as access} from "./access.js";
 import {draw as alerts} from "./alerts.js";
 import {draw as chart, start as charts} from "./charts.js";
 import {draw as drift} from "./drift.js";
@@ -18,7 +18,8 @@ import {draw as tiles} from "./tiles.js";
 
 const PICTURE = ["glance", "pipeline", "link", "size"];
 
-on(["stream", "link", "glance", "alerts", "pipeline"], notices);
+on(["connection"], check);
+on(["stream", "link", "glance", "alerts", "pipeline", "access"], notices);
 on(["glance", "link", "models", "metrics", "alerts", "letters", "clock"], tiles);
 on(PICTURE, picture);
 on(["glance"], freshness);

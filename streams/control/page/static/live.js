@@ -1,6 +1,6 @@
 // Updates as they come: one stream that connects again by itself, and says when it is cut.
 
-import {put} from "./store.js";
+import {put, touch} from "./store.js";
 
 const SECTIONS = ["pipeline", "link", "models", "metrics", "drift", "alerts", "letters", "glance"];
 const SILENCE_MS = 30_000;
@@ -13,7 +13,7 @@ export function connect() {
   source?.close();
   source = new EventSource("/api/events");
   heard = Date.now();
-  source.addEventListener("open", () => alive());
+  source.addEventListener("open", () => { alive(); touch("connection"); });
   source.addEventListener("beat", () => alive());
   for (const section of SECTIONS) {
     source.addEventListener(section, (event) => {

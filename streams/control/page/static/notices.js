@@ -5,7 +5,7 @@ import {count} from "./format.js";
 import {named} from "./store.js";
 
 export function draw(state) {
-  const {pipeline, link, glance, stream} = state;
+  const {pipeline, link, glance, stream, access} = state;
   if (pipeline) {
     byId("name").textContent = pipeline.name;
     document.title = `${state.alerts?.waiting ? `(${count(state.alerts.waiting)}) ` : ""}${pipeline.name} · Headrace`;
@@ -15,7 +15,7 @@ export function draw(state) {
   const [word, tone] = live(state);
   if (byId("live").textContent !== word) byId("live").textContent = word;
   byId("live").dataset.tone = tone;
-  keyed(byId("notices"), found(link, glance, stream), (notice) => notice.name, (notice) =>
+  keyed(byId("notices"), found(link, glance, stream, access), (notice) => notice.name, (notice) =>
     el("div", {class: "notice", "data-tone": notice.tone}, el("p", {}, el("strong", {}, notice.title), " ", ...notice.text.map((part) => (typeof part === "string" ? part : code(part.code))))));
 }
 
@@ -28,13 +28,14 @@ function live({stream, link}) {
   return ["Live", "good"];
 }
 
-function found(link, glance, stream) {
+function found(link, glance, stream, access) {
   const out = [];
   const name = named();
   if (stream?.state === "cut") {
     out.push({name: "cut", tone: "bad", title: "The control plane does not answer.", text: ["What you see is what it said last; this page tries again by itself. Is ", {code: "headrace control"}, " still running?"]});
     return out;
   }
+  if (access?.why) out.push({name: "access", tone: "warn", title: "This page only shows.", text: [access.why]});
   if (link?.state === "away") {
     out.push({name: "away", tone: "bad", title: "Kafka is away.", text: [`${link.why} Predictions are not stopped by this page. For a local broker: `, {code: "headrace broker status"}, "."]});
   }
