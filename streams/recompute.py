@@ -194,7 +194,7 @@ class Recomputation:
                 except SnapshotError:  # a later one may do
                     task.reset()
                     continue
-                why = "of another specification" if others else "gone"
+                why = "of another specification: ask with that one" if others else "gone"
                 self.begun = f"record {task.seq} of the journal on, as what came before is {why}"
                 return starts
         if isinstance(first, Epoch) and others:

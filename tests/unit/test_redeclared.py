@@ -286,7 +286,9 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert (first.begun, second.ended) == ({}, {})
     assert first.ended == {"lane/0": "epoch 1 is of another specification"}
     begun = second.begun["lane/0"]
-    assert re.fullmatch(r"record \d+ of the journal on, as what came before is of another specification", begun)
+    assert re.fullmatch(
+        r"record \d+ of the journal on, as what came before is of another specification: ask with that one", begun
+    )
     told = explain(_edited(0.2), ["0-1"], lambda: log, named, codec=CODEC, whole=True)["0-1"]
     assert (told.events, told.begun) == ([], begun)
     assert first.by_topic["features"]["compared"] == 3 * 40
