@@ -26,7 +26,7 @@ class Audit(msgspec.Struct):
     `ranges` names, for each task, the input offsets that were covered. `journal_batches` counts transactions;
     `live_batches` those that read from one input only (a sign of live traffic). `begun` and `ended` say, by
     task, where an audit begins after the journal does, or ends before: at an epoch of another specification, which
-    only that one can recompute.
+    only that one can recompute. `skipped` says what lies between epochs of this one.
     """
 
     compared: int = 0
@@ -37,6 +37,7 @@ class Audit(msgspec.Struct):
     live_batches: int = 0
     first: list[str] = []
     begun: dict[str, str] = {}
+    skipped: dict[str, list[str]] = {}
     ended: dict[str, str] = {}
 
     def differ(self, topic: str, what: str) -> None:
@@ -85,6 +86,17 @@ def audit(
 def _audit(made: Recomputation, result: Audit, progress: Callable[[int], None]) -> None:
     if made.begun is not None:
         result.begun[made.name] = made.begun
+    _steps(made, result, progress)
+    while made.ended is not None and (skipped := made.resume()) is not None:
+        result.skipped.setdefault(made.name, []).append(skipped)
+        _steps(made, result, progress)
+    if made.ended is not None:
+        result.ended[made.name] = made.ended
+    for pair in made.rest():
+        result._compare(pair)
+
+
+def _steps(made: Recomputation, result: Audit, progress: Callable[[int], None]) -> None:
     for step in made:
         result._note(made.task, step.entry)
         if not step.sound:
@@ -93,7 +105,3 @@ def _audit(made: Recomputation, result: Audit, progress: Callable[[int], None]) 
         for pair in step.pairs:
             result._compare(pair)
         progress(len(step.pairs))
-    if made.ended is not None:
-        result.ended[made.name] = made.ended
-    for pair in made.rest():
-        result._compare(pair)

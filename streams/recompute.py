@@ -128,6 +128,21 @@ class Recomputation:
             sound = len(outputs) == entry.outputs and digest(outputs) == entry.digest
             yield Step(entry, batch, pairs, record.offset < self._settled, sound)
 
+    def resume(self) -> str | None:
+        """After the steps `ended`: go to the next savepoint of this specification; says what is left out, or None."""
+        task, end = self.task, self.task.seq
+        for savepoint in savepoints(task.group.name, task.shard, self._topics, self._open()):
+            if savepoint.marker["seq"] > end and savepoint.marker["spec_hash"] == self._version.hash:
+                task.reset()
+                try:
+                    self.starts = self._begin_at(savepoint)
+                except SnapshotError:  # a later one may do
+                    continue
+                self.ended = None
+                self._published = {role: self._outputs(role) for role in task.group.outputs}
+                return f"records {end} to {task.seq - 1} of the journal"
+        return None
+
     def rest(self) -> Iterator[Pair]:
         """What was published beyond what all steps made; nothing when the steps `ended` early."""
         for role, published in self._published.items() if self.ended is None else ():

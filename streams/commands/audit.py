@@ -49,6 +49,9 @@ def audit(ctx: click.Context, pipeline: str, json_to: str | None) -> None:
             say(line)
         for task, why in result.begun.items():
             say(f"{task} is covered from {why}")
+        for task, gaps in result.skipped.items():
+            why = "from another specification to the first savepoint of this one"
+            say(f"{task} is covered but for {' and '.join(gaps)}: {why}")
         for task, why in result.ended.items():
             say(f"{task} is covered up to where {why}: audit the rest with that one")
         say(f"{result.compared:,} records compared, {result.different:,} different, {result.journal_batches:,} batches")

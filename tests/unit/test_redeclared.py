@@ -296,6 +296,25 @@ def test_an_edited_feature_is_audited_per_epoch():
     assert 0 < first.compared < published
 
 
+def test_an_edit_that_is_taken_back_is_audited_on_both_sides():
+    """The old code audits its first epoch and, from the savepoint on, its last; what the other code did is named."""
+    log, _ = _crashed_before_an_edit()
+    for day, tip in ((3, 0.2), (4, 0.1)):
+        life = Life(log, _edited(tip), key=KEY, accept_change=True)
+        publish_day(log, day)
+        life.work()
+        life.savepoint()
+    publish_day(log, 5)
+    life.work()
+    made = audit(_edited(0.1), lambda: log, named, codec=CODEC)
+    assert (made.different, made.begun, made.ended) == (0, {}, {})
+    assert made.by_topic["features"]["compared"] == (3 + 1) * 40
+    (skipped,) = made.skipped["lane/0"]
+    assert re.fullmatch(r"records \d+ to \d+ of the journal", skipped)
+    log.records["predictions"][-1] = log.records["predictions"][-1]._replace(value=b"{}")
+    assert audit(_edited(0.1), lambda: log, named, codec=CODEC).different == 1
+
+
 def test_new_epoch_is_compared():
     """Journal records since the last epoch are still compared, whatever came before it."""
     log = Log()
