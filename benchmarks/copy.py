@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.worker import cpu_s, say
 from headrace.streams.kafka import Cluster
 from headrace.streams.log import END
-from headrace.streams.tuning import Rhythm, Settings
+from headrace.streams.worker.tuning import Rhythm, Settings
 
 __all__ = ["main"]
 

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import declared
-from headrace.streams.collector import Calm
 from headrace.streams.kafka import Cluster
-from headrace.streams.keys import signing_key, trusted_keys
-from headrace.streams.observe import Observer
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.runtime import Worker
-from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import names_of
 from headrace.streams.topology import group_of
-from headrace.streams.tuning import Settings
+from headrace.streams.worker.collector import Calm
+from headrace.streams.worker.observe import Observer
+from headrace.streams.worker.tuning import Settings
 
 __all__ = ["main"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.streams.chain import Chain
 from headrace.streams.packing import pack, unpack
+from headrace.streams.stages.chain import Chain
 
 __all__ = ["carry", "still"]
 

@@ -21,10 +21,10 @@ import msgspec
 from headrace.processors.features import Field, Label, Window
 from headrace.schemas.contract import Schema
 from headrace.schemas.records import REASONS, Acknowledgement, Alert, Command, Evaluation, Fact, Prediction, Shadow
-from headrace.streams.chain import Chain
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
 from headrace.streams.pipeline import Events, Labels, Pipeline
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topics import topic_name, topic_specs
 from headrace.streams.topology import group_of
 

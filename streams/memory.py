@@ -15,10 +15,10 @@ import msgspec
 import pandas as pd
 
 from headrace.streams import data
-from headrace.streams.chain import Chain
-from headrace.streams.context import Output
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.retraining import Draft, adoptions
+from headrace.streams.stages.chain import Chain
+from headrace.streams.stages.context import Output
+from headrace.streams.stages.retraining import Draft, adoptions
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
 from headrace.streams.topics import topic_name

@@ -25,13 +25,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from headrace import __version__
-from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered
 from headrace.streams.series import METRICS, Kind
 from headrace.streams.task import Processed, Task
 from headrace.streams.topics import group_name
 from headrace.streams.topology import Group
+from headrace.streams.worker.observe import Observer
 
 __all__ = ["MetricsObserver", "Sampled"]
 

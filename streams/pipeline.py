@@ -18,11 +18,9 @@ from headrace.processors.metrics import TASKS, Task
 from headrace.processors.proxies import Proxies
 from headrace.processors.retrain import Retrain
 from headrace.processors.watches import Watch
-from headrace.streams import consistency
-from headrace.streams.errors import DeclarationError
-from headrace.streams.hashing import state_hash
-from headrace.streams.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
-from headrace.streams.legal import (
+from headrace.streams.declaration import consistency
+from headrace.streams.declaration.inputs import MOST_CLASSES, Events, Labels, class_type, reader_of, schema_of
+from headrace.streams.declaration.legal import (
     column,
     declared,
     is_key,
@@ -34,7 +32,9 @@ from headrace.streams.legal import (
     moment,
     whole,
 )
-from headrace.streams.plain import clone, fed_by, plain, shown, unmeasured, watched
+from headrace.streams.declaration.plain import clone, fed_by, plain, shown, unmeasured, watched
+from headrace.streams.errors import DeclarationError
+from headrace.streams.identity.hashing import state_hash
 
 __all__ = ["LEAST_BYTES", "OPTIONAL", "Events", "Labels", "Pipeline", "Versions"]
 

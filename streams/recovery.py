@@ -26,9 +26,9 @@ from headrace.streams.checkpoint import LastSavepoint, fold
 from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
 from headrace.streams.journal import Entry, Epoch, changes, numbers
 from headrace.streams.journal import read as read_entry
+from headrace.streams.models.snapshots import SnapshotError
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.retraining import drafted
-from headrace.streams.snapshots import SnapshotError
+from headrace.streams.stages.retraining import drafted
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Intake, Task, Version, damage_told
 from headrace.streams.topology import group_known, group_of

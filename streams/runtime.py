@@ -26,26 +26,26 @@ from functools import partial
 from typing import Any
 
 from headrace.streams import failpoints
-from headrace.streams.assignment import Assignment
-from headrace.streams.checkpointing import Checkpointing
-from headrace.streams.collector import Collector
-from headrace.streams.committing import AtOnce, Beside, Committer
 from headrace.streams.errors import Aborted, Expelled, Fault
-from headrace.streams.folding import Folding
 from headrace.streams.journal import write
-from headrace.streams.lane import Lane
 from headrace.streams.log import END
-from headrace.streams.observe import Observer
+from headrace.streams.models.versions import Publisher
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.slot import Slot
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Processed, Version
 from headrace.streams.topics import transactional_id
 from headrace.streams.topology import Group
-from headrace.streams.tuning import Rhythm, Settings
 from headrace.streams.upstream import Upstream
-from headrace.streams.versions import Publisher
-from headrace.streams.work import Work
+from headrace.streams.worker.assignment import Assignment
+from headrace.streams.worker.checkpointing import Checkpointing
+from headrace.streams.worker.collector import Collector
+from headrace.streams.worker.committing import AtOnce, Beside, Committer
+from headrace.streams.worker.folding import Folding
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.observe import Observer
+from headrace.streams.worker.slot import Slot
+from headrace.streams.worker.tuning import Rhythm, Settings
+from headrace.streams.worker.work import Work
 
 __all__ = ["Worker"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.baselines import BASELINES
-from headrace.streams.chain import Chain
+from headrace.streams.stages.chain import Chain
 
 __all__ = ["Summary", "counted", "summary_of"]
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from headrace.schemas.records import REASONS, Input
 from headrace.schemas.wire import BadRecord, guess_format
-from headrace.streams.chain import Chain
-from headrace.streams.context import Output
 from headrace.streams.errors import Diverged, HeadraceError, Lost, WrongFormat
-from headrace.streams.hashing import environment
+from headrace.streams.identity.hashing import environment
 from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
+from headrace.streams.models.snapshots import SnapshotError
 from headrace.streams.pipeline import Events, Labels, Pipeline
-from headrace.streams.retraining import History
-from headrace.streams.snapshots import SnapshotError
+from headrace.streams.stages.chain import Chain
+from headrace.streams.stages.context import Output
+from headrace.streams.stages.retraining import History
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.topology import Group
 

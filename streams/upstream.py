@@ -5,10 +5,10 @@ An input that another group writes has not ended while that group has records le
 
 from __future__ import annotations
 
-from headrace.streams.lane import Lane
 from headrace.streams.topics import group_name
 from headrace.streams.topology import segment_of
-from headrace.streams.work import Work
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.work import Work
 
 __all__ = ["Upstream", "topic_lag"]
 

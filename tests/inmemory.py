@@ -11,7 +11,7 @@ import msgspec
 from headrace.streams.journal import write
 from headrace.streams.log import Record
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.retraining import adoptions, logged
+from headrace.streams.stages.retraining import adoptions, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.small import NOW_MS

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import Lost
+from headrace.streams.identity.canonical import state_hash
 from headrace.streams.journal import write
 from headrace.streams.log import Record
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.recovery import Recovered, recover
 from headrace.streams.savepoints import copy
-from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.small import NOW_MS, event, known

@@ -11,7 +11,8 @@ from river import linear_model, naive_bayes, preprocessing
 from river.drift import ADWIN, PageHinkley
 
 from headrace import Events, Labels, Pipeline, Proxies, count, field, watch_error, watch_prediction
-from headrace.streams import memory, pickling
+from headrace.streams import memory
+from headrace.streams.identity import pickling
 
 __all__ = [
     "ANSWERS",

@@ -25,7 +25,7 @@ from benchmarks.declared import Records
 from benchmarks.peers.environments import PEERS, python
 from benchmarks.peers.flight_windows import LATE, NAMES
 from benchmarks.place import Place, Site, place
-from headrace.streams.chain import Chain
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topology import group_of
 
 __all__ = ["run"]

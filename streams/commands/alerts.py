@@ -11,14 +11,14 @@ import msgspec
 
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
-from headrace.streams import registry
 from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError
-from headrace.streams.moments import stamp
+from headrace.streams.models import registry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every
+from headrace.streams.status.moments import stamp
 from headrace.streams.topics import names_of
 
 __all__ = ["alerts", "drift", "matters"]

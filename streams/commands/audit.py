@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 import msgspec
 
-from headrace.streams.audit import audit as recompute
 from headrace.streams.commands.options import (
     Context,
     Headrace,
@@ -15,10 +14,11 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
-from headrace.streams.hashseed import fixed_hash_seed
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.loading import load_pipeline
-from headrace.streams.snapshots import Sealed
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.replay.audit import audit as recompute
 from headrace.streams.topics import ROLES, names_of
 
 __all__ = ["audit"]

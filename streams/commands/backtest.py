@@ -13,7 +13,7 @@ from headrace.streams.commands.change import Change, flat, judgements, show_judg
 from headrace.streams.commands.options import Headrace, json_option, pipeline_name_argument
 from headrace.streams.commands.output import emit, escaped, progress, say, show, warn
 from headrace.streams.errors import UsageError
-from headrace.streams.hashseed import fixed_hash_seed
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.loading import load_pipeline
 from headrace.streams.memory import Backtest
 from headrace.streams.pipeline import OPTIONAL, Pipeline

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from headrace.streams.change import Judgement, Served, judge, serving
 from headrace.streams.commands.output import progress, say, show
 from headrace.streams.errors import UsageError
 from headrace.streams.loading import load_pipeline
 from headrace.streams.memory import Backtest
 from headrace.streams.pipeline import OPTIONAL, Pipeline
+from headrace.streams.replay.change import Judgement, Served, judge, serving
 
 __all__ = ["Change", "flat", "judgements", "show_judgements"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import platformdirs
 
-from headrace.streams.authority import obeyed
 from headrace.streams.commands.options import (
     Context,
     Duration,
@@ -22,10 +21,11 @@ from headrace.streams.commands.options import (
 from headrace.streams.commands.output import say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import Unreachable, UsageError
-from headrace.streams.hashseed import fixed_hash_seed
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.kafka import Cluster
 from headrace.streams.loading import load_pipeline
 from headrace.streams.logs import configure
+from headrace.streams.models.authority import obeyed
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["PORT", "control"]

@@ -13,14 +13,14 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.output import emit, escaped, progress, say, show
 from headrace.streams.commands.topics import require
-from headrace.streams.explain import event_id_of
-from headrace.streams.explain import explain as recompute
-from headrace.streams.hashseed import fixed_hash_seed
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.loading import load_pipeline
-from headrace.streams.moments import moment
-from headrace.streams.snapshots import Sealed
-from headrace.streams.story import Explained, RawRecord, plain
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.replay.explain import event_id_of
+from headrace.streams.replay.explain import explain as recompute
+from headrace.streams.replay.story import Explained, RawRecord, plain
+from headrace.streams.status.moments import moment
 from headrace.streams.topics import names_of
 
 __all__ = ["explain"]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from headrace.streams.commands.options import given
 from headrace.streams.commands.output import figure, printable
-from headrace.streams.moments import stamp
+from headrace.streams.status.moments import stamp
 
 __all__ = ["lines", "view"]
 

@@ -8,7 +8,7 @@ import click
 
 from headrace.streams.commands.options import Headrace, json_option
 from headrace.streams.commands.output import confirm, emit, say, show
-from headrace.streams.keys import distrust, key_path, new_key, signing_key, trust, trusted_keys
+from headrace.streams.models.keys import distrust, key_path, new_key, signing_key, trust, trusted_keys
 
 __all__ = ["keys"]
 

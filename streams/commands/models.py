@@ -13,7 +13,6 @@ import msgspec
 
 from headrace.processors.registry import standing
 from headrace.schemas.records import Fact
-from headrace.streams import registry
 from headrace.streams.commands.options import (
     PIPELINE,
     Context,
@@ -28,8 +27,9 @@ from headrace.streams.commands.options import (
 from headrace.streams.commands.output import emit, say, show, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.commands.versions import VERSION_COMMANDS
+from headrace.streams.declaration.legal import is_name
 from headrace.streams.errors import UsageError
-from headrace.streams.legal import is_name
+from headrace.streams.models import registry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import group_name
 from headrace.streams.topology import groups

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.wire import BadRecord
-from headrace.streams.chain import Chain
 from headrace.streams.commands.output import escaped
 from headrace.streams.errors import UNREADABLE
 from headrace.streams.journal import numbers
@@ -16,6 +15,7 @@ from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
 from headrace.streams.packing import unpack
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topology import group_of
 
 __all__ = ["decoder", "plain"]

@@ -9,7 +9,6 @@ from functools import partial
 
 import click
 
-from headrace.streams.collector import Calm
 from headrace.streams.commands.options import (
     Context,
     Duration,
@@ -21,20 +20,21 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UsageError
-from headrace.streams.hashseed import fixed_hash_seed
 from headrace.streams.health import serve
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.loading import load_pipeline
 from headrace.streams.logs import configure
 from headrace.streams.metrics import MetricsObserver
-from headrace.streams.observe import Observer
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.models.versions import Publisher
 from headrace.streams.runtime import Worker
-from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import names_of
 from headrace.streams.topology import STAGES, group_of
-from headrace.streams.tuning import Settings
-from headrace.streams.versions import Publisher
-from headrace.streams.watchdog import Watchdog, stop_on_signals
+from headrace.streams.worker.collector import Calm
+from headrace.streams.worker.observe import Observer
+from headrace.streams.worker.tuning import Settings
+from headrace.streams.worker.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["run"]
 

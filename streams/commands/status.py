@@ -26,8 +26,8 @@ from headrace.streams.commands.output import console, emit, json_line, say, warn
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import HeadraceError, UsageError
 from headrace.streams.kafka import Cluster
-from headrace.streams.overview import Seen, gather
 from headrace.streams.pipeline import Pipeline
+from headrace.streams.status.overview import Seen, gather
 from headrace.streams.topics import consumer_groups
 
 __all__ = ["active_members", "status"]

@@ -15,9 +15,9 @@ from headrace.streams.commands.output import escaped, json_line, json_text, say,
 from headrace.streams.commands.records import decoder, plain
 from headrace.streams.commands.topics import require
 from headrace.streams.log import Record
-from headrace.streams.moments import moment
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.reading import every, last
+from headrace.streams.status.moments import moment
 from headrace.streams.topics import ROLES, names_of, topic_specs
 
 __all__ = ["tail"]

@@ -24,17 +24,17 @@ from headrace.streams.commands.options import (
 )
 from headrace.streams.commands.output import emit, progress, say, show
 from headrace.streams.commands.topics import require
-from headrace.streams.deepstack import on_deep_stack
-from headrace.streams.difference import compare_answers, difference
 from headrace.streams.errors import UsageError
-from headrace.streams.hashseed import fixed_hash_seed
+from headrace.streams.identity.deepstack import on_deep_stack
+from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.kafka import Cluster
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.models.difference import compare_answers, difference
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed, SnapshotError
+from headrace.streams.models.versions import Published, Publisher, published
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.rebuild import SAMPLE, Rebuilt, Wanted, examples_of, rebuild
-from headrace.streams.snapshots import Sealed, SnapshotError
+from headrace.streams.replay.rebuild import SAMPLE, Rebuilt, Wanted, examples_of, rebuild
 from headrace.streams.topics import names_of
-from headrace.streams.versions import Published, Publisher, published
 
 __all__ = ["VERSION_COMMANDS"]
 

@@ -16,15 +16,15 @@ from typing import Any
 import msgspec
 
 from headrace.schemas.records import Acknowledgement
-from headrace.streams import registry
 from headrace.streams.errors import HeadraceError, Unreachable, UsageError
-from headrace.streams.explain import event_id_of
-from headrace.streams.explain import explain as recompute
 from headrace.streams.kafka import Cluster
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.models import registry
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.snapshots import Sealed
-from headrace.streams.story import plain
+from headrace.streams.replay.explain import event_id_of
+from headrace.streams.replay.explain import explain as recompute
+from headrace.streams.replay.story import plain
 from headrace.streams.topics import names_of, topic_name
 
 __all__ = ["KINDS", "Actions"]

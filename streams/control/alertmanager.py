@@ -21,7 +21,7 @@ from headrace.streams.control.agents import Incoming
 from headrace.streams.control.outside import Failed, Outside, Target
 from headrace.streams.control.routes import Notice, answered
 from headrace.streams.errors import UNREADABLE
-from headrace.streams.moments import moment
+from headrace.streams.status.moments import moment
 
 __all__ = ["Alertmanager", "Standing", "labels_of"]
 

@@ -27,10 +27,10 @@ from croniter import CroniterBadDateError, croniter
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
-from headrace.streams import registry
 from headrace.streams.control.agents import Incoming
 from headrace.streams.errors import UNREADABLE, UsageError
 from headrace.streams.kafka import Cluster
+from headrace.streams.models import registry
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.topics import topic_name
 

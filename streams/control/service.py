@@ -39,7 +39,7 @@ from headrace.streams.kafka.aio import clients
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.settings import Connection
 from headrace.streams.topics import control_group, topic_name
-from headrace.streams.watchdog import STALLED, end_now
+from headrace.streams.worker.watchdog import STALLED, end_now
 
 __all__ = ["Options", "Service"]
 

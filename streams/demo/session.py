@@ -14,16 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from headrace.streams import registry
 from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.watcher import Watcher, percentile
 from headrace.streams.errors import Stalled, UsageError
 from headrace.streams.kafka import Cluster
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.models import registry
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import restored
 from headrace.streams.settings import Connection
-from headrace.streams.snapshots import Sealed
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.topics import names_of, topic_name, topic_specs
 

@@ -14,7 +14,7 @@ from headrace.streams.metrics import MetricsObserver
 from headrace.streams.series import METRICS
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
-from headrace.streams.tuning import Settings
+from headrace.streams.worker.tuning import Settings
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ROWS = {
@@ -68,7 +68,7 @@ def test_every_setting_is_documented(field: dataclasses.Field[object]):
 def test_every_exit_code_is_documented():
     """The codes that errors end with are in the table."""
     from headrace.streams import errors
-    from headrace.streams.watchdog import STALLED
+    from headrace.streams.worker.watchdog import STALLED
 
     known = [value for value in vars(errors).values() if isinstance(value, type)]
     codes = {error.exit_code for error in known if issubclass(error, errors.HeadraceError)} | {0, STALLED}

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.streams import data, memory
-from headrace.streams.audit import Audit, audit
 from headrace.streams.kafka import Cluster
-from headrace.streams.keys import signing_key, trusted_keys
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.snapshots import Sealed
+from headrace.streams.replay.audit import Audit, audit
 from headrace.streams.summary import Summary, summary_of
 from headrace.streams.task import Task
 from headrace.streams.topics import group_name, topic_name, topic_specs, transactional_id

@@ -21,19 +21,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.streams import failpoints
-from headrace.streams.collector import Calm
 from headrace.streams.errors import Aborted, HeadraceError
 from headrace.streams.kafka import Cluster, TransactionalProducer
-from headrace.streams.keys import signing_key, trusted_keys
-from headrace.streams.observe import Observer
+from headrace.streams.models.keys import signing_key, trusted_keys
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.models.versions import Publisher
 from headrace.streams.pipeline import Pipeline, Versions
 from headrace.streams.runtime import Worker
-from headrace.streams.snapshots import Sealed
 from headrace.streams.topics import topic_name
 from headrace.streams.topology import group_of
-from headrace.streams.tuning import Settings
-from headrace.streams.versions import Publisher
-from headrace.streams.watchdog import Watchdog, stop_on_signals
+from headrace.streams.worker.collector import Calm
+from headrace.streams.worker.observe import Observer
+from headrace.streams.worker.tuning import Settings
+from headrace.streams.worker.watchdog import Watchdog, stop_on_signals
 
 __all__ = ["Job", "Notes", "declared", "run"]
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from headrace.streams import registry
+from headrace.streams.models import registry
 from headrace.streams.topology import group_of
 from tests.faults.harness import World, flight_records, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from headrace.streams import registry
+from headrace.streams.models import registry
 from tests.faults.harness import World, flight_records, until
 
 COUNT = 900

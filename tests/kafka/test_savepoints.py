@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from headrace.streams.errors import Lost
-from headrace.streams.explain import explain
+from headrace.streams.replay.explain import explain
 from headrace.streams.savepoints import savepoints
 from tests.faults.harness import World, flight_records, until
 

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from headrace.streams.explain import explain
-from headrace.streams.rebuild import Wanted, rebuild
+from headrace.streams.models.versions import Published, Publisher, published
+from headrace.streams.replay.explain import explain
+from headrace.streams.replay.rebuild import Wanted, rebuild
 from headrace.streams.runtime import Worker
 from headrace.streams.topology import group_of
-from headrace.streams.tuning import Settings
-from headrace.streams.versions import Published, Publisher, published
+from headrace.streams.worker.tuning import Settings
 from tests.faults.harness import World, flight_records, until
 
 SEVERAL = "tests.kafka.several:several"

@@ -16,7 +16,7 @@ from river import drift, preprocessing, tree
 
 from headrace.processors.compiled import compile_model
 from headrace.processors.predict import validated
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 
 UNMEASURED = {"memory_estimate_period": math.inf}
 NAMES = ("a", "b", "c", "d")

@@ -27,9 +27,9 @@ from river.neighbors.ann.nn_vertex import Vertex
 
 from headrace.processors.compiled import compile_model
 from headrace.processors.ordered import Classes
-from headrace.streams import pickling
-from headrace.streams.canonical import state_hash
-from headrace.streams.plain import clone, unmeasured
+from headrace.streams.declaration.plain import clone, unmeasured
+from headrace.streams.identity import pickling
+from headrace.streams.identity.canonical import state_hash
 
 LABELS = ("red", "green", "blue", "cyan", "white", "grey", "black")
 """As a set they have another order after a restore, under the hash seed of the tests."""

@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
 from headrace.processors import join, registry
-from headrace.streams import assignment, checkpointing, leftovers, slot, task
-from headrace.streams.assignment import Assignment
-from headrace.streams.back import Back
+from headrace.streams import leftovers, task
 from headrace.streams.checkpoint import MARKER, Checkpoint
-from headrace.streams.checkpointing import Checkpointing
 from headrace.streams.errors import Aborted
 from headrace.streams.packing import pack
-from headrace.streams.retraining import Logged
 from headrace.streams.runtime import Worker
+from headrace.streams.stages.back import Back
+from headrace.streams.stages.retraining import Logged
 from headrace.streams.state import Stores
 from headrace.streams.task import Task
+from headrace.streams.worker import assignment, checkpointing, slot
+from headrace.streams.worker.assignment import Assignment
+from headrace.streams.worker.checkpointing import Checkpointing
 from tests.simulation.broker import Broker, Partition, Row
 from tests.simulation.fakelog import FakeCluster, FakeConsumer, FakeProducer
 from tests.simulation.faults import Plan

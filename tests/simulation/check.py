@@ -12,12 +12,12 @@ import msgspec
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact, Input
-from headrace.streams.chain import Output
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.journal import Entry, Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.recovery import recover
-from headrace.streams.retraining import logged
+from headrace.streams.stages.chain import Output
+from headrace.streams.stages.retraining import logged
 from headrace.streams.summary import summary_of
 from headrace.streams.task import Intake, Task, Version
 from headrace.streams.topology import Group
@@ -278,7 +278,7 @@ def _answers(world: Any, rows: list[Row], features: Any, predictions: Any, examp
 
 def _offsets(world: Any, role: str, shard: int) -> Counter[int]:
     """How often each event offset occurs in an output, in order of first occurrence."""
-    from headrace.streams.chain import Chain
+    from headrace.streams.stages.chain import Chain
 
     rows = _rows(world, role, shard)
     if role == "predictions":

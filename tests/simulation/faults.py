@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from headrace.streams.tuning import Settings
+from headrace.streams.worker.tuning import Settings
 from tests.simulation.pipelines import Variant
 
 __all__ = ["Killed", "Plan", "plan"]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.collector import Collector
-from headrace.streams.observe import Observer
 from headrace.streams.recovery import Recovered
 from headrace.streams.runtime import Worker
 from headrace.streams.task import Task
+from headrace.streams.worker.collector import Collector
+from headrace.streams.worker.observe import Observer
 from tests.simulation.run import run
 from tests.simulation.world import Process, Unhurried, World
 

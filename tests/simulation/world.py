@@ -15,14 +15,14 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from headrace.streams.chain import Chain
-from headrace.streams.committing import AtOnce
 from headrace.streams.errors import Aborted, Fenced, Stalled
-from headrace.streams.observe import Observer
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topics import ROLES, topic_name, transactional_id
 from headrace.streams.topology import Group, group_of
+from headrace.streams.worker.committing import AtOnce
+from headrace.streams.worker.observe import Observer
 from tests.simulation.broker import Broker, Partition, PassesOver, Row, Txn
 from tests.simulation.clock import Clock
 from tests.simulation.fakelog import FakeCluster

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.processors.alerts import Lifecycle
 from headrace.processors.findings import Finding
-from headrace.streams import pickling
+from headrace.streams.identity import pickling
 
 HOUR = 3_600_000
 MINUTE = 60_000

@@ -16,8 +16,8 @@ from river.drift import ADWIN
 from headrace import Pipeline, Proxies, field, watch_error, watch_feature, watch_label
 from headrace.schemas.avro import single_object
 from headrace.streams import memory
-from headrace.streams.chain import Chain
 from headrace.streams.errors import DeclarationError, UsageError
+from headrace.streams.stages.chain import Chain
 from headrace.streams.task import Task
 from headrace.streams.topology import STAGES, group_of
 from tests.small import FAR, LABEL, NOW_MS, TASKS, WATCHED, Pickled, event, known, play, small

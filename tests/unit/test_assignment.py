@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.assignment import Assignment
-from headrace.streams.checkpointing import Checkpointing
 from headrace.streams.errors import Aborted
-from headrace.streams.lane import Lane
-from headrace.streams.observe import Observer
 from headrace.streams.recovery import Recovered
+from headrace.streams.worker.assignment import Assignment
+from headrace.streams.worker.checkpointing import Checkpointing
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.observe import Observer
 from tests.inmemory import Lane as Made
 from tests.inmemory import topic
 from tests.small import event, small

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from headrace.schemas.records import Command
-from headrace.streams.authority import refusal, sign
 from headrace.streams.errors import DeclarationError
-from headrace.streams.keys import KEY_VARIABLE, signing_key
+from headrace.streams.models.authority import refusal, sign
+from headrace.streams.models.keys import KEY_VARIABLE, signing_key
 from tests.small import CLASSES, Scripted, event, known, play, small
 
 EVENTS = [event(f"e{n}", n) for n in range(20)]

@@ -15,10 +15,10 @@ from river.drift import ADWIN
 
 from headrace import Gate, field, label, mean, same_hour, watch_error, watch_feature
 from headrace.processors.scan import Scan
-from headrace.streams.chain import Chain
 from headrace.streams.errors import WrongFormat
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.memory import Backtest
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import group_of
 from tests.lawful import lawful, letters

@@ -17,8 +17,8 @@ from river import drift, linear_model
 
 from headrace import Gate, Retrain, fall_back, watch_error
 from headrace.streams import cli
-from headrace.streams.change import Served, judge, serving
 from headrace.streams.errors import UsageError
+from headrace.streams.replay.change import Served, judge, serving
 from tests.small import event, known, play, small
 
 FILE = '''

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from headrace.streams.checkpoint import LastSavepoint
-from headrace.streams.checkpointing import Checkpointing
-from headrace.streams.lane import Lane
 from headrace.streams.recovery import Recovered
-from headrace.streams.tuning import Rhythm, Settings
+from headrace.streams.worker.checkpointing import Checkpointing
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.tuning import Rhythm, Settings
 
 HOUR_MS = 3_600_000
 NOW_MS = 1_700_000_000_000

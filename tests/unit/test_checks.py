@@ -33,7 +33,7 @@ from headrace.processors.scan import Scan
 from headrace.processors.segments import Segments
 from headrace.processors.validate import Validate
 from headrace.schemas.records import Command, Evaluation, Fact
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.state import Stores
 from tests.small import Pickled
 

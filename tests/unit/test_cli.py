@@ -28,21 +28,22 @@ from headrace.deploy.broker import BrokerError, Status
 from headrace.examples.flights_data import flights as first_flights
 from headrace.processors.registry import fresh
 from headrace.schemas.records import Fact
-from headrace.streams import cli, moments
+from headrace.streams import cli
 from headrace.streams.commands import models, options, output, run, tail, versions
 from headrace.streams.commands.publish import Publisher, interleaved, meeting, warn_of_a_worker
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
-from headrace.streams.keys import KEY_VARIABLE, KeyFileError, signing_key
 from headrace.streams.log import Record
 from headrace.streams.logs import WAITING
+from headrace.streams.models.keys import KEY_VARIABLE, KeyFileError, signing_key
+from headrace.streams.models.registry import Shard
 from headrace.streams.reading import last
-from headrace.streams.registry import Shard
 from headrace.streams.runtime import Worker
+from headrace.streams.status import moments
 from headrace.streams.topics import topic_specs
 from headrace.streams.topology import STAGES, group_of, groups
-from headrace.streams.watchdog import STALLED, Watchdog, stop_on_signals
+from headrace.streams.worker.watchdog import STALLED, Watchdog, stop_on_signals
 from tests.small import small
 
 PIPELINE = "headrace.examples.flights:flights"
@@ -808,7 +809,7 @@ def test_a_worker_whose_broker_stays_away_ends_with_a_sentence():
 def test_code_that_keeps_the_interpreter_to_itself_is_ended():
     """No thread of Python's can look while a regular expression backtracks; the process ends all the same."""
     program = (
-        "import re, threading, types; from headrace.streams.watchdog import Watchdog;"
+        "import re, threading, types; from headrace.streams.worker.watchdog import Watchdog;"
         "worker = types.SimpleNamespace(ticks=0, progress=0, ready=True, waiting=True);"
         "Watchdog(worker, 1.0).start(lambda: 0.0);"  # its own clock stands, so that only the other end is left
         "threading.Event().wait(0.6);"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from headrace.streams import collector
-from headrace.streams.collector import Calm
+from headrace.streams.worker import collector
+from headrace.streams.worker.collector import Calm
 
 
 class _Node:

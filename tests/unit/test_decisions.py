@@ -14,10 +14,10 @@ from river.naive_bayes import GaussianNB
 
 from headrace import Retrain
 from headrace.processors.registry import retrained
-from headrace.streams import decisions
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.memory import Backtest
-from headrace.streams.retraining import adoptions
+from headrace.streams.stages import decisions
+from headrace.streams.stages.retraining import adoptions
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 from tests.small import CLASSES, NOW_MS, Pickled, Scripted, event, known, play, small

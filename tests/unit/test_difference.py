@@ -6,7 +6,7 @@ import pytest
 from river import linear_model, preprocessing, tree
 
 from headrace.processors.compiled import compile_model
-from headrace.streams.difference import compare_answers, difference, leaves
+from headrace.streams.models.difference import compare_answers, difference, leaves
 from tests.river_zoo import EXAMPLES, ZOO, step
 
 

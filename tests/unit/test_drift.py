@@ -14,7 +14,7 @@ from headrace.processors.drift import Detector, Drift, error_of
 from headrace.processors.references import previous
 from headrace.processors.scan import Scan
 from headrace.processors.watches import Watch, rollback, watch_error, watch_feature, watch_label, watch_prediction
-from headrace.streams.watch import SKIPPED, _answer
+from headrace.streams.stages.watch import SKIPPED, _answer
 from tests.states import fresh_state
 
 DAY_MS = 86_400_000

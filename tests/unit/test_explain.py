@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.audit import audit
 from headrace.streams.errors import Lost, UsageError
-from headrace.streams.explain import event_id_of, explain
-from headrace.streams.keys import SigningKey
-from headrace.streams.snapshots import Sealed
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.replay.audit import audit
+from headrace.streams.replay.explain import event_id_of, explain
 from tests.inmemory import Lane, Log, topic
 from tests.small import CLASSES, HOUR_MS, Scripted, event, known, small
 

@@ -11,8 +11,9 @@ from river import linear_model, preprocessing
 
 from headrace import DeclarationError, Gate, Retrain, count, field
 from headrace.schemas.records import Command
-from headrace.streams import memory, pickling
-from headrace.streams.hashing import state_hash
+from headrace.streams import memory
+from headrace.streams.identity import pickling
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.task import Task
 from headrace.streams.topics import topic_name

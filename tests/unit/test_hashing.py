@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from river import linear_model, preprocessing
 
-from headrace.streams import pickling
-from headrace.streams.hashing import environment, environment_hash, function_hash, state_hash
+from headrace.streams.identity import pickling
+from headrace.streams.identity.hashing import environment, environment_hash, function_hash, state_hash
 from tests.river_zoo import EXAMPLES, ZOO, step
 
 
@@ -179,7 +179,7 @@ def _in_process(code: str, seed: str) -> str:
 def test_hashes_do_not_depend_on_the_process_or_its_hash_seed():
     """States with sets of words, and functions with such constants, hash alike in two processes."""
     code = """
-        from headrace.streams.hashing import state_hash, function_hash, environment_hash
+        from headrace.streams.identity.hashing import state_hash, function_hash, environment_hash
         WORDS = {"red", "green", "blue", "grey"}
         def known(x):
             return x in {"a", "b", "c", "d"} or x in WORDS

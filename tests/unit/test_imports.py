@@ -44,9 +44,19 @@ ONE_PLACE = {
     "plotly": "streams/control/",
     "prometheus_client": "streams/metrics.py",
 }
-# What lies in streams/ itself is the runtime's core, which knows neither Kafka nor what watches it.
-CORE = re.compile(r"streams/\w+\.py")
+# What lies in streams/ is the runtime's core, which knows neither Kafka nor what watches it, except for these folders.
+CORE = re.compile(r"streams/(?!(?:commands|control|demo|kafka|scaffold)/).+\.py")
 NOT_IN_CORE = ("headrace.streams.kafka", "headrace.streams.control", "headrace.streams.metrics")
+# Folder of streams/ -> those beside it that it may import; what lies in streams/ itself may import any of them.
+FOLDERS = {
+    "identity": set(),
+    "declaration": {"identity"},
+    "models": {"identity"},
+    "stages": {"models"},
+    "worker": {"models", "stages"},
+    "replay": {"identity", "models", "stages"},
+    "status": set(),
+}
 # A processor has no clock, no threads, and does no I/O.
 NOT_IN_PROCESSORS = {"asyncio", "multiprocessing", "queue", "socket", "subprocess", "threading", "time"}
 
@@ -81,7 +91,7 @@ def why_not(path: str, name: str) -> str | None:
             return f"{room} may import of ours only {sorted(OURS[room] | extra)}"
         if CORE.fullmatch(path) and f"{name}.".startswith(tuple(f"{module}." for module in NOT_IN_CORE)):
             return "the core knows neither kafka, control nor metrics"
-        return None
+        return _beside(path, name)
     if head in ROOMS:
         return f"rooms are imported as headrace.{head}"
     if head in sys.stdlib_module_names:
@@ -93,6 +103,15 @@ def why_not(path: str, name: str) -> str | None:
     if head not in THIRD_PARTIES.get(room, {head}) | extra:
         return f"third parties of {room}: {sorted(THIRD_PARTIES[room] | extra)}"
     return None
+
+
+def _beside(path: str, name: str) -> str | None:
+    """Why a file in a folder of streams/ may not import from the folder beside it."""
+    (_, own, *_), (_, _, other, *_) = f"{path}/".split("/"), f"{name}...".split(".")
+    if not name.startswith("headrace.streams.") or own not in FOLDERS or other not in FOLDERS:
+        return None
+    allowed = FOLDERS[own] | {own}
+    return None if other in allowed else f"streams/{own}/ may import of the folders of streams/ only {sorted(allowed)}"
 
 
 def violations(root: Path) -> list[str]:
@@ -149,6 +168,9 @@ def test_every_room_is_read():
         ("streams/topology.py", "import headrace.streams.kafka as k"),
         ("streams/kafka/reader.py", "import faust"),
         ("streams/control_room.py", "import faust"),
+        ("streams/stages/back.py", "from headrace.streams import kafka"),
+        ("streams/stages/back.py", "from headrace.streams.worker.lane import Lane"),
+        ("streams/identity/hashing.py", "from headrace.streams import stages"),
         ("streams/runtime.py", "import prometheus_client"),
         ("streams/runtime.py", "import headrace.deploy"),
         ("examples/flights.py", "from headrace.streams.pipeline import Pipeline"),
@@ -171,6 +193,7 @@ def test_a_forbidden_import_is_caught(tmp_path: Path, path: str, line: str):
         ("streams/kafka/reader.py", "from confluent_kafka import Producer"),
         ("streams/control/app.py", "import faust\nfrom ..kafka import connect"),
         ("streams/metrics.py", "import prometheus_client"),
+        ("streams/worker/lane.py", "from headrace.streams.models.versions import Versions"),
         ("streams/runtime.py", "from headrace.streams import merge\nfrom headrace import __version__"),
         ("streams/cli.py", "import headrace.deploy.broker\nfrom headrace.examples import flights"),
         ("examples/flights.py", "from headrace import Pipeline\nfrom headrace.examples import sources\nimport pandas"),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from headrace.streams.keys import KeyFileError, SigningKey, key_path, signing_key, trusted_keys
+from headrace.streams.models.keys import KeyFileError, SigningKey, key_path, signing_key, trusted_keys
 
 PEM = serialization.Encoding.PEM
 PKCS8 = serialization.PrivateFormat.PKCS8

@@ -20,14 +20,14 @@ from headrace.examples.flights import flights
 from headrace.streams import data
 from headrace.streams.errors import Unreachable, UsageError
 from headrace.streams.health import Pulse, Server, _measure, serve
-from headrace.streams.lane import Lane
 from headrace.streams.metrics import MetricsObserver
 from headrace.streams.recovery import Recovered
 from headrace.streams.series import METRICS
 from headrace.streams.summary import summary_of
 from headrace.streams.task import Task
 from headrace.streams.topology import Group, group_of
-from headrace.streams.tuning import Settings
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.tuning import Settings
 
 NOW_MS = 1_800_000_000_000
 BAD = [b"{", b"\xff\xfe", None, b'{"event_id": 1}']

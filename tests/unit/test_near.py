@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from headrace.streams.checkpoint import Checkpoint, marker_of
-from headrace.streams.explain import explain
-from headrace.streams.keys import SigningKey
-from headrace.streams.near import _predictions
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.packing import unpack
+from headrace.streams.replay.explain import explain
+from headrace.streams.replay.near import _predictions
 from headrace.streams.savepoints import copy, savepoints
-from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Version
 from tests.inmemory import Lane, topic
 from tests.small import event, known, small

@@ -17,11 +17,11 @@ from headrace.streams.cli import main
 from headrace.streams.commands import status
 from headrace.streams.commands.glance import lines, view
 from headrace.streams.errors import HeadraceError, Unreachable
-from headrace.streams.findings import last_prediction, models
 from headrace.streams.journal import Entry, write
 from headrace.streams.log import Record
-from headrace.streams.overview import Seen, gather
 from headrace.streams.packing import pack
+from headrace.streams.status.findings import last_prediction, models
+from headrace.streams.status.overview import Seen, gather
 from headrace.streams.topics import topic_specs
 from tests.small import small
 

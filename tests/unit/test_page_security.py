@@ -17,7 +17,7 @@ import pytest
 from headrace.streams.control.page import server, stream
 from headrace.streams.control.page.guard import Guard, fresh_token
 from headrace.streams.errors import HeadraceError, Unreachable, UsageError
-from headrace.streams.keys import KeyFileError
+from headrace.streams.models.keys import KeyFileError
 from tests.browser.scene import TOKEN, Scene
 
 PROMOTE = {"kind": "promote", "model": "logreg", "by": "ada", "saw": 2, "shard": 0}

@@ -36,7 +36,7 @@ from headrace import (
     watch_label,
     watch_prediction,
 )
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from tests.small import CLASSES, EVENT, LABEL, Scripted, small
 
 

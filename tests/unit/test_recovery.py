@@ -7,14 +7,14 @@ import functools
 import pytest
 
 from headrace import count
-from headrace.streams.audit import audit
-from headrace.streams.canonical import state_hash
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
 from headrace.streams.errors import Lost, Stalled, UsageError
-from headrace.streams.keys import SigningKey
+from headrace.streams.identity.canonical import state_hash
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import Sealed
 from headrace.streams.packing import pack
+from headrace.streams.replay.audit import audit
 from headrace.streams.savepoints import copy, savepoints
-from headrace.streams.snapshots import Sealed
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 from tests.lives import Life, Log, named, publish, publish_day

@@ -13,13 +13,15 @@ from river import drift, linear_model, naive_bayes
 from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.processors.predict import UNASKED
 from headrace.schemas.records import Command, Prediction
-from headrace.streams import plain, snapshots, task
-from headrace.streams.audit import audit
+from headrace.streams import task
+from headrace.streams.declaration import plain
 from headrace.streams.errors import Diverged, SpecChanged
-from headrace.streams.explain import explain
-from headrace.streams.keys import SigningKey
-from headrace.streams.retraining import logged
-from headrace.streams.snapshots import Sealed
+from headrace.streams.models import snapshots
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import Sealed
+from headrace.streams.replay.audit import audit
+from headrace.streams.replay.explain import explain
+from headrace.streams.stages.retraining import logged
 from headrace.streams.task import Version
 from tests.lives import Life, Log, named, publish, publish_day
 from tests.small import event, known, small

@@ -12,7 +12,7 @@ from headrace.processors.registry import COMMANDS, answer, applies, fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams.errors import Aborted
 from headrace.streams.log import Record
-from headrace.streams.registry import answers
+from headrace.streams.models.registry import answers
 from tests.small import small
 
 

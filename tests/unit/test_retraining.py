@@ -13,14 +13,14 @@ from headrace import Retrain, retrain, watch_error
 from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
 from headrace.schemas.varint import long_bytes
-from headrace.streams import retraining
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import DeclarationError, Lost
-from headrace.streams.hashing import state_hash
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.journal import read
-from headrace.streams.rebuild import examples_of
 from headrace.streams.recovery import recover
-from headrace.streams.retraining import Draft, Logged, adoptions, drafted, fold, folded, logged
+from headrace.streams.replay.rebuild import examples_of
+from headrace.streams.stages import retraining
+from headrace.streams.stages.retraining import Draft, Logged, adoptions, drafted, fold, folded, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
 from tests.inmemory import Lane, Log, topic

@@ -13,7 +13,7 @@ from headrace.processors.references import fixed, previous, same_hour
 from headrace.processors.scan import WARM_UP, Scan
 from headrace.processors.thresholds import threshold
 from headrace.processors.twosample import STATISTICS, distance
-from headrace.streams import pickling
+from headrace.streams.identity import pickling
 
 HOUR_MS = 3_600_000
 

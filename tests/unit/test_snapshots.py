@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from river import compose, drift, feature_extraction, linear_model, stats, tree
 
-from headrace.streams import pickling, snapshots
-from headrace.streams.hashing import state_hash
-from headrace.streams.keys import SigningKey
-from headrace.streams.snapshots import SnapshotError, chunk, join_chunks, open_sealed, relabelled, seal, verified
+from headrace.streams.identity import pickling
+from headrace.streams.identity.hashing import state_hash
+from headrace.streams.models import snapshots
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import SnapshotError, chunk, join_chunks, open_sealed, relabelled, seal, verified
 from tests.river_zoo import EXAMPLES, ZOO, step
 
 KEY = SigningKey.generate()
@@ -182,7 +183,7 @@ def _dotted(module: str, name: str, argument: str) -> bytes:
         ("copyreg", "__newobj__"),
         ("random", "_os.system"),
         ("functools", "reduce"),
-        ("headrace.streams.pickling", "loads"),
+        ("headrace.streams.identity.pickling", "loads"),
     ],
 )
 def test_a_signed_pickle_may_not_name_what_is_off_the_list(module: str, name: str, monkeypatch: pytest.MonkeyPatch):

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from river import dummy, ensemble, linear_model, preprocessing, tree
 
-from headrace.streams import versions
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.commands.versions import _tell
 from headrace.streams.errors import Lost
-from headrace.streams.keys import SigningKey
+from headrace.streams.models import versions
+from headrace.streams.models.keys import SigningKey
+from headrace.streams.models.snapshots import Sealed, SnapshotError, chunk
+from headrace.streams.models.versions import Published, Publisher, published
 from headrace.streams.pipeline import Versions
-from headrace.streams.rebuild import Wanted, rebuild
-from headrace.streams.snapshots import Sealed, SnapshotError, chunk
+from headrace.streams.replay.rebuild import Wanted, rebuild
 from headrace.streams.task import Version
-from headrace.streams.versions import Published, Publisher, published
 from tests.inmemory import Lane, Log, topic
 from tests.small import event, known, small
 

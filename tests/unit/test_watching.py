@@ -12,7 +12,7 @@ import headrace as h
 from headrace.examples.flights import is_late
 from headrace.examples.flights_data import flights as rows
 from headrace.streams import data, memory
-from headrace.streams.chain import Chain
+from headrace.streams.stages.chain import Chain
 from headrace.streams.topology import group_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

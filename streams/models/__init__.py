@@ -1,0 +1,1 @@
+"""Models beyond the task that teaches them: versions, their signatures, and the registry."""

@@ -1,0 +1,1 @@
+"""What was published, made again: audit, explain, and what a change would have led to."""

@@ -1,0 +1,1 @@
+"""How a pipeline stands, told from outside by reading its topics."""

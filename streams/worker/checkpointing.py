@@ -1,0 +1,161 @@
+"""When checkpoints are made, and what goes with them: savepoints now and then, and versions of the models.
+
+A checkpoint is frozen when nothing is in flight, written a part a cycle in a transaction of its own (`checkpoint.py`),
+and proves nothing about the journal beyond the one before it.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from headrace.streams import failpoints
+from headrace.streams.checkpoint import Checkpoint, LastSavepoint
+from headrace.streams.errors import Aborted, HeadraceError
+from headrace.streams.leftovers import follow
+from headrace.streams.savepoints import copy as copy_checkpoint
+from headrace.streams.topics import side_id
+from headrace.streams.worker.lane import Lane
+from headrace.streams.worker.work import Work
+
+__all__ = ["Checkpointing"]
+
+log = logging.getLogger("headrace.checkpointing")
+
+_GENTLER, _GENTLE_S = 10, 5.0
+"""Live traffic waits for each part of a checkpoint: so much smaller they are, unless it goes on for so long."""
+_LONGEST_S = 20.0
+"""A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
+
+
+class Checkpointing:
+    """Begins the checkpoints of lanes, writes them beside the cycle, and ends them.
+
+    Parameters
+    ----------
+    settle
+        Returns when the last batch is committed; raises `Aborted` when it is not.
+    """
+
+    def __init__(self, work: Work, settle: Callable[[], None]) -> None:
+        self.finishing = False
+        self.settle = settle
+        self._work = work
+
+    def step(self, lanes: Iterable[Lane], *, live: bool = False) -> None:
+        """Begin a checkpoint where one is due, and write the next part of those under way: `live`, a small one."""
+        clock, settings = self._work.clock, self._work.settings
+        now = clock()
+        for lane in lanes:
+            if lane.checkpoint is None:
+                _distrust(lane)
+                due = now - lane.checkpointed_at >= settings.checkpoint_s
+                if due and lane.task.seq != lane.checkpointed_seq:
+                    self._begin(lane)
+            else:
+                since_s = now - lane.checkpoint_began
+                part = settings.checkpoint_entries // (_GENTLER if live and since_s < _GENTLE_S else 1)
+                if lane.checkpoint.write(None if since_s > _LONGEST_S else max(1, part)):
+                    self._end(lane)
+
+    def now(self, lane: Lane) -> None:
+        """Finish the checkpoint under way, then write one of the present state."""
+        if lane.checkpoint is not None:
+            lane.checkpoint.write(None)
+            self._end(lane)
+        if lane.task.seq != lane.checkpointed_seq and not lane.side.suspicious:
+            self._begin(lane)
+            if lane.checkpoint is not None:
+                lane.checkpoint.write(None)
+            self._end(lane)
+
+    def _begin(self, lane: Lane) -> None:
+        """Freeze a lane's state, when nothing is in flight, and open the transaction that takes it.
+
+        The journal is to be read from where it stood at the checkpoint before: we have committed since, so our records
+        lie beyond. Where it stands now proves nothing: a successor may write to it already, if we were stopped for
+        long. A new side producer may not be made here either: it would fence that successor.
+        """
+        work, shard = self._work, lane.task.shard
+        failpoints.hit("checkpoint.due")
+        self.settle()
+        lane.journal_offset, lane.journal_seen = lane.journal_seen, work.stable("journal", shard)
+        _distrust(lane)
+        lane.checkpoint_began = work.clock()
+        lane.checkpointed_seq = lane.task.seq
+        lane.savepoint_follows = self._savepoint_due(lane)
+        due = work.versions is not None and work.versions.due(lane.task)
+        lane.models = work.versions.frozen(lane.task) if work.versions is not None and due else []
+        lane.checkpoint = Checkpoint(
+            lane.task,
+            work.version,
+            lane.journal_offset,
+            work.topics("state"),
+            lane.side,
+            outputs=self._output_ends(shard) if lane.savepoint_follows else None,
+            savepoint=lane.savepoint,
+            models=due,
+            journal_end=work.reader.watermarks(work.topics("journal"), shard)[1],
+        )
+
+    def _end(self, lane: Lane) -> None:
+        work = self._work
+        done, lane.checkpoint = lane.checkpoint, None
+        lane.checkpointed_at = work.clock()
+        if done is not None:
+            seconds = lane.checkpointed_at - lane.checkpoint_began
+            work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
+        if lane.savepoint_follows:
+            lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
+            savepoint = partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried)
+            savepoint() if self.finishing else work.aside(savepoint)  # aside it would end in the middle
+        if done is not None and lane.models and work.versions is not None:
+            models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
+            work.versions.begin(lane.task.shard)
+            publish = partial(work.versions.publish, work.name, lane.task.shard, models)
+            publish() if self.finishing else work.aside(publish)
+
+    def _output_ends(self, shard: int) -> dict[str, int]:
+        """Where the output topics stand: nothing of ours is in flight, so what comes next is beyond."""
+        work = self._work
+        return {role: work.reader.watermarks(work.topics(role), shard)[1] for role in work.group.outputs}
+
+    def _savepoint_due(self, lane: Lane) -> bool:
+        """Whether the last one is old, or of another epoch, which whoever audits this one cannot make again.
+
+        Before the first one the journal's beginning does for it, as long as no epoch has followed.
+        """
+        now_ms = self._work.wall_ms()
+        if lane.savepoint is None:
+            lane.savepoint = LastSavepoint(0, now_ms)
+        last = lane.savepoint_tried or lane.savepoint
+        old = abs(now_ms - last.at_ms) >= 1_000 * self._work.settings.savepoint_s
+        return old or last.epoch != lane.task.epoch
+
+    def _savepoint(self, shard: int, of: weakref.ref[Lane], this: LastSavepoint) -> None:
+        """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported.
+
+        It may take a minute: a lane that is given up meanwhile is not kept.
+        """
+        work = self._work
+        reader, producer = work.cluster.reader(), None
+        try:
+            name = side_id(work.name, "savepoint", shard)
+            producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
+            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock) is not None:
+                lane = of()
+                if lane is not None:
+                    lane.savepoint = this
+        except HeadraceError as error:
+            log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
+        finally:
+            reader.close()
+            if producer is not None:
+                producer.drop()
+
+
+def _distrust(lane: Lane) -> None:
+    if lane.side.suspicious:
+        raise Aborted("the last checkpoint's requests may have been sent twice")

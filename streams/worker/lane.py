@@ -1,0 +1,66 @@
+"""A lane: a task on a worker, with what only the worker knows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.streams.checkpoint import Checkpoint
+from headrace.streams.models.versions import Frozen
+from headrace.streams.recovery import Recovered
+from headrace.streams.task import Task
+
+__all__ = ["Lane"]
+
+
+class Lane:
+    """How far the checkpoints, the journal and the inputs of one task are.
+
+    Parameters
+    ----------
+    side
+        The producer of the task's checkpoints.
+    """
+
+    def __init__(self, task: Task, found: Recovered, side: Any) -> None:
+        self.task = task
+        self.side = side
+        self.checkpoint: Checkpoint | None = None
+        self.checkpoint_began = 0.0
+        self.checkpointed_at = 0.0
+        self.checkpointed_seq = found.checkpoint_seq or 0
+        self.savepoint = self.savepoint_tried = found.savepoint
+        self.savepoint_follows = False
+        self.models: list[Frozen] = []
+        self.epoch_due, self.changed = found.epoch_due, found.changed
+        self.journal_offset = self.journal_seen = found.journal_offset
+        self.parked_at = -1
+        self.paused: set[int] = set()
+        self.end_offsets: dict[int, int] = {}
+        self.read_to: dict[int, int] = {}
+        self.waiting_since: float | None = None
+
+    def anew(self, side: Any) -> Lane:
+        """The same task under a new assignment, of which nothing has been read yet."""
+        self.task.start()
+        self.side, self.paused, self.end_offsets, self.waiting_since = side, set(), {}, None
+        return self
+
+    def ended(self, rank: int, offset: int) -> None:
+        """The consumer has come to the end of an input; one that another group writes may yet go on."""
+        self.end_offsets[rank] = offset
+        buffer = self.task.merge.buffers[rank]
+        self.read_to[rank] = buffer[-1].offset + 1 if buffer else self.task.positions[rank]
+        group = self.task.group
+        if group.inputs[rank] not in group.upstream:
+            self.task.merge.end(rank)
+
+    def balance(self, consumer: Any, most: int) -> None:
+        """Pause the inputs that run ahead of the others; resume them when half of the buffer is free."""
+        shard, topics = self.task.shard, [source.topic for source in self.task.chain.sources]
+        for rank, buffer in enumerate(self.task.merge.buffers):
+            if rank not in self.paused and len(buffer) > most:
+                consumer.pause(topics[rank], shard)
+                self.paused.add(rank)
+            elif rank in self.paused and len(buffer) < most // 2:
+                self.paused.discard(rank)
+                consumer.resume(topics[rank], shard, buffer[-1].offset + 1 if buffer else self.task.positions[rank])
