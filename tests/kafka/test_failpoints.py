@@ -38,7 +38,7 @@ def test_an_unknown_failpoint_is_refused(setting: str) -> None:
 
 def test_every_site_is_somewhere_in_the_code() -> None:
     """Each name is hit at exactly one place, and there are at least 28."""
-    code = "".join(path.read_text() for path in Path(failpoints.__file__).parent.glob("*.py"))
+    code = "".join(path.read_text() for path in Path(failpoints.__file__).parent.rglob("*.py"))
     assert all(code.count(f'failpoints.hit("{site}")') == 1 for site in failpoints.SITES)
     assert code.count('failpoints.hit("') - len(failpoints.SITES) == 0
     assert len(failpoints.SITES) >= 28
