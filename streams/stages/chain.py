@@ -13,17 +13,15 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
-from headrace.processors.base import StoreSpec, described
-from headrace.processors.baselines import BASELINES, Baselines
+from headrace.processors.base import described
+from headrace.processors.baselines import BASELINES
 from headrace.processors.evaluate import Evaluate
 from headrace.processors.join import Early, Join
 from headrace.processors.predict import UNASKED
-from headrace.processors.registry import Registry
 from headrace.processors.segments import resized
-from headrace.processors.validate import Validate
 from headrace.schemas.names import spelled_out
 from headrace.schemas.published import ExamplesWire, FeaturesWire
-from headrace.schemas.records import BEFORE_ALL, Input
+from headrace.schemas.records import Input
 from headrace.schemas.wire import BadRecord
 from headrace.streams.errors import UsageError
 from headrace.streams.pipeline import OPTIONAL, Pipeline
@@ -31,10 +29,11 @@ from headrace.streams.stages.back import Back
 from headrace.streams.stages.context import Context, Output
 from headrace.streams.stages.decisions import Decisions
 from headrace.streams.stages.front import Front
-from headrace.streams.stages.gating import Gating, gate_stores
+from headrace.streams.stages.gating import Gating
 from headrace.streams.stages.retraining import History, Schedule, folded, grown
 from headrace.streams.stages.sources import source_of
-from headrace.streams.stages.watch import Watching, detectors, proxy
+from headrace.streams.stages.wanted import model_store, wanted_stores
+from headrace.streams.stages.watch import Watching, detectors
 from headrace.streams.state import Stores
 from headrace.streams.stores import CellStore, ObjectCodec
 from headrace.streams.topology import STAGES, Group
@@ -44,7 +43,6 @@ __all__ = ["Chain", "Output"]
 _EARLY: Any = tuple.__new__
 _CHUNK = 512
 """Records after which what was noted is settled: few enough to stay in the processor's caches."""
-_COUNTED = ("events", "duplicates", "features", "predictions", "labels", "labelled")
 
 
 class Chain:
@@ -99,7 +97,8 @@ class Chain:
         self.sources = tuple(
             source_of(pipeline, role, self.topic(role), self.features_wire, self.examples_wire) for role in group.inputs
         )
-        self.stores = Stores(self._wanted(), codec)
+        wanted = wanted_stores(pipeline, group, self.shard, self.join, self.evaluate, self._drifts)
+        self.stores = Stores(wanted, codec)
         self.bind()
 
     def bind(self) -> None:
@@ -222,7 +221,7 @@ class Chain:
         shape.loaded()
         for name, base in shape.value:
             model = grown(self.declared, [(name, base)]).models[name]
-            self.stores.add("models", _model_store(name, model))
+            self.stores.add("models", model_store(name, model))
         self.pipeline = grown(self.declared, shape.value)
         self.evaluate = self._evaluate()
         self.stores.load(entries)
@@ -247,7 +246,7 @@ class Chain:
         for name in [name for name in wanted if name not in there]:
             entry = decisions.registry["models"][name]
             model, since[name] = folded(self.declared, self.history, name, entry, n)
-            self.stores.add("models", _model_store(name, model))
+            self.stores.add("models", model_store(name, model))
         shape[:] = [[name, base] for name, base in shape if name in wanted]
         shape += [[name, base] for name, base in wanted.items() if name not in there]
         self.pipeline = grown(self.declared, shape)
@@ -286,38 +285,6 @@ class Chain:
         models = tuple(p.models)
         roles = dict.fromkeys(models, "challenger") | {p.champion: "champion"} | dict.fromkeys(BASELINES, "baseline")
         return Evaluate(p.task, (*models, *BASELINES), roles, every=p.evaluate_every, shard=self.shard)
-
-    def _wanted(self) -> dict[str, tuple[StoreSpec, ...]]:
-        group, p = self.group, self.pipeline
-        inputs = len(group.inputs)
-        counted = (*_COUNTED, "alerts") if self._drifts else _COUNTED
-        wanted: dict[str, tuple[StoreSpec, ...]] = {
-            "chain": (
-                StoreSpec("clock", "cell", initial=lambda: [BEFORE_ALL, [BEFORE_ALL] * inputs]),
-                StoreSpec("counts", "cell", initial=lambda: dict.fromkeys(counted, 0)),
-                StoreSpec("progress", "cell", initial=lambda: [0, None]),
-                StoreSpec("since", "cell", initial=dict),
-                StoreSpec("retrained", "cell", initial=list),
-            )
-        }
-        if group.front:
-            wanted |= {"validate": Validate(p.horizon_ms).stores(), "featurize": p.featurize.stores()}
-        if group.front or group.back:
-            wanted["join"] = self.join.stores()
-            if p.task == "multiclass":
-                expired = () if p.on_expiry is None else (p.on_expiry,)
-                wanted["join"] += (StoreSpec("classes", "cell", initial=partial(dict.fromkeys, expired)),)
-        if group.back:
-            wanted["registry"] = Registry().stores()
-            wanted["models"] = tuple(_model_store(name, model) for name, model in p.fresh_models().items())
-            wanted["baselines"] = tuple(Baselines(p.task).stores())
-            wanted["evaluate"] = tuple(self.evaluate.stores())
-            wanted |= gate_stores(p, self.shard)
-        if group.watches and p.proxies is not None:
-            wanted["proxies"] = tuple(proxy(p, p.proxies, self.shard).stores())
-        for i, drift in enumerate(self._drifts):
-            wanted[f"drift.{i}"] = tuple(drift.stores())
-        return wanted
 
     def _forward(self) -> Callable[..., None]:
         """Where a featurized event goes next: to be predicted, or (cut) only to wait for its outcome."""
@@ -434,11 +401,6 @@ class Chain:
                 self.context.dead("drift", role, "malformed", described(error), item)
             else:
                 watching.error(answer, y, record["probability"], record["time_ms"], *at)
-
-
-def _model_store(name: str, model: Any) -> StoreSpec:
-    """Where a model is kept, which begins as this one."""
-    return StoreSpec(name, "cell", initial=lambda: model, codec="object")
 
 
 def _columns(names: tuple[str, ...], *, attributes: bool) -> Callable[[Any], dict[str, Any]]:
