@@ -38,26 +38,25 @@ _TITLES = {"quix": "Quix Streams", "faust": "Faust"}
 
 
 def run(
-    report: Callable[[Any], None], events: dict[str, int] | None = None, rounds: int = 3, peers: tuple[str, ...] = PEERS
+    report: Callable[[Any], None], events: int = 20_000, rounds: int = 3, peers: tuple[str, ...] = PEERS
 ) -> dict[str, Any]:
     """Each peer in turn with ours, `rounds` times; raises ValueError when features that must agree do not."""
-    sizes = {"quix": 20_000, "faust": 5_000} | (events or {})
     interpreters = {peer: python(peer) for peer in peers}
-    found: dict[str, Any] = {"seed": SEED, "events": {peer: sizes[peer] for peer in peers}, "rounds": rounds}
+    found: dict[str, Any] = {"seed": SEED, "events": events, "rounds": rounds}
     with place() as here:
-        _ours(here, min(sizes.values()))  # a broker that has done nothing yet is slower
+        _ours(here, events)  # a broker that has done nothing yet is slower
         for peer in peers:
             runs = []
             for number in range(rounds):
                 order = (_ours, _theirs) if number % 2 else (_theirs, _ours)
                 pair = {
-                    way.__name__: way(here, sizes[peer], *((peer, interpreters[peer]) if way is _theirs else ()))
+                    way.__name__: way(here, events, *((peer, interpreters[peer]) if way is _theirs else ()))
                     for way in order
                 }
                 runs.append(pair)
             found[peer], found[f"{peer}_detail"] = _compared(peer, runs)
         if "quix" in peers:
-            found["quix_unstamped"] = _unstamped(here, sizes["quix"], interpreters["quix"])
+            found["quix_unstamped"] = _unstamped(here, events, interpreters["quix"])
     report(_table(found, peers))
     for peer in peers:
         agreement = found[f"{peer}_detail"]["agreement"]
@@ -248,7 +247,7 @@ def _table(found: dict[str, Any], peers: tuple[str, ...]) -> Table:
             ratio = (f"{found[peer]:.1f}", f"[{min(detail['ratios']):.1f}-{max(detail['ratios']):.1f}]")
             table.add_row(
                 title,
-                str(found["events"][peer]),
+                str(found["events"]),
                 f"{row['events_per_s']:,.0f}",
                 f"{row['cpu_us_per_event']:.0f}",
                 f"{row['peak_rss_mb']:.0f}",

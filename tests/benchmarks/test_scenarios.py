@@ -131,7 +131,7 @@ def test_peer_does_the_same_work(peer: str, on: Any, said: list[Any]) -> None:
         pytest.skip(
             f"the environment of {peer} is not there: HEADRACE_TEST_PEERS=1 makes it, or make bench SCENARIO=peers"
         )
-    found = on(peers).run(said.append, {"quix": 300, "faust": 300}, rounds=1, peers=(peer,))
+    found = on(peers).run(said.append, 300, rounds=1, peers=(peer,))
     assert found[f"{peer}_detail"]["agreement"]["event_features"] == 300
     assert found[peer] > 0
 
