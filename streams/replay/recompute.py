@@ -131,17 +131,13 @@ class Recomputation:
     def resume(self) -> str | None:
         """After the steps `ended`: go to the next savepoint of this specification; says what is left out, or None."""
         task, end = self.task, self.task.seq
-        for savepoint in savepoints(task.group.name, task.shard, self._topics, self._open()):
-            if savepoint.marker["seq"] > end and savepoint.marker["spec_hash"] == self._version.hash:
-                task.reset()
-                try:
-                    self.starts = self._begin_at(savepoint)
-                except SnapshotError:  # a later one may do
-                    continue
-                self.ended = None
-                self._published = {role: self._outputs(role) for role in task.group.outputs}
-                return f"records {end} to {task.seq - 1} of the journal"
-        return None
+        task.reset()
+        starts = self._begin_at_one(self._open(), lambda marker: bool(marker["seq"] > end))
+        if starts is None:
+            return None
+        self.starts, self.ended = starts, None
+        self._published = {role: self._outputs(role) for role in task.group.outputs}
+        return f"records {end} to {task.seq - 1} of the journal"
 
     def rest(self) -> Iterator[Pair]:
         """What was published beyond what all steps made; nothing when the steps `ended` early."""
@@ -200,24 +196,29 @@ class Recomputation:
         others = isinstance(first, Epoch) and first.spec_hash != version.hash
         if isinstance(first, Epoch) and first.seq == 0 and not others and _reach(batch.starts, lows):
             return None
-        for savepoint in savepoints(task.group.name, task.shard, self._topics, reader):
-            marker = savepoint.marker
-            follows = _reach(marker["positions"], lows) and first.seq <= marker["seq"]
-            if follows and marker["spec_hash"] == version.hash:
-                try:
-                    starts = self._begin_at(savepoint)
-                except SnapshotError:  # a later one may do
-                    task.reset()
-                    continue
-                why = "of another specification: ask with that one" if others else "gone"
-                self.begun = f"record {task.seq} of the journal on, as what came before is {why}"
-                return starts
+        oldest = first.seq
+        starts = self._begin_at_one(reader, lambda at: _reach(at["positions"], lows) and oldest <= at["seq"])
+        if starts is not None:
+            why = "of another specification: ask with that one" if others else "gone"
+            self.begun = f"record {task.seq} of the journal on, as what came before is {why}"
+            return starts
         if isinstance(first, Epoch) and others:
             self._open_epoch(first)
         raise Lost(
             f"Audit of {self.name} has nowhere to start: the first records of its inputs or journal "
             "are gone, and no savepoint is as young as what is left."
         )
+
+    def _begin_at_one(self, reader: Any, fits: Callable[[Mapping[str, Any]], bool]) -> dict[str, int] | None:
+        """Start at the oldest savepoint of this specification whose marker `fits`; None where there is none."""
+        task = self.task
+        for savepoint in savepoints(task.group.name, task.shard, self._topics, reader):
+            if savepoint.marker["spec_hash"] == self._version.hash and fits(savepoint.marker):
+                try:
+                    return self._begin_at(savepoint)
+                except SnapshotError:  # a later one may do
+                    task.reset()
+        return None
 
     def _begin_at(self, savepoint: Savepoint) -> dict[str, int]:
         """Start there; returns where the output topics stood then."""
