@@ -26,6 +26,7 @@ __all__ = [
     "topic_name",
     "topic_specs",
     "transactional_id",
+    "worker_groups",
     "wrong_settings",
 ]
 
@@ -116,9 +117,14 @@ def control_group(pipeline: Pipeline) -> str:
     return f"{pipeline.name}.control"
 
 
+def worker_groups(pipeline: Pipeline) -> list[str]:
+    """The consumer groups that workers may be members of, wherever the chain is cut."""
+    return [group_name(pipeline, group) for group in groups()]
+
+
 def consumer_groups(pipeline: Pipeline) -> list[str]:
-    """All consumer groups that a pipeline may have, wherever its chain is cut; the control plane's is the last."""
-    return [*(group_name(pipeline, group) for group in groups()), control_group(pipeline)]
+    """All consumer groups that a pipeline may have: those of its workers, and the control plane's."""
+    return [*worker_groups(pipeline), control_group(pipeline)]
 
 
 def topic_specs(pipeline: Pipeline) -> list[TopicSpec]:

@@ -20,10 +20,9 @@ from headrace.streams.data import Outgoing
 from headrace.streams.errors import HeadraceError, Unreachable, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
-from headrace.streams.topics import group_name, names_of
-from headrace.streams.topology import groups
+from headrace.streams.topics import names_of, worker_groups
 
-__all__ = ["Publisher", "interleaved", "meeting", "publish", "warn_of_a_worker"]
+__all__ = ["Publisher", "check_keys", "interleaved", "publish", "warn_of_a_worker"]
 
 _LATE_S, _AWAY_S = 5.0, 120.0
 _REST = "publish the rest, or all of it again if `duplicates_within` reaches back to what is there"
@@ -130,7 +129,7 @@ def publish(
         warn_without_labels(pipeline, frame)
     streams = {"events": events, "labels": known}
     streams = {role: streams[role] for role in roles}
-    meeting(pipeline, streams.get("labels", []))
+    check_keys(pipeline, streams.get("labels", []))
     names = names_of(pipeline)
     if rate is None and only is None:
         warn_of_a_worker(cluster, pipeline, events)
@@ -150,7 +149,7 @@ def publish(
         say(f"{what} published in {seconds:.2f} s")
 
 
-def meeting(pipeline: Pipeline, labels: list[Outgoing]) -> None:
+def check_keys(pipeline: Pipeline, labels: list[Outgoing]) -> None:
     """Refuse labels that would not reach the partitions of their events, as none of them has the events' key."""
     if pipeline.partitions > 1 and labels and all(record.key is None for record in labels):
         lacking = f"The labels have no column {pipeline.events.key}, the key of their events"
@@ -162,7 +161,7 @@ def warn_of_a_worker(cluster: Cluster, pipeline: Pipeline, events: list[Outgoing
     times = [record.time_ms for record in events]
     if times and max(times) - min(times) > pipeline.ttl_ms:
         with contextlib.suppress(HeadraceError):  # no reason not to publish
-            if any(cluster.members([group_name(pipeline, group) for group in groups()]).values()):
+            if any(cluster.members(worker_groups(pipeline)).values()):
                 apart = f"more than {pipeline.labels.ttl} from their events"
                 warn(f"A worker runs, and may refuse labels that reach it {apart}: --rate keeps them together.")
 

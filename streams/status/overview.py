@@ -22,7 +22,7 @@ from headrace.streams.status.findings import (
     open_alerts,
 )
 from headrace.streams.status.seen import Seen
-from headrace.streams.topics import group_name, topic_name, topic_specs
+from headrace.streams.topics import group_name, topic_name, topic_specs, worker_groups
 from headrace.streams.topology import STAGES, Group, groups
 from headrace.streams.upstream import topic_lag
 
@@ -76,7 +76,7 @@ def gather(
     }
     seen.look(reader, pipeline, ends, [name for name, offsets in committed.items() if offsets])
     pace = _Pace(seen, now_s)
-    members = cluster.members([group_name(pipeline, group) for group in groups()])
+    members = cluster.members(worker_groups(pipeline))
     found = [_group(reader, pipeline, group, committed[group.name], members, ends, pace) for group in groups()]
     live = [group for group in found if group["members"] or group["journal"] or _started(group)]
     value = {

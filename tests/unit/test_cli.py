@@ -30,7 +30,7 @@ from headrace.processors.registry import fresh
 from headrace.schemas.records import Fact
 from headrace.streams import cli
 from headrace.streams.commands import models, options, output, run, tail, versions
-from headrace.streams.commands.publish import Publisher, interleaved, meeting, warn_of_a_worker
+from headrace.streams.commands.publish import Publisher, check_keys, interleaved, warn_of_a_worker
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
 from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
@@ -671,10 +671,10 @@ def test_labels_without_the_events_key_are_refused_where_there_are_partitions():
     """They would lie in any partition, where no event waits for them, which is told only when they expire."""
     pipeline, labels = small(partitions=2), [Outgoing(1, None, b""), Outgoing(2, None, b"")]
     with pytest.raises(UsageError, match=r"^The labels have no column shop, .* the same of 2 partitions: add it\.$"):
-        meeting(pipeline, labels)
-    meeting(small(), labels)
-    meeting(pipeline, [])
-    meeting(pipeline, [*labels, Outgoing(3, b"x", b"")])
+        check_keys(pipeline, labels)
+    check_keys(small(), labels)
+    check_keys(pipeline, [])
+    check_keys(pipeline, [*labels, Outgoing(3, b"x", b"")])
 
 
 def test_interleaved_is_by_time_with_labels_first():
