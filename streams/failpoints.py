@@ -25,7 +25,7 @@ SITES: tuple[str, ...] = (
     "checkpoint.done",
     *("savepoint.begun", "savepoint.marked", "savepoint.done"),
     *("version.fenced", "version.begun", "version.chunk", "version.sent", "version.done"),
-    *("revoke.begun", "revoke.parked", "rebuild.begun", "rebuild.proven", "rebuild.fenced"),
+    *("revoke.begun", "revoke.parked", "rebuild.begun", "reopen.proven", "rebuild.fenced"),
     *("finish.begun", "finish.done"),
 )
 """Every place there is."""

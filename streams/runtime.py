@@ -330,24 +330,20 @@ class Worker:
     def _rebuild(self, error: Aborted) -> None:
         """A transaction failed: drop the producer and everything in memory, and come back from the log.
 
-        So does a worker whom its group has put out, unless another one has its slot: as a new member.
+        So does a worker whom its group has put out: as a new member. One whose slot another one has taken ends.
         """
         failpoints.hit("rebuild.begun")
         self.ticks += 1  # to have waited for a broker, and to wait again, is not to stand still
         with contextlib.suppress(Aborted):
             self._committer.settle()
-        expelled = isinstance(error, Expelled)
-        if expelled:
-            self._slot.prove()
-            failpoints.hit("rebuild.proven")
         log.warning("recovering after: %s", error)
         self.observer.aborted(str(error))
-        self._slot.drop()
+        expelled = isinstance(error, Expelled)
         if expelled:
             self._assignment.expelled()
         else:
             self._assignment.again()
-        self._slot.open()
+        self._slot.reopen()
         failpoints.hit("rebuild.fenced")
         if expelled:
             self._work.consumer.close()

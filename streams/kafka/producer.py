@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import time
@@ -34,6 +33,8 @@ SLOW_S = 1.0
 """A request that takes longer may have been sent again."""
 MARKED_S = 5.0
 """A commit is answered before its markers are written; after so long they are."""
+_SURELY = 0.9
+"""For this part of its timeout a transaction is sure not to have timed out."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
 
@@ -51,9 +52,11 @@ class TransactionalProducer:
 
     def __init__(self, cluster: Cluster, transactional_id: str, timeout_ms: int) -> None:
         self._news = news = _News()
+        self._began_at: float | None = None
         self._committed_at = 0.0
         self._config = cluster.config
-        self._patience_s = 0.75 * timeout_ms / 1000
+        self._timeout_s = timeout_ms / 1000
+        self._patience_s = 0.75 * self._timeout_s
         self._producer = Producer(
             {
                 "linger.ms": 50,  # a commit does not wait for it
@@ -83,14 +86,14 @@ class TransactionalProducer:
 
         It notes that a connection broke before it sends the request again, so before any answer: nothing is waited for.
         """
-        self._producer.poll(0)
+        self._serve()
         return self._news.suspicious
 
     def begin(self) -> None:
         """Open a transaction."""
-        self._producer.poll(0)  # what broke before is not about this transaction
+        self._serve()  # what broke before is not about this transaction
         self._call(self._producer.begin_transaction)
-        self._news.open = True
+        self._began_at, self._news.open = time.monotonic(), True
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
@@ -103,6 +106,8 @@ class TransactionalProducer:
             self._await_room()
             self.send(topic, partition, key, value, headers)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._FATAL:
+                self._serve()  # raises what was fatal: in a request before this one, in the client's own thread
             raise translated(error) from error
 
     def _await_room(self) -> None:
@@ -112,7 +117,7 @@ class TransactionalProducer:
         while len(self._producer) >= full:
             if time.monotonic() > deadline:
                 raise Aborted("nothing of the transaction was delivered within 60 s")
-            self._producer.poll(0.05)
+            self._serve(0.05)
 
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
         """Add the consumed offsets to the transaction."""
@@ -125,9 +130,13 @@ class TransactionalProducer:
         """Raise `Fenced` if another producer has started under this id since; this one is to be dropped after that.
 
         The coordinator tells from an offset of `place` that is never committed, in the name of no member of `group`.
+        Raises `Aborted` where it does not say: it ends a transaction that lasts too long under a new epoch, too.
         """
-        with contextlib.suppress(Aborted):  # nothing is open
-            self._call(self._producer.abort_transaction, self._patience_s, within_s=0.0)
+        if self._began_at is not None:
+            left_s = _SURELY * self._timeout_s - (time.monotonic() - self._began_at)
+            if left_s <= 0:
+                raise Aborted("the coordinator may have ended the transaction by itself")
+            self._call(self._producer.abort_transaction, left_s, within_s=0.0)
         nobody = Consumer({**self._config, "group.id": group}, logger=log)
         try:
             self.begin()
@@ -142,21 +151,34 @@ class TransactionalProducer:
         this producer that another one has started.
         """
         self._call(self._producer.commit_transaction, self._patience_s, within_s=0.0)
-        self._committed_at = time.monotonic()
+        self._began_at, self._committed_at = None, time.monotonic()
 
     def flush(self, within_s: float = 20.0) -> None:
-        """Return when every record of the transaction has reached the log; `Aborted` when one does not in time."""
-        if self._producer.flush(within_s):
-            raise Aborted(f"records of a transaction did not reach the log within {within_s:g} s")
+        """Return when every record of the transaction has reached the log; `Aborted` when one does not in time.
+
+        The client's own `flush` raises what is fatal as an object that no `except` catches.
+        """
+        deadline = time.monotonic() + within_s
+        while len(self._producer):
+            if time.monotonic() > deadline:
+                raise Aborted(f"records of a transaction did not reach the log within {within_s:g} s")
+            self._serve(0.005)
 
     def poll(self) -> None:
         """Serve callbacks while idle; what happens later than `MARKED_S` after a commit is about no transaction."""
-        self._producer.poll(0)
+        self._serve()
         self._news.open &= time.monotonic() < self._committed_at + MARKED_S
 
     def drop(self) -> None:
         """Forget this producer and whatever it has open; its successor's start aborts that."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+
+    def _serve(self, timeout_s: float = 0.0) -> None:
+        """Serve the client's callbacks; what has become fatal to it is raised here, once, and by its next answer."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            raise translated(error) from error
 
     def _call(self, function: Callable[..., Any], *args: Any, within_s: float = 60.0) -> None:
         began = time.monotonic()

@@ -77,11 +77,12 @@ class Assignment:
             try:
                 self._checkpointing.now(lane)
                 lane.parked_at = self._journal_end(shard)
+                clean = not lane.side.suspicious
             except Fault as error:
                 log.warning("no checkpoint of %s/%s on revoke: %s", self._work.group.name, shard, error)
                 self._give_up(lane)
                 continue
-            if lane.task.seq == lane.checkpointed_seq and not lane.side.suspicious:
+            if lane.task.seq == lane.checkpointed_seq and clean:
                 self._parked[shard] = lane
             else:
                 self._give_up(lane)

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
+from headrace.streams import failpoints
 from headrace.streams.errors import Aborted
 from headrace.streams.leftovers import Place, complete, end_leftovers, open_places
 from headrace.streams.worker.work import Work
@@ -28,20 +29,23 @@ class Slot:
 
     def open(self) -> None:
         """A new producer: what was committed is so everywhere, whoever had the slot is fenced, the rest is aborted."""
-        work = self._work
-        complete(work.cluster, work.reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
-        self.producer, self._followed = work.cluster.producer(self.name), False
+        self._complete()
+        self._start()
 
-    def prove(self) -> None:
-        """Raise `Fenced` if another worker has taken this slot.
+    def reopen(self) -> None:
+        """The same after trouble with our own producer; raises `Fenced` if another worker has taken this slot.
 
-        Whoever takes it starts a producer under its id before it joins the group, so that a member whom the group has
-        put out, but whose producer is still the last one, was put out by nobody. Where the coordinator does not say,
-        the slot is taken as ours, as after every transaction that failed.
+        Whoever takes it starts a producer under its id before it joins the group, so that a worker that was put out, or
+        stood still, but whose producer is still the last one, has no successor. Where the coordinator does not say, the
+        slot is taken as ours. What it had decided is completed before it is asked, as that makes it forget.
         """
         work = self._work
+        self._complete()
         with contextlib.suppress(Aborted):
             self.producer.prove((work.topics("journal"), 0), work.name)
+        failpoints.hit("reopen.proven")
+        self.drop()
+        self._start()
 
     def drop(self) -> None:
         """Forget the producer and what it has open."""
@@ -59,8 +63,7 @@ class Slot:
         """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""
         if not self.producer.suspicious:
             return
-        self.drop()
-        self.open()
+        self.reopen()
         mine = list(shards)
         found = [place for place in self.end_leftovers() if place[1] in mine]
         if mine:
@@ -92,6 +95,13 @@ class Slot:
         self.producer.begin()
         self.producer.offsets({(work.topics("journal"), shard): 0}, work.consumer.metadata())
         self._renew()
+
+    def _complete(self) -> None:
+        work = self._work
+        complete(work.cluster, work.reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
+
+    def _start(self) -> None:
+        self.producer, self._followed = self._work.cluster.producer(self.name), False
 
     def _places(self) -> list[Place]:
         """Every partition that this slot may have sent records to."""

@@ -113,7 +113,7 @@ class Deaths:
         elif stage in _ASIDE:
             world.settings = {"batch": _BATCH, **_OFTEN, "savepoint_s": 0.0}
         ways = {"revoke": self._revoked, "rebuild": self._aborted, "finish": self._finished}
-        way = self._expelled if site == "rebuild.proven" else ways.get(stage, self._plain)
+        way = self._expelled if site == "reopen.proven" else ways.get(stage, self._plain)
         if stage not in _ASIDE:
             self._choose(world)
         process = way(world, f"{site}:{nth}")

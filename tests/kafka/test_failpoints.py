@@ -17,7 +17,7 @@ SITES = (
     "checkpoint.marked",
     "recover.replaying",
     "rebuild.begun",
-    "rebuild.proven",
+    "reopen.proven",
 )
 
 

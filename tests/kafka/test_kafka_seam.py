@@ -59,6 +59,34 @@ def test_a_predecessor_in_the_slot_is_fenced(cluster: Cluster, topic: str) -> No
     reader.close()
 
 
+def test_a_predecessor_is_told_by_whatever_it_does_next(cluster: Cluster, topic: str) -> None:
+    """A request of before was refused, of which only the client's own thread knows; nothing else may be made of it."""
+    group = member(cluster, topic)
+    asked: dict[str, Callable[[TransactionalProducer], object]] = {
+        "send": lambda first: first.send(topic, 0, None, b"lost"),
+        "flush": lambda first: first.flush(),
+        "offsets": lambda first: first.offsets({(topic, 0): 0}, group.metadata()),
+        "commit": lambda first: first.commit(),
+        "suspicious": lambda first: first.suspicious,
+        "poll": lambda first: first.poll(),
+        "begin": lambda first: first.begin(),
+        "prove": lambda first: first.prove((topic, 0), f"{topic}-group"),
+    }
+    for name, ask in asked.items():
+        first = cluster.producer(f"{topic}-{name}")
+        first.begin()
+        first.send(topic, 0, None, b"lost")
+        first.flush()
+        second = cluster.producer(f"{topic}-{name}")
+        first.send(topic, 0, None, b"lost")
+        until(lambda client=first._producer: len(client) > 1, "it has something to tell")  # type: ignore[misc]
+        with pytest.raises(Fenced, match="slot"):
+            ask(first)
+        first.drop()
+        second.drop()
+    group.close()
+
+
 def test_a_producer_proves_that_nobody_has_followed_it(cluster: Cluster, topic: str) -> None:
     """Between transactions, in one, and in one that failed; once somebody has, each of them is told."""
     member(cluster, topic).close()  # a group with a member, of which the proof speaks without being one

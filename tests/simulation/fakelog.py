@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace.streams.errors import Aborted, Expelled, Fault, Lost, Stalled
+from headrace.streams.errors import Aborted, Expelled, Fault, Fenced, Lost, Stalled
 from headrace.streams.kafka import SLOW_S
 from headrace.streams.log import END, Record
 from tests.simulation.broker import OFFSETS, TP, Partition
@@ -222,7 +222,7 @@ class FakeProducer:
     def __init__(self, cluster: FakeCluster, name: str, timeout_ms: int) -> None:
         self._world, self._process = cluster.world, cluster.process
         self._name = name
-        self.suspicious = False
+        self._doubtful = False
         self._open = False
         self._added: set[TP] = set()
         self._queue: list[tuple[TP, bytes | None, bytes | None, Any]] = []
@@ -230,8 +230,15 @@ class FakeProducer:
         self._process.seam("init")
         if self._world.chance("init"):
             raise Aborted("_TIMED_OUT: no producer id")
-        self._epoch = self._world.broker.start_id(name, timeout_ms / 1000)
+        self._began, self._timeout_s, self._undecided = 0.0, timeout_ms / 1000, False
+        self._epoch = self._world.broker.start_id(name, self._timeout_s)
         self._process.seam("initialised")
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether a request may have been sent twice; asking serves callbacks."""
+        self._serve()
+        return self._doubtful
 
     def begin(self) -> None:
         """Open a transaction; the broker hears of it with the first record."""
@@ -240,10 +247,12 @@ class FakeProducer:
         if self._open:
             raise Aborted("_STATE: a transaction is open")
         self._open, self._added, self._queue = True, set(), []
+        self._began = self._world.clock.now
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
         """Add a record to the transaction."""
         self._process.seam("send")
+        self._raise()
         if not self._open:
             raise Aborted("_STATE: no transaction")
         self._queue.append(((topic, partition), key, value, headers))
@@ -261,20 +270,23 @@ class FakeProducer:
         world.check_generation(metadata)
         world.broker.write_offsets(self._name, self._epoch, metadata[0], dict(offsets))
         if world.chance("late"):
-            self.suspicious = True
+            self._doubtful = True
             self._later(("offsets", metadata, dict(offsets)))
         self._added.add(("", 0))
         if world.chance("lost_response"):
             raise Aborted("_TIMED_OUT: no answer to the offsets")
 
     def prove(self, place: TP, group: str) -> None:
-        """Raise `Fenced` if another producer has started under this id since."""
+        """Raise `Fenced` if another producer has started under this id since, and `Aborted` where nobody can tell."""
         self._process.seam("prove")
         world = self._world
+        if self._undecided or (self._open and world.clock.now - self._began > 0.9 * self._timeout_s):
+            raise Aborted("_STATE: nobody can tell")
         if world.chance("lost_request"):
             raise Aborted("_TIMED_OUT: no answer of the coordinator")
         world.broker.add(self._name, self._epoch, None)
         world.broker.end(self._name, self._epoch, commit=False)
+        self._process.seam("unproven")
         world.broker.add(self._name, self._epoch, None)
         world.broker.write_offsets(self._name, self._epoch, group, {place: 0})
         self._open = True
@@ -288,7 +300,7 @@ class FakeProducer:
             raise Aborted("_STATE: no transaction")
         self._process.seam("commit")
         world = self._world
-        began = world.clock.now
+        began, self._undecided = world.clock.now, True
         if self._added:
             if world.chance("lost_request"):
                 if world.rng.random() < 0.5:
@@ -298,15 +310,15 @@ class FakeProducer:
                 raise Aborted("_TIMED_OUT: no answer to the commit")
             passes = world.forgets()
             world.broker.end(self._name, self._epoch, commit=True, passes=passes)
-            self.suspicious |= passes is not None
+            self._doubtful |= passes is not None
             world.ended()
             if world.chance("late"):
                 self._retried()
             if world.chance("lost_response"):
                 raise Aborted("_TIMED_OUT: no answer to the commit")
-        self._open = False
+        self._open = self._undecided = False
         if world.clock.now - began > SLOW_S:
-            self.suspicious = True
+            self._doubtful = True
         self._process.seam("done")
 
     def flush(self) -> None:
@@ -318,6 +330,7 @@ class FakeProducer:
     def poll(self) -> None:
         """Serve callbacks."""
         self._process.seam("poll")
+        self._serve()
 
     def drop(self) -> None:
         """Forget what was queued; whatever is open stays so until the successor starts."""
@@ -329,7 +342,7 @@ class FakeProducer:
         """The client sent EndTxn twice and was answered; the other copy is still on its way."""
         self._later(("end", None, None))
         if self._world.rng.random() < 0.5:
-            self.suspicious = True
+            self._doubtful = True
         else:
             self._world.slow(self._process, self._world.rng.uniform(10.5, 40.0))
 
@@ -348,11 +361,15 @@ class FakeProducer:
                     self._added.add(tp)
                 broker.write(self._name, self._epoch, tp, key, value, headers)
         except Fault as error:
-            self._failed = self._failed or error
+            self._failed = self._failed or error.with_traceback(None)
+
+    def _serve(self) -> None:
+        if isinstance(self._failed, Fenced):  # what failed otherwise is told by the next call
+            self._raise()
 
     def _raise(self) -> None:
         if self._failed is not None:
-            raise self._failed
+            raise type(self._failed)(*self._failed.args)  # the one that is kept keeps no frames, nor what these hold
 
 
 class FakeReader:

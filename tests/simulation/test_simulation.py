@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ class _Tasks(Observer):
     """Knows every task that a worker has recovered, and those that live when it goes on."""
 
     def __init__(self) -> None:
-        self.worker: Worker | None = None
+        self.worker: Callable[[], Worker | None] = lambda: None
         self.known: list[weakref.ref[Task]] = []
         self.given_up = 0
 
@@ -114,9 +115,10 @@ class _Tasks(Observer):
 
     def assigned(self, shards: list[int]) -> None:
         """All that live are those that it goes on with."""
-        if not shards or self.worker is None:
+        worker = self.worker()
+        if not shards or worker is None:
             return
-        held = [lane.task for lane in self.worker.lanes.values()]
+        held = [lane.task for lane in worker.lanes.values()]
         living = [task for known in self.known if (task := known()) is not None]
         assert all(any(task is mine for mine in held) for task in living), "a task that was given up is in memory still"
 
@@ -133,7 +135,7 @@ class _Frugal(World):
         observer: Any = _Tasks()
         worker = super().make_worker(process)
         work = worker._work
-        observer.worker, work.observer, work.collector = worker, observer, _Sweeping()
+        observer.worker, work.observer, work.collector = weakref.ref(worker), observer, _Sweeping()
         self.observers.append(observer)
         return worker
 

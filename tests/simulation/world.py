@@ -174,7 +174,8 @@ class Process:
                 self.worker.close()
 
     def _exit(self, why: str) -> None:
-        self.alive = False
+        """What an ended process had in memory is gone, an error that it kept, too, with the frames it came through."""
+        self.alive, self.worker = False, None
 
 
 class World:
