@@ -800,7 +800,7 @@ def test_a_worker_whose_broker_stays_away_ends_with_a_sentence():
             dog.look(next(seconds))
         raise Aborted("No Kafka broker answers any more")
 
-    worker._slot = SimpleNamespace(end_leftovers=away, open=away, drop=lambda: None)  # type: ignore[assignment]
+    worker._slot = SimpleNamespace(end_leftovers=away, reopen=away, drop=lambda: None)  # type: ignore[assignment]
     with pytest.raises(Aborted, match="No Kafka broker answers"):
         worker.cycle()
     assert ended == []
