@@ -44,7 +44,6 @@ class Drift:
         The pipeline's; errors of a regression are no bits, so detectors for bits are refused there.
     severity, cooldown_ms
         See `Lifecycle`. An error that went down is always "info".
-
     columns
         What alerts break the change down by (see `Breakdown`), where rows come with the values of these.
 

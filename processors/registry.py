@@ -24,6 +24,7 @@ __all__ = [
     "COMMANDS",
     "LONGEST_BASE",
     "MOST_RETRAINED",
+    "NAME",
     "SERVING",
     "STATUSES",
     "Answer",
@@ -45,7 +46,8 @@ MOST_RETRAINED = 8
 """Retrained models that may be there at a time; who is retired does not count."""
 LONGEST_BASE = 89
 """Characters of a model's name of which copies are made: theirs, ``NAME-1`` and so on, have a hundred at most."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a model may be called."""
 
 
 class Answer(NamedTuple):
@@ -366,7 +368,7 @@ def _retrain(registry: Mapping[str, Any], command: Command) -> Answer | str:
     base, name, models = str(command.model), command.name, registry["models"]
     if models[base]["base"] is not None:
         return f"{base} was itself retrained: retrain {models[base]['base']}"
-    if name is None or _NAME.fullmatch(name) is None or name in BASELINES:
+    if name is None or NAME.fullmatch(name) is None or name in BASELINES:
         return f"a model cannot be called {name!r}"
     if name in models:
         return f"there is a model {name} already"

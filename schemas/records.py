@@ -22,10 +22,16 @@ __all__ = [
     "Long",
     "Prediction",
     "Shadow",
+    "version_of",
 ]
 
 BEFORE_ALL = -(2**62)
 """The time of what has none, and stream time before the first event."""
+
+
+def version_of(model: str, shard: int, n: int) -> str:
+    """What predictions are stamped with and snapshots are called: name/shard@n, n being the examples so far."""
+    return f"{model}/{shard}@{n}"
 
 
 def _says(description: str) -> msgspec.Meta:

@@ -28,6 +28,7 @@ from headrace import __version__
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered
 from headrace.streams.series import METRICS, Kind
+from headrace.streams.summary import tells
 from headrace.streams.task import Processed, Task
 from headrace.streams.topics import group_name
 from headrace.streams.topology import Group
@@ -49,7 +50,6 @@ _COUNTS = {
     "headrace_labels_total": "labels",
     "headrace_alerts_total": "alerts",
 }
-_FRONT = ("headrace_events_total", "headrace_features_total", "headrace_duplicates_total")
 _SPLIT = {  # prefix of a count → its metric and labels
     "dead.": ("headrace_dead_letters_total", 2),
     "labels.": ("headrace_label_outcomes_total", 1),
@@ -244,7 +244,7 @@ class MetricsObserver(Observer):
         for shard, view in self._views.items():
             labels = (*self._labels, str(shard))
             for name, count in _COUNTS.items():
-                if self._counts_here(name):
+                if tells(self.group, count):
                     yield name, labels, view.counts.get(count, 0)
             for count, value in view.counts.items():
                 prefix, dot, rest = count.partition(".")
@@ -261,12 +261,6 @@ class MetricsObserver(Observer):
             if view.learned_until_ms is not None:
                 age_ms = max(0, view.stream_time_ms - view.learned_until_ms)
                 yield "headrace_model_age_seconds", labels, age_ms / 1000
-
-    def _counts_here(self, name: str) -> bool:
-        """Where stages are separate workers, each figure is exported by the one that makes it."""
-        if name in _FRONT:
-            return self.group.front
-        return self.group.watches if name == "headrace_alerts_total" else self.group.back
 
     def _laws(self, view: _View) -> dict[str, bool]:
         counts = view.counts

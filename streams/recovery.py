@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.schemas.records import Command, Input
+from headrace.schemas.records import Command
 from headrace.streams import failpoints
 from headrace.streams.carrying import carry, still
 from headrace.streams.checkpoint import LastSavepoint, fold
@@ -30,7 +30,7 @@ from headrace.streams.models.snapshots import SnapshotError
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.retraining import drafted
 from headrace.streams.stores import ObjectCodec
-from headrace.streams.task import Intake, Task, Version, damage_told
+from headrace.streams.task import Task, Version, damage_told
 from headrace.streams.topology import group_known, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
@@ -274,13 +274,13 @@ def _replay(
     starts = batches[0].starts if batches else task.positions
     readers = [new_reader() for _ in ends] if batches else []
     try:
-        inputs = [_inputs(task, rank, reader, starts[rank], ends[rank]) for rank, reader in enumerate(readers)]
+        inputs = [task.read_again(rank, reader, starts[rank], ends[rank]) for rank, reader in enumerate(readers)]
         if task.seq == 0:
             task.positions = list(starts)
         for i, entry in enumerate(entries):
             if isinstance(entry, Epoch):
                 if entry.seq != task.seq:
-                    raise Lost(f"journal record {task.seq} of {task.group.name}/{task.shard} is missing.")
+                    raise Lost(f"Journal record {task.seq} of {task.group.name}/{task.shard} is missing.")
                 task.seq, task.epoch = entry.seq + 1, entry.epoch
                 continue
             try:
@@ -295,12 +295,6 @@ def _replay(
     finally:
         for reader in readers:
             reader.close()
-
-
-def _inputs(task: Task, rank: int, reader: Any, start: int, end: int) -> Iterator[Input]:
-    intake = Intake(task.chain, rank, tolerant=True)
-    for r in reader.read(task.chain.sources[rank].topic, task.shard, start, end):
-        yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
 
 
 def _check_champion(task: Task) -> None:

@@ -67,10 +67,22 @@ class Worker:
         Makes consumers, producers and readers (`kafka.Cluster`, or a fake log).
     topics
         Role → topic name.
+    slot
+        Which of the group's workers this is, as its transactional id says; whoever takes it later fences this one.
+    settings
+        Sizes and times; None: the usual ones.
     codec
         How models are sealed in checkpoints.
+    observer
+        Is told what happens; None: nobody is.
+    accept_change
+        Whether to go on, in a new epoch, where the journal was written by another specification, code or environment.
+    tolerant
+        Whether an input of which nearly all records fail is dead-lettered; else it is a `WrongFormat`.
     clock
         Seconds, monotonic; injected so that simulations can turn it.
+    wall_ms
+        Milliseconds since 1970, for savepoints and the observer: no output depends on it.
     committer
         Commits batches while the worker catches up: beside it in a thread, unless a simulation does it at once.
     aside
@@ -79,6 +91,8 @@ class Worker:
         Publishes versions of the models after checkpoints; None: nobody does.
     collector
         When memory is looked through for cycles; None: as Python does.
+
+    `ticks` counts cycles, `progress` committed transactions: by these the watchdog sees whether it goes on.
     """
 
     def __init__(

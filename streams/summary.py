@@ -9,8 +9,11 @@ import msgspec
 
 from headrace.processors.baselines import BASELINES
 from headrace.streams.stages.chain import Chain
+from headrace.streams.topology import Group
 
-__all__ = ["Summary", "counted", "summary_of"]
+__all__ = ["Summary", "counted", "summary_of", "tells"]
+
+_OF_EVENTS = ("events", "features", "duplicates")
 
 
 class Summary(msgspec.Struct):
@@ -40,10 +43,11 @@ class Summary(msgspec.Struct):
         """The conservation laws: nothing vanishes. Those that span a cut belong to no single group and are left out.
 
         `dead_letters` counts events by reason. Those refused by the champion have features already, and are in the
-        second law.
+        last law; so are, in a group that reads features instead of events, those that it cannot read.
         """
-        unpredicted = self.dead_letters.get("predict_error", 0)
-        dead = sum(self.dead_letters.values()) - unpredicted
+        dead = sum(self.dead_letters.values())
+        unpredicted = self.dead_letters.get("predict_error", 0) if self.events else dead
+        dead -= unpredicted
         laws = {
             "events = features + dead letters + duplicates": self.events == self.features + dead + self.duplicates,
             "predictions = labelled + expired + pending": self.predictions
@@ -59,6 +63,13 @@ class Summary(msgspec.Struct):
     def plain(self) -> dict[str, Any]:
         """As a dict for JSON, laws included."""
         return dict(msgspec.to_builtins(self)) | {"laws": self.laws}
+
+
+def tells(group: Group, count: str) -> bool:
+    """Whether this group tells the count of that name: where stages run apart, several of them know of one."""
+    if count in _OF_EVENTS:
+        return group.front
+    return group.watches if count == "alerts" else group.back
 
 
 def summary_of(chain: Chain) -> Summary:

@@ -167,6 +167,15 @@ class Task:
         """A record arrived on the input with this rank."""
         self.feeds[rank](offset, key, value, at_ms)
 
+    def read_again(self, rank: int, reader: Any, start: int, end: int | None = None) -> Iterator[Input]:
+        """What `replay` takes as the input with this rank: its records from `start` to before `end` (None: to its end).
+
+        Most of them unreadable is no `WrongFormat` here: they were read before.
+        """
+        read = Intake(self.chain, rank, tolerant=True).read
+        for r in reader.read(self.chain.sources[rank].topic, self.shard, start, end):
+            yield read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
+
     def run(self, limit: int) -> Processed | None:
         """Process the next batch in merge order, or None when there is none to be had yet."""
         batch = self.merge.take(limit)
@@ -183,16 +192,16 @@ class Task:
         """Process what a journal entry says, in its order; raises `Diverged` when other bytes come out."""
         if entry.seq != self.seq:
             raise Lost(
-                f"journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}."
+                f"Journal record {self.seq} of {self.group.name}/{self.shard} is missing; the next is {entry.seq}."
             )
         if len(entry.starts) != len(self.group.inputs):
             raise Lost(
-                f"journal record {entry.seq} of {self.group.name}/{self.shard} was written by a version of Headrace "
+                f"Journal record {entry.seq} of {self.group.name}/{self.shard} was written by a version of Headrace "
                 "that read other inputs: start anew with `headrace reset`."
             )
         if list(entry.starts) != self.positions or entry.epoch != self.epoch:
             raise Lost(
-                f"journal record {entry.seq} of {self.group.name}/{self.shard} does not follow the one before it: it "
+                f"Journal record {entry.seq} of {self.group.name}/{self.shard} does not follow the one before it: it "
                 f"begins at {list(entry.starts)} in epoch {entry.epoch}, the last one ended at {self.positions} in "
                 f"epoch {self.epoch}."
             )
@@ -208,15 +217,14 @@ class Task:
         outputs = self._process(batch, entry.epoch, entry.starts)
         if self.positions != list(entry.ends):
             raise Lost(
-                f"journal record {entry.seq} of {self.group.name}/{self.shard} is damaged: its records end at "
+                f"Journal record {entry.seq} of {self.group.name}/{self.shard} is damaged: its records end at "
                 f"{self.positions}, not at {list(entry.ends)}."
             )
         self.seq += 1
         if compare and (len(outputs) != entry.outputs or digest(outputs) != entry.digest):
             raise Diverged(
                 f"Replaying journal record {entry.seq} of {self.group.name}/{self.shard} made other bytes than it "
-                "says: "
-                "code or environment changed since; --accept-change opens a new epoch."
+                "says: code or environment changed since; --accept-change opens a new epoch."
             )
         return Processed(batch, outputs, entry)
 

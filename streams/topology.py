@@ -4,7 +4,8 @@
     labels ──────────────┘         └ P.features                          └ P.predictions, P.examples
 
 A group of stages runs chained in one task, records passing by reference. Between two groups stands a topic. The
-groups that may run on their own are those between cuts; the whole is the lane.
+groups that may run on their own are those between cuts; the whole is the lane. Train stands before evaluate in its
+name only: an example is evaluated before it is learned from (`stages/back.py`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headrace.processors.features import duration
+from headrace.processors.registry import NAME
 from headrace.schemas.contract import Schema
 from headrace.streams.errors import DeclarationError
 
@@ -24,8 +25,6 @@ __all__ = [
     "whole",
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
 
 def legal(value: Any, ok: Any, what: str, choices: str) -> Any:
     """Return `value`; a `DeclarationError` names it and what is legal, unless `ok`."""
@@ -36,7 +35,7 @@ def legal(value: Any, ok: Any, what: str, choices: str) -> Any:
 
 def is_name(name: Any) -> bool:
     """Whether this may be the name of a pipeline, or of a model."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
 def is_topic(name: Any) -> bool:

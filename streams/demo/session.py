@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from headrace.schemas.records import version_of
 from headrace.streams.demo.plane import Plane
 from headrace.streams.demo.watcher import Watcher, percentile
 from headrace.streams.errors import Stalled, UsageError
@@ -145,7 +146,7 @@ class Session:
         return [
             {
                 "model": fact.model,
-                "version": f"{fact.model}/{fact.shard}@{fact.n}",
+                "version": version_of(str(fact.model), fact.shard, fact.n),
                 "from": champions[fact.version - 1],
                 "why": fact.why,
                 "evidence": fact.evidence,

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headrace.schemas.records import Alert
+from headrace.schemas.records import Alert, version_of
 from headrace.streams import failpoints
 from headrace.streams.errors import UNREADABLE, HeadraceError
 from headrace.streams.identity.hashing import code_revision, environment_hash, state_hash
@@ -40,7 +40,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.task import Task, Version
 from headrace.streams.topics import side_id
 
-__all__ = ["Frozen", "Published", "Publisher", "alert_of", "published", "version_of"]
+__all__ = ["Frozen", "Published", "Publisher", "alert_of", "published"]
 
 log = logging.getLogger("headrace.versions")
 
@@ -99,11 +99,6 @@ class Published:
         if header.version != self.version or header.n != self.n:
             raise SnapshotError("wrong_name", f"{header.version!r} under the key of {self.version!r}")
         return header
-
-
-def version_of(name: str, shard: int, n: int) -> str:
-    """name/shard@n."""
-    return f"{name}/{shard}@{n}"
 
 
 def published(topic: str, shard: int, reader: Any) -> dict[str, Published]:

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from headrace.processors.compiled import Compiled, compile_model
+from headrace.schemas.records import version_of
 from headrace.streams.errors import HeadraceError, Lost
 from headrace.streams.identity.deepstack import on_deep_stack
 from headrace.streams.identity.hashing import state_hash
 from headrace.streams.identity.pickling import dumps, loads
 from headrace.streams.models.snapshots import Header, Sealed, SnapshotError
-from headrace.streams.models.versions import Published, version_of
+from headrace.streams.models.versions import Published
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.replay.recompute import recomputations
 from headrace.streams.stages.chain import Chain
@@ -191,7 +192,7 @@ class _Fold:
             if n <= since:
                 continue
             if x is None:
-                raise Lost(f"example {n} has the features of another declaration: what learned it cannot be rebuilt.")
+                raise Lost(f"Example {n} has the features of another declaration: what learned it cannot be rebuilt.")
             if first and n != since + 1:
                 raise Lost(f"The examples begin at {n}: {self._name} cannot be folded from {since + 1} on.")
             first = False

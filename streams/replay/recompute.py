@@ -27,7 +27,7 @@ from headrace.streams.savepoints import Savepoint, savepoints
 from headrace.streams.stages.context import Output
 from headrace.streams.stages.retraining import logged
 from headrace.streams.stores import ObjectCodec
-from headrace.streams.task import Intake, Task, Version
+from headrace.streams.task import Task, Version
 from headrace.streams.topology import STAGES, Group, group_known
 
 __all__ = ["Pair", "Recomputation", "Step", "recomputations"]
@@ -119,10 +119,10 @@ class Recomputation:
                 continue
             if not inputs:
                 if entry.seq != task.seq:
-                    raise Lost(f"journal record {task.seq} of {self.name} is gone; the next one left is {entry.seq}.")
+                    raise Lost(f"Journal record {task.seq} of {self.name} is gone; the next one left is {entry.seq}.")
                 if self.starts is None:
                     task.positions = list(entry.starts)
-                inputs = [self._input(rank, start) for rank, start in enumerate(entry.starts)]
+                inputs = [task.read_again(rank, self._open(), start) for rank, start in enumerate(entry.starts)]
             batch, outputs, _ = task.replay(entry, inputs, compare=False)
             pairs = self._pairs(outputs, record.offset < self._settled)
             sound = len(outputs) == entry.outputs and digest(outputs) == entry.digest
@@ -174,12 +174,6 @@ class Recomputation:
         end = reader.watermarks(topic, shard)[1]
         published: Iterator[Record] = reader.read(topic, shard, None if self.starts is None else self.starts[role], end)
         return filter(_OURS[role](self.task), published) if role in _OURS else published
-
-    def _input(self, rank: int, start: int) -> Iterator[Input]:
-        task = self.task
-        intake = Intake(task.chain, rank, tolerant=True)
-        for r in self._open().read(task.chain.sources[rank].topic, task.shard, start):
-            yield intake.read(r.partition, r.offset, r.key, r.value, r.timestamp_ms)
 
     def _begin(self) -> dict[str, int] | None:
         """Start where the log still allows: at the very beginning, else at the oldest savepoint that all else follows.

@@ -15,7 +15,7 @@ from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, UNASKED, Predict, Served
 from headrace.processors.split import chooses, chooses_id
 from headrace.schemas.published import ExamplesWire
-from headrace.schemas.records import Fact, Input, Prediction, Shadow
+from headrace.schemas.records import Fact, Input, Prediction, Shadow, version_of
 from headrace.streams.stages.context import Context, Pending
 from headrace.streams.stages.decisions import Decisions
 from headrace.streams.stages.gating import Gating
@@ -133,7 +133,7 @@ class Back:
             if served == NOTHING:
                 count("canary_refused")
                 return None
-            return served, f"{name}/{shard}@{learned}"
+            return served, version_of(name, shard, learned)
 
         return canary
 
@@ -238,7 +238,7 @@ class Back:
                 probability,
                 probabilities,
                 None,
-                f"{name}/{shard}@{learned}",
+                version_of(name, shard, learned),
                 until_ms,
                 _behind(time_ms, until_ms),
                 partition,

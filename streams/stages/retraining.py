@@ -135,7 +135,7 @@ def following(examples: Iterable[Mapping[str, Any]], after: int, last_n: int) ->
         elif ahead is None and example["n"] > after:
             ahead = example["n"]
     if ahead is not None:
-        raise Lost(f"example {after + 1} of the training log is gone; the next one left is {ahead}.")
+        raise Lost(f"Example {after + 1} of the training log is gone; the next one left is {ahead}.")
 
 
 def logged(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int, chain: Any) -> Logged:
@@ -204,7 +204,7 @@ def folded(
     draft = _begun(declared, history, name, entry, last_n)
     draft = fold(declared, draft, history.examples(draft.n, draft.place), entry, last_n)
     if draft.n != last_n:
-        raise Lost(f"the training log ends at example {draft.n}, {name} is to learn up to {last_n}.")
+        raise Lost(f"The training log ends at example {draft.n}, {name} is to learn up to {last_n}.")
     return draft.model, draft.skipped
 
 

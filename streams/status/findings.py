@@ -11,8 +11,8 @@ from headrace.processors.baselines import BASELINES
 from headrace.processors.registry import STATUSES, standing
 from headrace.streams.checkpoint import MARKER
 from headrace.streams.status.seen import Seen
-from headrace.streams.summary import counted
-from headrace.streams.topology import Group, group_named
+from headrace.streams.summary import counted, tells
+from headrace.streams.topology import group_named
 
 __all__ = [
     "baselines",
@@ -146,7 +146,7 @@ def conservation(seen: Seen) -> tuple[dict[str, Any] | None, list[dict[str, Any]
     laws, whole = [], Counter[str]()
     for group, counts in sums.items():
         of = group_named(group)
-        whole.update({name: n for name, n in counts.items() if _made_by(of, name)})
+        whole.update({name: n for name, n in counts.items() if "." in name or tells(of, name)})
         waits = counts["predictions"] - counts["labelled"] - counts["expired"]
         for law, holds in counted(counts, waits).laws.items():
             if (law.startswith("events") and of.front) or (law.startswith("features") and of.back):
@@ -155,13 +155,6 @@ def conservation(seen: Seen) -> tuple[dict[str, Any] | None, list[dict[str, Any]
             laws.append({"group": group, "law": "predictions ≥ labelled + expired", "holds": waits >= 0})
     summary = counted(whole, whole["predictions"] - whole["labelled"] - whole["expired"])
     return {name: value for name, value in msgspec.to_builtins(summary).items() if name not in _SCORED}, laws
-
-
-def _made_by(group: Group, count: str) -> bool:
-    """Whether a count is told by this group, where stages run apart and several know of it."""
-    if count == "alerts":
-        return group.watches
-    return group.front if count in ("events", "features", "duplicates") else group.back or "." in count
 
 
 def _age_s(at_ms: int, now_s: float) -> float:

@@ -19,6 +19,23 @@ class Lane:
     ----------
     side
         The producer of the task's checkpoints.
+
+    Attributes
+    ----------
+    checkpoint, checkpoint_began, checkpointed_at, checkpointed_seq
+        The checkpoint under way and when it began; when the last one ended; the journal number of the newest of them.
+    savepoint, savepoint_tried, savepoint_follows
+        The last savepoint, the last that was tried; whether one is to be made of the checkpoint under way.
+    models
+        Versions to be published of the checkpoint under way.
+    journal_offset, journal_seen
+        From where the journal is read after the checkpoint under way, and after the next one.
+    parked_at
+        Where the journal stood when the partition was taken away.
+    end_offsets, read_to
+        By rank, of the inputs that were read to their end: that end, and the offset after the last record before it.
+    waiting_since
+        Since when an input that another group writes is waited for; None: none is.
     """
 
     def __init__(self, task: Task, found: Recovered, side: Any) -> None:

@@ -18,6 +18,7 @@ from headrace.schemas.avro import single_object
 from headrace.streams import memory
 from headrace.streams.errors import DeclarationError, UsageError
 from headrace.streams.stages.chain import Chain
+from headrace.streams.summary import summary_of
 from headrace.streams.task import Task
 from headrace.streams.topology import STAGES, group_of
 from tests.small import FAR, LABEL, NOW_MS, TASKS, WATCHED, Pickled, event, known, play, small
@@ -106,7 +107,10 @@ def test_a_forged_prediction_does_not_end_a_drift_stage_of_its_own(task: str, ch
 def _apart(
     pipeline: Any, stages: list[str], role: str, change: Any, place: int = 6, **records: Any
 ) -> tuple[Task, list[Any]]:
-    """Stages of their own over what was published; after `place` records five changed copies of the last of them."""
+    """Stages of their own over what was published; after `place` records five changed copies of the last of them.
+
+    Whatever those are, nothing is lost: the conservation laws hold.
+    """
     made = play(pipeline, records["events"], records["labels"]).outputs
     labels = [("labels", key, value, None) for key, value in records["labels"]]
     stage = Task(pipeline, group_of(stages), 0, topics=lambda role: f"small.{role}", codec=Pickled())
@@ -122,6 +126,7 @@ def _apart(
     while (done := stage.run(10)) is not None:
         dead += [dict(headers or [])["reason"] for role, _, _, headers in done.outputs if role == "dead-letter"]
     assert list(stage.chain.stores.freeze())
+    assert all(summary_of(stage.chain).laws.values()), summary_of(stage.chain)
     return stage, dead
 
 

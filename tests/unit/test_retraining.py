@@ -222,9 +222,9 @@ def test_records_of_others_stop_no_fold() -> None:
         made(COUNT + 1)
     kept = lane.log.records[topic("examples"), 0]
     lane.log.records[topic("examples"), 0] = [r for r in kept if number_of(r.value) != 25]
-    with pytest.raises(Lost, match="example 25 of the training log is gone; the next one left is 26"):
+    with pytest.raises(Lost, match="Example 25 of the training log is gone; the next one left is 26"):
         made()
-    with pytest.raises(Lost, match="example 25 of the training log is gone"):
+    with pytest.raises(Lost, match="Example 25 of the training log is gone"):
         list(examples_of(lane.pipeline, 0, lane.log, topic))
 
 

@@ -103,7 +103,7 @@ def test_a_missing_journal_record_is_named() -> None:
     batches, again = ran(), task()
     read = inputs(again, [0, 0, 0])
     again.replay(batches[0].entry, read)
-    with pytest.raises(Lost, match="journal record 1 of lane/0 is missing; the next is 2"):
+    with pytest.raises(Lost, match="Journal record 1 of lane/0 is missing; the next is 2"):
         again.replay(batches[2].entry, read)
 
 

@@ -147,7 +147,7 @@ def test_a_changed_example_is_noticed_by_rebuild() -> None:
     (made,) = rebuilt(one, opened(one)[-1:])
     assert (made.way, made.same, made.examples_differ, made.state) == ("replay", False, 1, made.published)
     del records[40]
-    with pytest.raises(Lost, match="example 41 of the training log is gone; the next one left is 42"):
+    with pytest.raises(Lost, match="Example 41 of the training log is gone; the next one left is 42"):
         rebuilt(one, opened(one)[-1:])
 
 
