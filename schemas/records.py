@@ -250,6 +250,6 @@ REASONS: dict[str, str] = {
     "predict_error": "the champion raised, or answered what is none of the task, or no number",
     "train_error": "a model raised while learning",
     "bad_label": "the label function raised or gave an illegal label",
-    "orphan": "no event with this id came within the label's time to live",
+    "orphan": "no event with this id came to the label's partition within its time to live",
     "late_label": "the label came after its event had expired",
 }

@@ -170,6 +170,8 @@ def _topics(pipeline: Pipeline) -> str:
     def rows() -> Iterable[Sequence[str]]:
         for spec in topic_specs(pipeline):
             key, value, by = _CARRIES[spec.role]
+            if spec.role in ("features", "examples") and spec.role not in pipeline.publish:
+                by = "nobody, as `publish` leaves it out"
             settings = ", ".join(f"{name}={spec.config[name]}" for name in _SHOWN if name in spec.config)
             settings = f"yours; `--apply` makes {settings}" if spec.role in ("events", "labels") else settings
             yield f"`{spec.name}`", key.format(key=pipeline.events.key), value, by, str(spec.partitions), settings
@@ -186,12 +188,21 @@ def _input(schema: Schema, declared: Events | Labels) -> str:
         for name, avro in zip(schema.names, schema.avro["fields"], strict=True):
             field = schema.field(name)
             expected = field.expected if field.logical is None else f"{field.expected} ({field.logical})"
+            if field.kind == "bytes" and declared.format == "json":
+                expected = expected.replace("bytes", "bytes in base64", 1)
             meaning = str(avro.get("doc", "")).rstrip(".")
             role = f"**{roles[name]}**: " if name in roles else ""
             yield f"`{name}`", expected, "yes" if field.required else "no", f"{role}{meaning}"
 
     limit = f"Format: {declared.format}, at most {declared.max_bytes:,} bytes."
-    return f"{limit}\n\n" + _table(("field", "type", "required", "meaning"), rows())
+    table = _table(("field", "type", "required", "meaning"), rows())
+    if declared.format == "json":
+        return f"{limit}\n\n{table}"
+    single = "single objects of the schema below"
+    if declared.schemas:
+        ids = " or ".join(str(number) for number in sorted(declared.schemas))
+        single = f"framed with the registry's id {ids}, or {single} or of one of those"
+    return f"{limit} Records are {single}.\n\n{table}\n\n{_shown(schema.avro)}"
 
 
 def _avro(schema: Mapping[str, Any], features: Mapping[str, Any]) -> str:
@@ -206,9 +217,12 @@ def _avro(schema: Mapping[str, Any], features: Mapping[str, Any]) -> str:
                 meaning = field.get("doc", "").rstrip(".") if known is None else _feature(known)
                 yield f"`{name}`", _avro_type(field["type"]), meaning
 
+    return f"{_table(('field', 'type', 'meaning'), rows(schema['fields']))}\n\n{_shown(schema)}"
+
+
+def _shown(schema: Mapping[str, Any]) -> str:
     text = json.dumps(schema, indent=None, ensure_ascii=False)
-    table = _table(("field", "type", "meaning"), rows(schema["fields"]))
-    return f"{table}\n\n<details><summary>The schema</summary>\n\n```json\n{text}\n```\n\n</details>"
+    return f"<details><summary>The schema</summary>\n\n```json\n{text}\n```\n\n</details>"
 
 
 def _json(schema: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 import click
@@ -61,13 +62,15 @@ def dead_letter() -> None:
 @click.pass_context
 def list_(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
     """Count them by topic, stage and reason, each with the place of the first and the last."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str, str], tuple[int, _Letter, _Letter]] = {}
     for letter in _letters(ctx, pipeline):
         key = (letter.headers.get("topic", "?"), letter.headers.get("stage", "?"), letter.headers.get("reason", "?"))
-        entry = found.setdefault(key, {"n": 0, "first": letter.place})
-        entry["n"] += 1
-        entry["last"] = letter.place
-    rows = [{"topic": t, "stage": s, "reason": r, **entry} for (t, s, r), entry in sorted(found.items())]
+        n, first, last = found.get(key, (0, letter, letter))
+        found[key] = n + 1, min(first, letter, key=_age), max(last, letter, key=_age)
+    rows = [
+        {"topic": t, "stage": s, "reason": r, "n": n, "first": first.place, "last": last.place}
+        for (t, s, r), (n, first, last) in sorted(found.items())
+    ]
     if emit(json_to, {"dead_letters": rows, "n": sum(row["n"] for row in rows)}):
         columns = ("topic", "stage", "reason", "n", "first", "last")
         show("", columns, [[row[name] for name in columns] for row in rows], _NONE)
@@ -84,8 +87,8 @@ def list_(ctx: click.Context, pipeline: Pipeline, json_to: str | None) -> None:
 @click.pass_context
 def show_(ctx: click.Context, pipeline: Pipeline, reason: str | None, count: int, json_to: str | None) -> None:
     """Show the newest of them, with what was wrong; payloads are escaped and shortened."""
-    letters = [letter for letter in _letters(ctx, pipeline) if reason in (None, letter.headers.get("reason"))]
-    newest = letters[-count:]
+    letters = (letter for letter in _letters(ctx, pipeline) if reason in (None, letter.headers.get("reason")))
+    newest = nlargest(count, letters, key=_age)[::-1]
     rows = [
         {
             "place": letter.place,
@@ -112,7 +115,7 @@ def show_(ctx: click.Context, pipeline: Pipeline, reason: str | None, count: int
 def retry(
     ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, int], ...], yes: bool, json_to: str | None
 ) -> None:
-    """Publish the original key and bytes of these dead letters to the input topic that they came from.
+    """Publish the original key and bytes of these dead letters to the input topic and partition that they came from.
 
     OFFSET is as `show` prints it: PARTITION:OFFSET, or the offset alone in partition 0. An event that was refused by
     the champion was accepted under its id: within `duplicates_within` it counts as a duplicate.
@@ -137,7 +140,8 @@ def retry(
         confirm(f"publish {len(chosen)} records again")
     publisher = Publisher(ctx.ensure_object(Context).cluster())
     for letter in chosen:
-        publisher.send(letter.headers["topic"], Outgoing(0, letter.record.key, letter.record.value))
+        record = letter.record  # of the partition that it was read from, whatever partitioner chose that
+        publisher.send(letter.headers["topic"], Outgoing(0, record.key, record.value), record.partition)
     publisher.flush()
     if emit(json_to, {"retried": [letter.place for letter in chosen]}):
         say(f"{len(chosen)} record{'s' * (len(chosen) != 1)} published again")
@@ -150,6 +154,11 @@ def _chosen(ctx: click.Context, pipeline: Pipeline, offsets: tuple[tuple[int, in
         places = f"`headrace dead-letter show {given()}` prints their places"
         raise UsageError(f"No dead letter is at {', '.join(missing)}; {places}.")
     return [found[place] for place in dict.fromkeys(offsets)]
+
+
+def _age(letter: _Letter) -> tuple[int, int, int]:
+    """What sorts them from the oldest to the newest, whatever partition they are in."""
+    return letter.record.timestamp_ms, letter.record.partition, letter.record.offset
 
 
 def _letters(ctx: click.Context, pipeline: Pipeline) -> Iterator[_Letter]:

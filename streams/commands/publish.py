@@ -40,11 +40,11 @@ class Publisher:
         self._clock, self._looked, self._silent_s, self._late = clock, clock(), 0.0, False
         self._producer = cluster.plain_producer()
 
-    def send(self, topic: str, record: Outgoing) -> None:
-        """Queue a record; waits while the queue is full."""
+    def send(self, topic: str, record: Outgoing, partition: int = -1) -> None:
+        """Queue a record for this partition, or the one of its key; waits while the queue is full."""
         while True:
             try:
-                self._producer.produce(topic, record.value, record.key, on_delivery=self._seen)
+                self._producer.produce(topic, record.value, record.key, partition, on_delivery=self._seen)
                 break
             except BufferError:
                 self.wait(0.1)

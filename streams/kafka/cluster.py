@@ -100,14 +100,15 @@ class Cluster:
     def plain_producer(self, **config: Any) -> Producer:
         """An idempotent producer for publishers."""
         settings = {
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
             "linger.ms": 5,
             "queue.buffering.max.messages": 200_000,
             "compression.type": "lz4",
             "message.max.bytes": LARGEST_BYTES,
+            **self.config,
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
         }
-        return Producer({**self.config, **settings, **config}, logger=log)
+        return Producer({**settings, **config}, logger=log)
 
     # -- transactions ----------------------------------------------------------------------------------------------
 

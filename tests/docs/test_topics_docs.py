@@ -17,6 +17,7 @@ from headrace.streams import contract_docs, data, memory
 from headrace.streams.contract_docs import HEADERS, STAGE_REASONS, renewed
 from headrace.streams.memory import Backtest
 from headrace.streams.topics import ROLES, topic_name
+from tests.small import EVENT, LABEL, small
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "topics.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -243,6 +244,26 @@ def test_the_command_prints_tables(capsys: pytest.CaptureFixture[str]):
     """Without a page, the tables go to standard output."""
     assert contract_docs.main(["headrace.examples.flights:flights"]) == 0
     assert "| `origin` |" in capsys.readouterr().out
+
+
+def test_the_contract_of_avro_inputs_has_their_schema_and_ids():
+    """Who writes Avro needs the order of the fields, which the table does not have, and the ids that are known."""
+    avro: dict[str, Any] = {"format": "avro"}
+    made = contract_docs.blocks(small(events={**avro, "schemas": {7: EVENT, 5: EVENT}}, labels=avro))
+    assert "framed with the registry's id 5 or 7, or single objects of the schema below" in made["events"]
+    assert "registry" not in made["labels"]
+    for block, schema in ((made["events"], EVENT), (made["labels"], LABEL)):
+        assert [json.loads(text) for text in code(block, "json")] == [schema]
+
+
+def test_the_contract_says_how_json_carries_bytes_and_what_nobody_writes():
+    """Bytes are base64 there; and a topic that `publish` leaves out stays empty."""
+    schema = {**EVENT, "fields": [*EVENT["fields"], {"name": "raw", "type": ["null", "bytes"], "default": None}]}
+    made = contract_docs.blocks(small(events={"schema": schema}, publish=("features",)))
+    assert rows(made["events"])["raw"][0] == "bytes in base64 or null"
+    writers = {name.rpartition(".")[2]: row[2] for name, row in rows(made["topics"]).items()}
+    assert writers["examples"] == "nobody, as `publish` leaves it out"
+    assert writers["features"] == "validate, featurize"
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b", "c"], ["headrace.examples.flights:nothing"]])

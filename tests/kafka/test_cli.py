@@ -237,6 +237,28 @@ def test_dead_letters_are_counted_shown_and_retried(published: Shell):
     assert (again.key, again.value) == (b"JFK", bad)
 
 
+def test_dead_letters_of_several_partitions_are_ordered_by_time_and_go_back_to_their_partition(shell: Shell):
+    """Newest is what came last, not what the last partition has; and a retry does not ask where the key belongs."""
+    file = Path(shell.pipeline.partition(":")[0])
+    file.write_text(file.read_text().replace("data=flights", "partitions=2"))
+    shell("topics", "P", "--apply")
+    producer = shell.cluster.plain_producer()
+    for partition in (1, 0):  # one of these is not the one of the key
+        producer.produce(f"{shell.name}.events", b"{", b"JFK", partition)
+        producer.flush(30)
+        shell("run", "P", "--until-caught-up")
+
+    places = [row["place"] for row in shell.json("dead-letter", "show", "P")["dead_letters"]]
+    assert places == ["1:0", "0:0"]
+    assert shell.json("dead-letter", "show", "P", "-n", "1")["dead_letters"][0]["place"] == "0:0"
+    (row,) = shell.json("dead-letter", "list", "P")["dead_letters"]
+    assert (row["first"], row["last"]) == ("1:0", "0:0")
+
+    shell("dead-letter", "retry", "P", *places, "--yes")
+    ends = shell.cluster.reader().ends([(f"{shell.name}.events", partition) for partition in (0, 1)])
+    assert {stable for stable, _ in ends.values()} == {2}
+
+
 def test_a_dead_letter_that_was_cut_is_not_published_again(published: Shell):
     """Its whole record is named instead, and nothing is sent, not even what was chosen beside it."""
     producer = published.cluster.plain_producer()

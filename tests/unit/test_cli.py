@@ -598,7 +598,7 @@ class Mute:
         """Itself."""
         return self
 
-    def produce(self, topic: str, value: bytes, key: bytes, on_delivery: Callable[..., None]) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, on_delivery: Callable[..., None]) -> None:
         """Queue it."""
         self.queue.append(on_delivery)
 

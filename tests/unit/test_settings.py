@@ -144,7 +144,8 @@ def test_the_properties_reach_every_client(monkeypatch: pytest.MonkeyPatch):
     places = ("cluster.AdminClient", "cluster.Producer")
     for place in (*places, "consumer.Consumer", "producer.Producer", "reader.Consumer"):
         monkeypatch.setattr(f"headrace.streams.kafka.{place}", Client)
-    cluster = Cluster("a:1", connection("a:1", None, {"HEADRACE_KAFKA_SASL_USERNAME": "ann"}).config)
+    environ = {"HEADRACE_KAFKA_SASL_USERNAME": "ann", "HEADRACE_KAFKA_COMPRESSION_TYPE": "gzip"}
+    cluster = Cluster("a:1", connection("a:1", None, environ).config)
     cluster.consumer("g", "0", gather_s=0.02, on_assign=print, on_revoke=print)
     cluster.producer("t")
     cluster.plain_producer()
@@ -152,7 +153,8 @@ def test_the_properties_reach_every_client(monkeypatch: pytest.MonkeyPatch):
     assert cluster.admin
     cluster.check()
     assert len(made) == 7
-    assert [(c["sasl.username"], c["bootstrap.servers"]) for c in made] == [("ann", "a:1")] * 7
+    given = ("sasl.username", "bootstrap.servers", "compression.type")
+    assert [tuple(config[name] for name in given) for config in made] == [("ann", "a:1", "gzip")] * 7
 
 
 def test_a_property_that_the_client_does_not_know_is_named():
