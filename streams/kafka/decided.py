@@ -234,6 +234,8 @@ async def _rest(client: Any, name: str, places: list[Place]) -> list[_Open] | No
 
 
 async def _decision(client: Any, name: str) -> _Decision | None:
+    if not client.cluster.brokers():  # told of none by one that has just come back, it would take it for a mistake
+        raise _Again("no broker is known")
     node = await client.coordinator_lookup(CoordinationType.TRANSACTION, name)
     answer = await client.send(node, _DescribeTransactionsRequest(name), group=ConnectionGroup.COORDINATION)
     ((error, _, state, _, start_ms, producer_id, epoch, topics, _),) = answer.states

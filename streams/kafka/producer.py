@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -77,7 +77,11 @@ class TransactionalProducer:
             },
             logger=news,
         )
-        self._call(self._producer.init_transactions)
+        try:
+            self._call("init_transactions")
+        except BaseException:
+            del self._producer  # it ends: else it would go on trying beside whoever follows, and fence them
+            raise
         news.suspicious = False
 
     @property
@@ -92,7 +96,7 @@ class TransactionalProducer:
     def begin(self) -> None:
         """Open a transaction."""
         self._serve()  # what broke before is not about this transaction
-        self._call(self._producer.begin_transaction)
+        self._call("begin_transaction")
         self._began_at, self._news.open = time.monotonic(), True
 
     def send(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Any = None) -> None:
@@ -122,9 +126,7 @@ class TransactionalProducer:
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
         """Add the consumed offsets to the transaction."""
         positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
-        self._call(
-            self._producer.send_offsets_to_transaction, positions, metadata, 5.0, within_s=self._patience_s - 5.0
-        )
+        self._call("send_offsets_to_transaction", positions, metadata, 5.0, within_s=self._patience_s - 5.0)
 
     def prove(self, place: tuple[str, int], group: str) -> None:
         """Raise `Fenced` if another producer has started under this id since; this one is to be dropped after that.
@@ -136,7 +138,7 @@ class TransactionalProducer:
             left_s = _SURELY * self._timeout_s - (time.monotonic() - self._began_at)
             if left_s <= 0:
                 raise Aborted("the coordinator may have ended the transaction by itself")
-            self._call(self._producer.abort_transaction, left_s, within_s=0.0)
+            self._call("abort_transaction", left_s, within_s=0.0)
         nobody = Consumer({**self._config, "group.id": group}, logger=log)
         try:
             self.begin()
@@ -150,7 +152,7 @@ class TransactionalProducer:
         Nobody waits as long as its coordinator: that ends a transaction that timed out under a new epoch, and tells
         this producer that another one has started.
         """
-        self._call(self._producer.commit_transaction, self._patience_s, within_s=0.0)
+        self._call("commit_transaction", self._patience_s, within_s=0.0)
         self._began_at, self._committed_at = None, time.monotonic()
 
     def flush(self, within_s: float = 20.0) -> None:
@@ -180,12 +182,13 @@ class TransactionalProducer:
         except KafkaException as error:
             raise translated(error) from error
 
-    def _call(self, function: Callable[..., Any], *args: Any, within_s: float = 60.0) -> None:
+    def _call(self, method: str, *args: Any, within_s: float = 60.0) -> None:
+        """Call the client, to which an error does not refer after that."""
         began = time.monotonic()
         deadline = began + within_s
         while True:
             try:
-                function(*args)
+                getattr(self._producer, method)(*args)
                 self._news.suspicious |= time.monotonic() - began > SLOW_S
                 return
             except KafkaException as error:

@@ -6,14 +6,15 @@ and proves nothing about the journal beyond the one before it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
-from headrace.streams.errors import Aborted, HeadraceError
+from headrace.streams.errors import Aborted, Expelled, Fenced, HeadraceError
 from headrace.streams.leftovers import follow
 from headrace.streams.savepoints import copy as copy_checkpoint
 from headrace.streams.topics import side_id
@@ -57,18 +58,17 @@ class Checkpointing:
             else:
                 since_s = now - lane.checkpoint_began
                 part = settings.checkpoint_entries // (_GENTLER if live and since_s < _GENTLE_S else 1)
-                if lane.checkpoint.write(None if since_s > _LONGEST_S else max(1, part)):
+                if _write(lane, None if since_s > _LONGEST_S else max(1, part)):
                     self._end(lane)
 
     def now(self, lane: Lane) -> None:
         """Finish the checkpoint under way, then write one of the present state."""
         if lane.checkpoint is not None:
-            lane.checkpoint.write(None)
+            _write(lane, None)
             self._end(lane)
-        if lane.task.seq != lane.checkpointed_seq and not lane.side.suspicious:
+        if lane.task.seq != lane.checkpointed_seq and not _suspicious(lane):
             self._begin(lane)
-            if lane.checkpoint is not None:
-                lane.checkpoint.write(None)
+            _write(lane, None)
             self._end(lane)
 
     def _begin(self, lane: Lane) -> None:
@@ -88,17 +88,18 @@ class Checkpointing:
         lane.savepoint_follows = self._savepoint_due(lane)
         due = work.versions is not None and work.versions.due(lane.task)
         lane.models = work.versions.frozen(lane.task) if work.versions is not None and due else []
-        lane.checkpoint = Checkpoint(
-            lane.task,
-            work.version,
-            lane.journal_offset,
-            work.topics("state"),
-            lane.side,
-            outputs=self._output_ends(shard) if lane.savepoint_follows else None,
-            savepoint=lane.savepoint,
-            models=due,
-            journal_end=work.reader.watermarks(work.topics("journal"), shard)[1],
-        )
+        with _ours():
+            lane.checkpoint = Checkpoint(
+                lane.task,
+                work.version,
+                lane.journal_offset,
+                work.topics("state"),
+                lane.side,
+                outputs=self._output_ends(shard) if lane.savepoint_follows else None,
+                savepoint=lane.savepoint,
+                models=due,
+                journal_end=work.reader.watermarks(work.topics("journal"), shard)[1],
+            )
 
     def _end(self, lane: Lane) -> None:
         work = self._work
@@ -157,5 +158,24 @@ class Checkpointing:
 
 
 def _distrust(lane: Lane) -> None:
-    if lane.side.suspicious:
+    if _suspicious(lane):
         raise Aborted("the last checkpoint's requests may have been sent twice")
+
+
+def _suspicious(lane: Lane) -> bool:
+    with _ours():
+        return bool(lane.side.suspicious)
+
+
+def _write(lane: Lane, limit: int | None) -> bool:
+    with _ours():
+        return lane.checkpoint is not None and lane.checkpoint.write(limit)
+
+
+@contextlib.contextmanager
+def _ours() -> Iterator[None]:
+    """Another worker that writes a task's checkpoints has the task, by the group's word, and not yet our slot."""
+    try:
+        yield
+    except Fenced as error:
+        raise Expelled("another worker has a task of this one, and writes its checkpoints") from error

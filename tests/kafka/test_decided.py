@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from headrace.deploy import broker
 from headrace.streams.errors import Aborted
 from headrace.streams.kafka import Cluster
-from headrace.streams.kafka.decided import _decision
+from headrace.streams.kafka.decided import _Again, _decision
 from headrace.streams.leftovers import complete, follow, open_places
 from tests.faults.harness import until
 
@@ -228,3 +229,11 @@ def test_nobody_answers(name: str) -> None:
         patch.setattr("headrace.streams.kafka.decided.WITHIN_S", 1.0)
         with pytest.raises(Aborted, match="what became of it"):
             Cluster("127.0.0.1:1").commit_rest(name, [("a", 0)])
+
+
+def test_a_broker_that_knows_of_none_yet_is_asked_again(name: str) -> None:
+    """One that has just come back lists no broker; the client asks none then, and calls that a mistake of ours."""
+    client = AIOKafkaClient.__new__(AIOKafkaClient)
+    client.cluster = SimpleNamespace(brokers=set)
+    with pytest.raises(_Again):
+        asyncio.run(_decision(client, name))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from headrace.streams.topics import group_name, side_id
 from tests.faults.harness import FLIGHTS, World, flight_records, until
 
 
@@ -50,5 +51,23 @@ def test_a_worker_whose_slot_was_taken_ends(make_world: Callable[..., World], pa
     world.publish(events[400:], labels[300:])
     world.finish()
     assert second.exit_code == 0
+    result, _ = world.audit()
+    assert result.different == 0, result.first
+
+
+def test_a_worker_whose_checkpoints_another_one_writes_keeps_its_slot(make_world: Callable[..., World]) -> None:
+    """Stopped for longer than its session it goes on, and somebody else has begun with its tasks' checkpoints."""
+    world = make_world(FLIGHTS, settings={"batch": 20, "checkpoint_s": 0.2})
+    events, labels = flight_records(800)
+    world.publish(events[:400], labels[:300])
+    process = world.spawn()
+    process.await_note("checkpointed")
+    other = world.cluster.producer(side_id(group_name(world.pipeline, world.group()), "state", 0))
+    world.publish(events[400:], labels[300:])
+    told = until(lambda: process.notes("aborted") or not process.alive, "it is told")
+    other.drop()
+    world.finish()
+    assert "another worker has a task of this one" in told[0]["reason"]
+    assert process.exit_code == 0
     result, _ = world.audit()
     assert result.different == 0, result.first

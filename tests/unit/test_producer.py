@@ -1,4 +1,4 @@
-"""A producer that is dropped leaves nothing behind."""
+"""A producer that is dropped, or given up before it began, leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from headrace.streams.errors import Aborted
 from headrace.streams.kafka.producer import TransactionalProducer
 
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+
+@linux
 def test_the_client_of_a_dropped_producer_ends_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its threads and connections are no containers: the collector would not notice how many there are."""
     monkeypatch.setattr(TransactionalProducer, "_call", lambda *_, **__: None)
@@ -28,6 +31,19 @@ def test_the_client_of_a_dropped_producer_ends_without_the_collector(monkeypatch
         assert _threads() == before
     finally:
         gc.enable()
+
+
+@linux
+def test_a_start_that_was_given_up_is_not_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the error is at hand the slot is opened again: a client that tried on beside it would fence the new one."""
+    call = TransactionalProducer._call
+    monkeypatch.setattr(TransactionalProducer, "_call", lambda self, method: call(self, method, 0.1, within_s=0.0))
+    cluster: Any = SimpleNamespace(config={"bootstrap.servers": "127.0.0.1:1"})
+    before = _threads()
+    with pytest.raises(Aborted, match="No Kafka broker answers") as given_up:
+        TransactionalProducer(cluster, "somebody", 10_000)
+    assert given_up.value.__traceback__ is not None
+    assert _threads() == before
 
 
 def _threads() -> int:
