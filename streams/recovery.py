@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.retraining import drafted
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Task, Version, damage_told
+from headrace.streams.topics import group_name
 from headrace.streams.topology import group_known, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
@@ -38,6 +40,12 @@ __all__ = ["Recovered", "recover", "restored"]
 log = logging.getLogger("headrace.recovery")
 
 _Saved = dict[tuple[str, str, Any], bytes]
+
+_ANEW = "`headrace reset` starts anew, and says what is lost."
+_OTHERS = (
+    "If the topics are another pipeline's, give this one a name of its own: a reset would delete what that one learned."
+)
+_KEY = " Bring back the key that signed it, or trust its public half (`headrace keys trust`); else"
 
 
 @dataclass(slots=True)
@@ -79,46 +87,62 @@ def recover(
     """
     began = clock()
     found = Recovered()
-    saved, marker = _saved(task, reader, topics("state"))
-    last, entries, others = _journal(task, reader, topics("journal"), marker, found)
-    failpoints.hit("recover.journal")
-    yield found
-    found.changed = _check_version(last, version, accept_change)
-    found.epoch_due = last is None or last.hash != version.hash
+    with _next_step(found):
+        saved, marker = _saved(task, reader, topics("state"))
+        last, entries, others = _journal(task, reader, topics("journal"), marker, found)
+        failpoints.hit("recover.journal")
+        yield found
+        found.changed = _check_version(last, version, accept_change)
+        found.epoch_due = last is None or last.hash != version.hash
+        try:
+            _restore(task, saved, marker, version)
+        except SnapshotError as error:
+            found.refused = str(error)
+            log.error(
+                "the checkpoint of %s/%s is refused (%s): rebuilding by replay", task.group.name, task.shard, error
+            )
+            task.reset()
+            task.chain.stores.outdated(saved)
+            marker = None
+            _, entries, others = _journal(task, reader, topics("journal"), None, found)
+        if marker is not None:
+            found.checkpoint_seq = marker["seq"]
+            found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
+        failpoints.hit("recover.state")
+        yield found
+        found.journalled = len(entries)
+        if marker is None and not entries:
+            _refuse_overlap(task, others)
+            _first_start(task, reader, committed)
+        else:
+            if marker is None:
+                _begin(task, entries, reader, committed)
+            for _ in drafted(task.chain, _adopted(task, reader)):
+                yield found
+            for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
+                found.replayed += records
+                failpoints.hit("recover.replaying")
+                yield found
+            failpoints.hit("recover.replayed")
+            _check_position(task, committed)
+            if found.epoch_due:
+                _check_champion(task)
+        found.seconds = clock() - began
+        task.start()
+        yield found
+
+
+@contextmanager
+def _next_step(found: Recovered) -> Iterator[None]:
+    """What is lost is told with why it is needed, and with what can be done about it."""
     try:
-        _restore(task, saved, marker, version)
-    except SnapshotError as error:
-        found.refused = str(error)
-        log.error("the checkpoint of %s/%s is refused (%s): rebuilding by replay", task.group.name, task.shard, error)
-        task.reset()
-        task.chain.stores.outdated(saved)
-        marker = None
-        _, entries, others = _journal(task, reader, topics("journal"), None, found)
-    if marker is not None:
-        found.checkpoint_seq = marker["seq"]
-        found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
-    failpoints.hit("recover.state")
-    yield found
-    found.journalled = len(entries)
-    if marker is None and not entries:
-        _refuse_overlap(task, others)
-        _first_start(task, reader, committed)
-    else:
-        if marker is None:
-            _begin(task, entries, reader, committed)
-        for _ in drafted(task.chain, _adopted(task, reader)):
-            yield found
-        for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
-            found.replayed += records
-            failpoints.hit("recover.replaying")
-            yield found
-        failpoints.hit("recover.replayed")
-        _check_position(task, committed)
-        if found.epoch_due:
-            _check_champion(task)
-    found.seconds = clock() - began
-    task.start()
-    yield found
+        yield
+    except Lost as error:
+        if "`headrace " in str(error):
+            raise
+        why = f" It is needed, as the checkpoint is refused ({found.refused})." if found.refused else ""
+        key = _KEY if (found.refused or "").startswith("untrusted") else ""
+        raise Lost(f"{error}{why}{key} {_ANEW}") from error
 
 
 def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec) -> Task:
@@ -141,6 +165,7 @@ def _journal(
         seq, last = marker["seq"], Version(marker["spec_hash"], marker["spec"], marker["environment"])
     start = _journal_from(task, reader, topic, marker)
     found.journal_offset = start or 0
+    oldest: int | None = None
     entries: list[Entry | Epoch] = []
     others: set[bytes | None] = set()
     for record in reader.read(topic, task.shard, start):
@@ -148,25 +173,40 @@ def _journal(
             others.add(record.key)
             continue
         entry = read_entry(record.value)
+        oldest = entry.seq if oldest is None else oldest
         if entry.seq < seq:
             continue
         entries.append(entry)
         if isinstance(entry, Epoch):
             last = Version(entry.spec_hash, entry.spec, entry.environment)
+    if marker and start != marker["journal_offset"]:
+        _check_journal(task, topic, marker, oldest, reader.watermarks(topic, task.shard))
     return last, entries, others
 
 
 def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | None) -> int | None:
-    """Where to read the journal from.
+    """Where to read the journal from: the place that the checkpoint names, or the first one left beyond it.
 
-    It is named from the checkpoint before on; what lies between may be deleted, if nothing followed the checkpoint: at
-    most the end of the transaction that was the last one then.
+    It is named from the checkpoint before on; retention may have taken what lies between.
     """
     if not marker:
         return None
-    low, end = reader.watermarks(topic, task.shard)
-    nothing_followed = low == end and end <= marker.get("journal_end", -1) + 1
-    return int(max(low, marker["journal_offset"]) if nothing_followed else marker["journal_offset"])
+    return int(max(reader.watermarks(topic, task.shard)[0], marker["journal_offset"]))
+
+
+def _check_journal(task: Task, topic: str, marker: dict[str, Any], oldest: int | None, marks: tuple[int, int]) -> None:
+    """Raise `Lost` where records that followed the checkpoint may be among those that are gone.
+
+    They are not where the oldest record left is one that the checkpoint has, or the next; nor where nothing is left,
+    and the journal ends with the checkpoint: with the end of the transaction that was the last one then, at most.
+    """
+    low, end = marks
+    followed = end > marker.get("journal_end", -1) + 1 if oldest is None else oldest > marker["seq"]
+    if followed:
+        raise Lost(
+            f"{topic}/{task.shard}: record {marker['seq']} of {task.group.name}'s journal, with which the checkpoint "
+            f"goes on, is gone; the first offset left is {low}."
+        )
 
 
 def _adopted(task: Task, reader: Any) -> set[str]:
@@ -208,7 +248,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> l
     if "task" in what:
         raise SpecChanged(
             f"The state is that of a {last.spec['task']} pipeline, and means nothing to a {now.spec['task']} one. "
-            "Start anew with `headrace reset`, or restore the task."
+            f"Start anew with `headrace reset`, or restore the task. {_OTHERS}"
         )
     renamed = [path for path in what if path in ("topics.events", "topics.labels")]
     if renamed:
@@ -220,6 +260,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> l
         raise SpecChanged(
             f"The journal was written by another specification: {', '.join(what[:8])} changed. Go on with "
             "--accept-change (a new epoch, the state is kept), start anew with `headrace reset`, or restore the old."
+            + (f" {_OTHERS}" if "events.id" in what else "")
         )
     return what or ["specification"]
 
@@ -319,9 +360,12 @@ def _check_position(task: Task, committed: Mapping[str, int | None]) -> None:
     for rank, source in enumerate(task.chain.sources):
         offset, position = committed.get(source.topic), task.positions[rank]
         if offset is not None and offset > position:
+            name = group_name(task.chain.declared, task.group)
             raise Lost(
                 f"{source.topic}/{task.shard}: the group has committed offset {offset}, the journal ends at "
-                f"{position}: one of them was changed by hand. `headrace reset` starts anew."
+                f"{position}: one of them was changed by hand. If it was the offset, have the group forgotten "
+                f"(kafka-consumer-groups --delete --group {name}), as the journal knows the place; if the journal has "
+                "lost records, `headrace reset` starts anew."
             )
         if offset is not None and offset < position:
             log.warning(

@@ -199,8 +199,9 @@ class Recomputation:
         if isinstance(first, Epoch) and others:
             self._open_epoch(first)
         raise Lost(
-            f"Audit of {self.name} has nowhere to start: the first records of its inputs or journal "
-            "are gone, and no savepoint is as young as what is left."
+            f"A replay of {self.name} has nowhere to start: the first records of its inputs or journal are gone, and "
+            "no savepoint is as young as what is left. A worker writes one an hour while records come: from the next "
+            "one on it can begin."
         )
 
     def _begin_at_one(self, reader: Any, fits: Callable[[Mapping[str, Any]], bool]) -> dict[str, int] | None:

@@ -273,17 +273,19 @@ class Assignment:
     def _resume(self, lanes: dict[int, Lane]) -> None:
         self.lanes = lanes
         failpoints.hit("resume.begun")
-        self._open_epochs()
+        changed = self._open_epochs()
         places = ((place, lane.task.positions[rank]) for lane in lanes.values() for rank, place in self._inputs(lane))
         self._work.consumer.seek(dict(places))
         failpoints.hit("resume.sought")
+        for lane in changed:  # before it reads on, so that audit and explain have a savepoint to begin the epoch at
+            self._checkpointing.begin(lane)
         self._work.observer.assigned(sorted(lanes))
 
-    def _open_epochs(self) -> None:
-        """The first journal record of an epoch is a transaction of its own."""
+    def _open_epochs(self) -> list[Lane]:
+        """The first journal record of an epoch is a transaction of its own; the lanes for which something changed."""
         due = {shard: lane for shard, lane in self.lanes.items() if lane.epoch_due}
         if not due:
-            return
+            return []
         work = self._work
         self._slot.begin(self.lanes)
         failpoints.hit("epoch.begun")
@@ -303,6 +305,7 @@ class Assignment:
             if lane.changed:
                 what = ", ".join(lane.changed[:_NAMED]) + (" and more" if len(lane.changed) > _NAMED else "")
                 log.info("%s/%s epoch %d begins: %s changed", work.group.name, shard, lane.task.epoch, what)
+        return [lane for lane in due.values() if lane.task.epoch]
 
     def _inputs(self, lane: Lane) -> Iterator[tuple[int, tuple[str, int]]]:
         return enumerate(self._work.inputs(lane.task.shard))

@@ -27,6 +27,8 @@ log = logging.getLogger("headrace.checkpointing")
 
 _GENTLER, _GENTLE_S = 10, 5.0
 """Live traffic waits for each part of a checkpoint: so much smaller they are, unless it goes on for so long."""
+_COPIED_S = 10.0
+"""How long the last checkpoint waits for a savepoint under way."""
 _LONGEST_S = 20.0
 """A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
 
@@ -54,7 +56,7 @@ class Checkpointing:
                 _distrust(lane)
                 due = now - lane.checkpointed_at >= settings.checkpoint_s
                 if due and lane.task.seq != lane.checkpointed_seq:
-                    self._begin(lane)
+                    self.begin(lane)
             else:
                 since_s = now - lane.checkpoint_began
                 part = settings.checkpoint_entries // (_GENTLER if live and since_s < _GENTLE_S else 1)
@@ -67,11 +69,13 @@ class Checkpointing:
             _write(lane, None)
             self._end(lane)
         if lane.task.seq != lane.checkpointed_seq and not _suspicious(lane):
-            self._begin(lane)
+            if self.finishing:
+                lane.savepoint_done.wait(_COPIED_S)  # else it finds the next checkpoint, and is none
+            self.begin(lane)
             _write(lane, None)
             self._end(lane)
 
-    def _begin(self, lane: Lane) -> None:
+    def begin(self, lane: Lane) -> None:
         """Freeze a lane's state, when nothing is in flight, and open the transaction that takes it.
 
         The journal is to be read from where it stood at the checkpoint before: we have committed since, so our records
@@ -110,6 +114,7 @@ class Checkpointing:
             work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
         if lane.savepoint_follows:
             lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
+            lane.savepoint_done.clear()
             savepoint = partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried)
             savepoint() if self.finishing else work.aside(savepoint)  # aside it would end in the middle
         if done is not None and lane.models and work.versions is not None:
@@ -155,6 +160,9 @@ class Checkpointing:
             reader.close()
             if producer is not None:
                 producer.drop()
+            lane = of()
+            if lane is not None:
+                lane.savepoint_done.set()
 
 
 def _distrust(lane: Lane) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from headrace.streams.checkpoint import Checkpoint
@@ -47,6 +48,8 @@ class Lane:
         self.checkpointed_seq = found.checkpoint_seq or 0
         self.savepoint = self.savepoint_tried = found.savepoint
         self.savepoint_follows = False
+        self.savepoint_done = threading.Event()
+        self.savepoint_done.set()
         self.models: list[Frozen] = []
         self.epoch_due, self.changed = found.epoch_due, found.changed
         self.journal_offset = self.journal_seen = found.journal_offset

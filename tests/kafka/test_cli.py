@@ -201,16 +201,24 @@ def test_three_processes_meet_in_topics(published: Shell):
 
 
 def test_another_specification_is_refused_until_accepted(published: Shell):
-    """A changed declaration stops with exit 2 and the name of what changed; --accept-change goes on."""
+    """A changed declaration stops with exit 2 and the name of what changed; --accept-change goes on.
+
+    The new epoch is audited from its first record on, though the worker stops within a second.
+    """
     published("run", "P", "--until-caught-up")
     file = Path(published.pipeline.partition(":")[0])
     file.write_text(file.read_text().replace('over="1h"', 'over="2h"'))
     said = published("run", "P", "--until-caught-up", code=2)
     assert "specification: features.origin_flights_1h.over_ms, features.origin_flights_1h.tile_ms changed" in said
     assert "--accept-change" in said
+    published("publish", "P", "--limit", "10")
     worker = published.start("run", "P", "--until-caught-up", "--accept-change")
     wait_for(worker, "epoch 1 begins: features.origin_flights_1h.over_ms, features.origin_flights_1h.tile_ms changed")
     assert worker.wait(60) == 0
+    audit = published.start("audit", "P", "--json", stdout=subprocess.PIPE)  # this process has the pipeline of before
+    audited = json.loads(audit.communicate(timeout=60)[0])
+    assert audited["different"] == 0
+    assert audited["ranges"]["lane/0"][f"{published.name}.events"] == [COUNT, COUNT + 10]
 
 
 def test_dead_letters_are_counted_shown_and_retried(published: Shell):

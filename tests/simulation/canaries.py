@@ -193,7 +193,7 @@ def _side_renewed(stack: ExitStack) -> type[World]:
 
         return renew
 
-    _replace(stack, Checkpointing, "_begin", wrong)
+    _replace(stack, Checkpointing, "begin", wrong)
     return World
 
 

@@ -91,9 +91,48 @@ def test_a_state_that_was_followed_by_what_is_gone():
         Life(log, small(), key=KEY)
 
 
+def test_a_journal_whose_first_records_are_gone():
+    """A worker that runs once a month: what came before the last checkpoint is gone, what comes next is whole."""
+    log, life = _checkpointed()
+    publish(log, [event("late", 30)])
+    life.work()
+    life.checkpoint()
+    publish(log, [event("later", 31)])
+    for followed in (False, True):
+        if followed:
+            life.work()
+        _forget(log, "journal", 2)
+        again = Life(log, small(), key=KEY)
+        assert (again.state, again.task.positions) == (life.state, life.task.positions)
+
+
+def test_what_is_lost_is_told_with_the_next_step():
+    """Records that followed the checkpoint are gone, or those that one with another key would be rebuilt from."""
+    log, life = _checkpointed()
+    publish(log, [event(f"f{n}", 20 + n) for n in range(150)])
+    life.work()
+    _forget(log, "events", 50)
+    with pytest.raises(Lost, match=r"events.* is gone.* `headrace reset` starts anew"):
+        Life(log, small(), key=KEY)
+    with pytest.raises(Lost, match=r"refused \(untrusted.*keys trust`\); else `headrace reset`"):
+        Life(log, small(), key=SigningKey.generate())
+
+
+def test_offsets_that_somebody_set_beyond_the_journal():
+    """The group that is advised to be forgotten is the one that has them; without them it goes on where it was."""
+    log, life = _checkpointed()
+    with pytest.raises(Lost, match=r"offset 99, the journal ends at 20.*--delete --group small\)"):
+        Life(log, small(), key=KEY, committed=life.committed | {"events": 99})
+    assert Life(log, small(), key=KEY).task.positions == life.task.positions
+
+
 def _forget_all(log, topic):
-    log.lows[topic] = log.watermarks(topic, 0)[1]
-    log.records[topic] = []
+    _forget(log, topic, log.watermarks(topic, 0)[1])
+
+
+def _forget(log, topic, before):
+    log.records[topic] = log.records[topic][before - log.lows.get(topic, 0) :]
+    log.lows[topic] = before
 
 
 def test_a_checkpoint_that_is_read_while_the_next_one_is_written():

@@ -168,7 +168,7 @@ def test_a_published_version_that_cannot_be_replayed_stays_published(capsys: pyt
     _tell(found)
     told = capsys.readouterr().out
     assert f"Published state {last.published}: not compared." in told
-    assert told.endswith("is as young as what is left.\n")
+    assert told.endswith("from the next one on it can begin.\n")
 
 
 def text(label: Any) -> str:
