@@ -135,7 +135,7 @@ def test_the_streams_reach_what_is_to_be_held() -> None:
     st.sampled_from(sorted(ODD)),
     st.integers(20, 60),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_short_streams(name: str, seed: int, odd: float, kind: str, look: int) -> None:
     """Whatever is odd, and wherever a restore falls."""
     same(TREES[name], rows(seed, 150, odd, kind, 50), look)

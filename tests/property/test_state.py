@@ -28,7 +28,7 @@ VALUES = (
     | st.tuples(st.floats(allow_nan=False), st.none() | st.binary(max_size=3))
 )
 
-_QUICK = settings(max_examples=60, stateful_step_count=50, deadline=None)
+_QUICK = settings(max_examples=60, stateful_step_count=50)
 
 
 class Checkpoints(RuleBasedStateMachine):

@@ -178,7 +178,7 @@ def remember(seen: History, t: int, event: Event) -> None:
         seen.rows += [(("key", event.key), t, event), (("side", event.side, event.key), t, event)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(steps)
 def test_windows_equal_a_recomputation_over_the_whole_history(steps: list[Any]) -> None:
     """Every feature equals its definition over all rows that counted, bit for bit; a variance within 1e-9."""
@@ -208,7 +208,7 @@ def test_windows_equal_a_recomputation_over_the_whole_history(steps: list[Any]) 
             state = restored(processor, state)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(steps)
 def test_the_unrolled_processor_has_the_same_results_and_the_same_state(steps: list[Any]) -> None:
     """Compiled or not, restored or not: equal features, rejections, stores and indexes after every step."""
@@ -241,7 +241,7 @@ def answer(process: Any, *arguments: Any) -> Any:
         return (rejected.reason, rejected.detail)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps)
 def test_a_store_holds_no_key_and_no_tile_that_no_window_can_see(steps: list[Any]) -> None:
     """Memory is bounded by the keys and tiles within the longest window and the grace."""
