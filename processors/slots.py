@@ -95,7 +95,7 @@ class Part:
         `slot`, formatted with the place of a slot in a tile, is its values; `exact`: sums are of zeros and ones.
         """
         fold = KINDS[self.kind].fold
-        if not fold or (self.missing and self.kind in ("last", "seen")):
+        if not fold or (self.missing and self.kind == "last"):
             return None
         if exact and self.kind == "sum":
             fold = ("total({s0}, 0.0)",)

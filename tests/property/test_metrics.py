@@ -119,3 +119,4 @@ def test_regression_metrics_equal_rivers_to_the_last_bit(pairs, split):
         expected = rivers({"MAE": metrics.MAE(), "RMSE": metrics.RMSE(), "R2": metrics.R2()}, part)
         finite = {name: value if math.isfinite(value) else None for name, value in expected.items()}
         assert scores.values(cell) == (finite if is_scored(part) else dict.fromkeys(expected))
+        assert scores.scored(cell) == sum(answer is not None for _, answer in part)

@@ -47,6 +47,7 @@ FEATURES = {
     "most": max_("m", by=("side", "key"), over="60s", tile="5s", default=0.0),
     "spread": variance("v", by=None, over="60s", tile="20s"),
     "latest": last("side", by="key", over="60s", tile="10s"),
+    "latest_there": last("m", by=None, over="60s", tile="30s"),
     "since": time_since_last(by="key", over="60s", tile="10s"),
     "rate": mean(label(), by="key", over="60s", tile="10s"),
     "known": count(label(), by="side", over="30s", tile="10s"),
@@ -161,6 +162,10 @@ def naive(event: Event, t: int, stream: int, seen: History, outcomes: History) -
     sided = [e for tile in by_side for _, e in tile]
     x["least"] = min((2 * e.v for e in sided if e.v >= -900), default=None)
     x["most"] = max((e.m for e in sided if e.m is not None), default=0.0)
+    there = [(at, e.m) for tile in seen.tiles("all", 60, 30, t, stream) for at, e in tile if e.m is not None]
+    if there:
+        newest = max(at for at, _ in there)
+        x["latest_there"] = [m for at, m in there if at == newest][-1]
     every = [e.v for tile in seen.tiles("all", 60, 20, t, stream) for _, e in tile]
     if len(every) > 1:
         x["spread"] = float(np.var(every, ddof=1))

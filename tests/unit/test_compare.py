@@ -113,6 +113,9 @@ def test_a_segment_that_gets_worse_holds_it_back():
     assert run.compare.evidence("new", run.state)["worst_segment"]["difference"] < -0.02
     assert Run(segments=("where",), margin=0.02, segment_minimum=50).play(mixed(3_000, False))[1]
     assert Run(segments=("where",), margin=0.5, segment_minimum=50).play(mixed(3_000, True))[1]
+    for minimum, says in ((600, 1), (601, 0)):
+        other = Run(segments=("where",), margin=0.02, segment_minimum=minimum).compare
+        assert len(other.held_back("new", run.state)) == says
 
 
 def test_bad_calibration_holds_it_back():
@@ -259,6 +262,7 @@ def test_a_canary_that_is_worse_where_it_serves_is_stopped():
         assert [verdict.kind for verdict in verdicts] == expected
         if verdicts:
             assert n < 1_000
+            assert verdicts[0].evidence["n"] == len(rows[:n:4])
             assert verdicts[0].evidence["difference"] < 0
 
 

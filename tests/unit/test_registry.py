@@ -210,11 +210,15 @@ def test_facts_of_a_later_version_of_headrace_only_count() -> None:
         ("shadow", "b", False),
         ("retired", "a", False),
         ("dance", "b", False),
+        ("retired", "nobody", False),
+        ("retired", "new", True),
+        ("promoted", "new", False),
     ],
 )
 def test_decisions_of_a_gate_must_make_sense(kind: str, model: str, does: bool) -> None:
     """As things are now."""
-    assert applies(registry(), kind, model) is does
+    catching_up = ("retraining", "new", "retraining", {"base": "b", "hash": "", "from_n": 0, "from_ms": None})
+    assert applies(registry(catching_up), kind, model) is does
 
 
 @pytest.mark.parametrize("kind", ["promoted", "rolled_back"])

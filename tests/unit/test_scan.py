@@ -57,7 +57,21 @@ def test_a_shift_is_found_soon_and_nothing_before_it(statistic, reference):
     assert finding.first_offset == place + 1 - finding.n
     assert finding.strength >= 1
     assert finding.statistic["score"] >= finding.statistic["threshold"]
+    assert finding.statistic["threshold"] == pytest.approx(threshold(statistic, reference.grows, 10, 1_000_000 / 32))
     assert finding.statistic["after"] > 0.4
+
+
+def test_a_finding_tells_the_mean_of_its_window_and_of_all_that_it_is_compared_with():
+    """Of numbers that are there; after one, of those only that it was found in and that came since."""
+    rng, scan = random.Random(1), Scan(false_alarms_every=100_000)
+    values = [rng.choice([0, 1, 1, 1, None] if 1000 <= i < 2000 else [0, 0, 1, 1, None]) for i in range(2500)]
+    (_, first), (_, second) = run(scan, values)
+    assert first.n >= 64
+    for since, finding in ((0, first), (first.first_offset, second)):
+        at, end = finding.first_offset, finding.last_offset + 1
+        for name, part in (("before", values[since:at]), ("after", values[at:end])):
+            there = [value for value in part if value is not None]
+            assert finding.statistic[name] == pytest.approx(sum(there) / len(there))
 
 
 def test_a_change_of_spread_is_found_where_the_mean_stays():
