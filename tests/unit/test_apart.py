@@ -13,7 +13,7 @@ import pytest
 from river import naive_bayes
 from river.drift import ADWIN
 
-from headrace import Pipeline, Proxies, field, watch_error, watch_feature, watch_label
+from headrace import Pipeline, Proxies, field, label, mean, watch_error, watch_feature, watch_label
 from headrace.schemas.avro import single_object
 from headrace.streams import memory
 from headrace.streams.errors import DeclarationError, UsageError
@@ -59,6 +59,17 @@ def test_a_prediction_whose_id_comes_again_is_no_loss() -> None:
         pass
     counts = back.chain.counts
     assert (counts["predictions"], counts["labelled"], counts["expired"], back.chain.pending) == (2, 0, 2, 0)
+
+
+def test_windows_over_outcomes_see_what_expired_where_nothing_is_predicted() -> None:
+    """As in one chain: the declared label, once stream time has overtaken the event."""
+    features = {"rate": mean(label(), by="shop", over="3d", default=0.0)}
+    pipeline = small(features=features, labels={"on_expiry": True})
+    events, labels = [event("1"), event("2", 1), event("3", 47), event("4", 50)], [known("2", 2, False)]
+    whole = play(pipeline, events, labels)
+    front = play(pipeline, events, labels, group=group_of(["validate", "featurize"]))
+    assert list(whole.features["rate"]) == [0.0, 0.0, 0.0, 0.5]
+    assert front.outputs["features"] == whole.outputs["features"]
 
 
 FORGED: list[dict[str, Any]] = [

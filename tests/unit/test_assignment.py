@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.errors import Aborted
+from headrace.streams.errors import Aborted, Fenced
 from headrace.streams.recovery import Recovered
 from headrace.streams.worker.assignment import Assignment
 from headrace.streams.worker.checkpointing import Checkpointing
@@ -62,11 +62,39 @@ def test_what_is_revoked_is_kept_in_case_it_comes_back() -> None:
     assert (set(held._parked), held.lanes, side.dropped) == ({0}, {}, False)
 
 
+@pytest.mark.parametrize("trouble", ["may be written twice", "was fenced"])
+def test_what_has_no_sure_checkpoint_is_given_up(trouble: str) -> None:
+    """And the producer of its checkpoints with it: what that has open would hold back whoever reads the state."""
+    held, side = holding()
+    side.suspicious = trouble == "may be written twice"
+
+    def write(limit: int | None) -> bool:
+        raise Fenced("by its successor")
+
+    under_way: Any = SimpleNamespace(write=write)
+    held.lanes[0].checkpoint = None if side.suspicious else under_way
+    held.revoke(PLACES)
+    assert (held._parked, held.lanes, side.dropped, held._given_up) == ({}, {}, True, True)
+
+
 def test_what_is_lost_is_given_up() -> None:
     """Another version may have opened an epoch meanwhile, which moves no offset: whoever went on would not see it."""
     held, side = holding()
     held.lose(PLACES)
     assert (held._parked, held.lanes, side.dropped) == ({}, {}, True)
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+@pytest.mark.parametrize("refused", ["untrusted", None])
+def test_a_checkpoint_that_was_refused_is_an_alert(refused: str | None, publishes: bool) -> None:
+    """Of a worker that has where to publish it."""
+    held, _ = holding()
+    alerts: list[Any] = []
+    work: Any = held._work
+    work.versions = SimpleNamespace(alert=lambda *told: alerts.append(told)) if publishes else None
+    work.aside = lambda work: work()
+    held._tell(held.lanes[0].task, Recovered(refused=refused))
+    assert len(alerts) == (publishes and refused is not None)
 
 
 def test_what_the_last_commit_met_is_raised_later() -> None:

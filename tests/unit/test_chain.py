@@ -427,6 +427,15 @@ def test_an_expired_event_counts_as_the_declared_label(on_expiry: bool) -> None:
     assert lawful(result)
 
 
+@pytest.mark.parametrize(("hour", "pending"), [(48.0, 2), (49.5, 2), (50.5, 1)])
+def test_an_event_that_the_champion_refused_is_not_pending(hour: float, pending: int) -> None:
+    """Neither while its label may come, nor when it has expired; it is no prediction."""
+    events = [event("1"), event("bad", 1, spent=-1), event("2", 2), event("3", hour)]
+    result = play(models(champion=Scripted("NaN")), events, [known("1", 0.5)])
+    assert (result.summary.expired, result.task.chain.pending) == (2 - pending, pending)
+    assert lawful(result)
+
+
 # -- duplicates and lateness -----------------------------------------------------------------------
 
 

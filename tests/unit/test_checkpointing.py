@@ -73,6 +73,18 @@ def test_a_savepoint_that_is_due_at_the_end_is_made_before_it(finishing: bool, m
     assert made == ["at once" if finishing else "aside"]
 
 
+def test_a_checkpoint_is_told_with_what_it_wrote() -> None:
+    """How long it took is counted from its beginning."""
+    told: list[Any] = []
+    observer = SimpleNamespace(checkpointed=lambda *what: told.append(what))
+    work: Any = SimpleNamespace(clock=lambda: 7.0, observer=observer)
+    lane = _lane(None)
+    lane.checkpoint, lane.checkpoint_began = SimpleNamespace(written=3, bytes=40), 5.0  # type: ignore[assignment]
+    Checkpointing(work, lambda: None)._end(lane)
+    assert told == [(lane.task, 3, 40, 2.0)]
+    assert (lane.checkpoint, lane.checkpointed_at) == (None, 7.0)
+
+
 def test_a_clock_that_was_set_back_does_not_put_savepoints_off() -> None:
     """A day in the future is as far away as a day ago."""
     assert _due(_lane(LastSavepoint(0, NOW_MS + 24 * HOUR_MS)))

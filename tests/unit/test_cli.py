@@ -806,6 +806,31 @@ def test_a_worker_whose_broker_stays_away_ends_with_a_sentence():
     assert ended == []
 
 
+@pytest.mark.parametrize("left", [None, "recovery", "partitions", "to process", "to commit"])
+def test_a_worker_has_caught_up_when_nothing_is_left(left: str | None):
+    """However far its inputs were read."""
+    worker, lane = Worker(small(), group_of(), None, topics=str), SimpleNamespace(task=SimpleNamespace(merge=[]))
+    lane.task.merge += [1] * (left == "to process")
+    lanes = {} if left == "partitions" else {0: lane}
+    worker._assignment = SimpleNamespace(ready=left != "recovery", lanes=lanes)  # type: ignore[assignment]
+    worker._committer = SimpleNamespace(busy=left == "to commit")  # type: ignore[assignment]
+    worker._upstream = SimpleNamespace(ended=lambda lanes: True)  # type: ignore[assignment]
+    assert worker.caught_up() is (left is None)
+
+
+def test_a_worker_whose_last_commit_failed_ends_without_a_checkpoint(caplog: pytest.LogCaptureFixture):
+    """What is in memory never happened; the next start makes it again."""
+
+    def settle() -> None:
+        raise Aborted("the broker is away")
+
+    worker = Worker(small(), group_of(), None, topics=str)
+    worker._committer = SimpleNamespace(settle=settle)  # type: ignore[assignment]
+    worker._assignment.lanes = {0: None}  # type: ignore[dict-item]
+    worker.finish()
+    assert "the last transaction did not happen, so there is no checkpoint of it: the broker is away" in caplog.text
+
+
 def test_code_that_keeps_the_interpreter_to_itself_is_ended():
     """No thread of Python's can look while a regular expression backtracks; the process ends all the same."""
     program = (

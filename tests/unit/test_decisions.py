@@ -282,15 +282,16 @@ def test_without_examples_on_their_topic_nothing_is_retrained() -> None:
     assert facts(made)[-1]["why"].startswith("the pipeline publishes no examples")
 
 
-def test_a_schedule_retrains_and_lets_the_one_before_go() -> None:
+@pytest.mark.parametrize(("last", "first"), [(5, [15, 35, 55]), (30, [0, 10, 30]), (None, [0, 0, 0])])
+def test_a_schedule_retrains_and_lets_the_one_before_go(last: int | None, first: list[int]) -> None:
     """Every twenty examples, at that example, whatever the batches; what has retired is no state any more."""
-    scheduled = pipeline(retrain=[Retrain("old", examples=20, last=5)])
+    scheduled = pipeline(retrain=[Retrain("old", examples=20, last=last)])
     made = play(scheduled, EVENTS, LABELS, batch=10)
     due = [(fact["n"], fact["model"]) for fact in facts(made) if fact["kind"] == "retraining"]
     assert due == [(20, "old-1"), (40, "old-2"), (60, "old-3")]
     assert [fact["model"] for fact in facts(made) if fact["kind"] == "retired"] == ["old-1", "old-2"]
     evidence = [fact["evidence"]["from_n"] for fact in facts(made) if fact["kind"] == "retraining"]
-    assert evidence == [15, 35, 55]
+    assert evidence == first
     assert "old-1" not in made.task.chain.stores.states["models"]
     assert learned(made, "old") == 60
 

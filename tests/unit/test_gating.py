@@ -59,7 +59,9 @@ def test_the_better_model_is_promoted_on_evidence():
     assert promoted["n"] % 20 == 0
     assert promoted["n"] >= 300
     assert promoted["evidence"]["log_e"] >= promoted["evidence"]["log_threshold"]
-    assert set(promoted["at"]) == {"events", "labels"}
+    example = run.examples.iloc[promoted["n"] - 1]
+    labelled = [msgspec.json.decode(value)["id"] for _, value in records()[1]]
+    assert promoted["at"] == {"events": example["offset"], "labels": labelled.index(example["event_id"])}
     models = [stamp.partition("/")[0] for stamp in run.predictions["model"]]
     turn = models.index("logreg")
     assert set(models[:turn]) == {"stubborn"}

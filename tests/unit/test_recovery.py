@@ -31,6 +31,16 @@ def test_died_between_the_first_epoch_and_the_first_batch():
     assert Life(log, small(), committed=first.committed).task.positions == [0, 7, 100]
 
 
+def test_died_before_the_first_checkpoint():
+    """The journal alone says where it began, when old inputs were gone."""
+    log = Log({"events": 100, "labels": 7})
+    first = Life(log, small())
+    publish(log, [event(f"e{n}", n) for n in range(20)])
+    first.work()
+    again = Life(log, small(), committed=first.committed)
+    assert (again.state, again.task.positions) == (first.state, [0, 7, 120])
+
+
 def test_offsets_that_expired_before_the_first_batch():
     """Without committed offsets, and with nothing read, it begins at the first record there is."""
     log = Log({"events": 100, "labels": 7})

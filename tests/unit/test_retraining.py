@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from headrace.schemas.published import number_of
 from headrace.schemas.records import Command
 from headrace.schemas.varint import long_bytes
 from headrace.streams.checkpoint import Checkpoint
-from headrace.streams.errors import DeclarationError, Lost
+from headrace.streams.errors import Aborted, DeclarationError, Lost
 from headrace.streams.identity.hashing import state_hash
 from headrace.streams.journal import read
 from headrace.streams.recovery import recover
@@ -23,6 +24,7 @@ from headrace.streams.stages import retraining
 from headrace.streams.stages.retraining import Draft, Logged, adoptions, drafted, fold, folded, logged
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
+from headrace.streams.worker.folding import Folding
 from tests.inmemory import Lane, Log, topic
 from tests.small import NOW_MS, Pickled, event, known, small
 
@@ -165,6 +167,28 @@ def test_examples_are_read_to_the_end_of_what_was_written() -> None:
     lane.work(50)
     history = Logged(lane.log.reader, topic("examples"), 0, lane.task.chain.examples_wire.decode)
     assert [example["n"] for example in history.examples(0)] == list(range(1, 11))
+
+
+def test_a_request_that_may_be_open_is_ended_once_the_broker_is_back() -> None:
+    """It is tried every five seconds: until then the registry may be read no further."""
+    lane, now, tried = waiting(), [0.0], []
+
+    def away(*_: Any, **__: Any) -> Any:
+        tried.append(now[0])
+        raise Aborted("No Kafka broker answers any more")
+
+    cluster = SimpleNamespace(reader=lane.log.reader, producer=away)
+    folding = Folding(lane.pipeline, cluster, topic, "small", lambda: now[0], lambda: None)
+    folding._unsure.add(0)
+    for now[0] in (0.0, 4.9, 5.0, 5.1, 10.0):
+        for work in folding.due(lane.task):
+            work()
+    assert tried == [0.0, 5.0, 10.0]
+    cluster.producer, now[0] = lane.log.producer, 15.0
+    for work in folding.due(lane.task):
+        work()
+    now[0] = 20.0
+    assert list(folding.due(lane.task)) == []
 
 
 def test_a_schedule_that_is_declared_late_counts_from_then() -> None:

@@ -13,7 +13,7 @@ from headrace.streams.errors import Diverged, Lost
 from headrace.streams.journal import Entry
 from headrace.streams.task import Intake, Processed, Task, Version
 from headrace.streams.topology import group_of
-from tests.small import NOW_MS, Pickled, event, known, small
+from tests.small import HOUR_MS, NOW_MS, Pickled, event, known, small
 
 LABELS = [known(str(n), n + 1.5, n % 2 == 0) for n in range(30)]
 EVENTS = [event(str(n), n, "ab"[n % 2], float(n % 7)) for n in range(30)]
@@ -156,11 +156,11 @@ def test_an_epoch_takes_a_number_of_the_journal() -> None:
 
 
 def test_a_worker_that_starts_amid_bad_records_knows_the_good_ones_before() -> None:
-    """What would not have stopped it without a restart does not stop it after one."""
+    """What would not have stopped it without a restart does not stop it after one; their times are the same, too."""
     one = fed(task())
     while one.run(7) is not None:
         pass
     one.start()
     for offset in range(30, 30 + 250):
         one.feed(2, offset, b"a", b"{", NOW_MS)
-    assert len(one.merge.buffers[2]) == 250
+    assert [item.time_ms for item in one.merge.buffers[2]] == [29 * HOUR_MS] * 250

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from river.compose import Select
 from river.linear_model import LogisticRegression
+from river.naive_bayes import GaussianNB
 from river.preprocessing import StandardScaler
 
 import headrace as h
@@ -14,6 +15,7 @@ from headrace.examples.flights_data import flights as rows
 from headrace.streams import data, memory
 from headrace.streams.stages.chain import Chain
 from headrace.streams.topology import group_of
+from tests.small import LABEL, event, known, play, small
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MODELS = ("logreg", "spare")
@@ -65,6 +67,25 @@ def test_batches_change_no_byte():
     assert all(alert["examples"][0].startswith("2013-01-0") for alert in alerts)
     windows = {json.loads(value)["window"] for _, _, value, _ in whole.outputs["evaluations"]}
     assert windows >= {"proxy-200", "proxy-scored-200"}
+
+
+def test_labels_that_are_text_are_watched_by_their_values():
+    """A class that takes over is found, and named."""
+    classed = small(
+        task="multiclass",
+        labels={"schema": LABEL | {"fields": [*LABEL["fields"][:2], {"name": "y", "type": "string"}]}},
+        models={"good": GaussianNB()},
+        champion="good",
+        features={"spent": h.field("spent")},
+        drift=[h.watch_label(false_alarms_every=2_000)],
+    )
+    count = 600
+    labels = [known(f"e{i}", i / 60 + 0.5, "abc"[i % (2 if i < 400 else 3)]) for i in range(count)]
+    made = play(classed, [event(f"e{i}", i / 60) for i in range(count)], labels)
+    (alert, *_) = [json.loads(value) for _, _, value, _ in made.outputs["alerts"]]
+    assert 400 <= alert["last_offset"] < 450
+    assert "other values went from 0.0%" in alert["message"]
+    assert {int(example[1:]) % 3 for example in alert["examples"]} == {2}
 
 
 def test_alerts_name_the_segments_of_the_gate():
