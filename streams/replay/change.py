@@ -115,7 +115,8 @@ def _answers(predictions: pd.DataFrame, task: str) -> dict[Any, Any]:
             answer = bool(answer) if p is None or p != p else {True: p, False: 1.0 - p}
         elif task == "multiclass":
             graded = {name.partition(".")[2]: row[name] for name in classes if row[name] == row[name]}
-            answer = {label: p for label, p in graded.items() if p is not None} or str(answer)
+            whole = int(answer) if isinstance(answer, float) else answer  # pandas has no column of ints and Nones
+            answer = {label: p for label, p in graded.items() if p is not None} or str(whole)
         found[row["event_id"]] = answer
     return found
 

@@ -17,9 +17,10 @@ from river import drift, linear_model
 
 from headrace import Gate, Retrain, fall_back, watch_error
 from headrace.streams import cli
+from headrace.streams.commands.change import flat
 from headrace.streams.errors import UsageError
 from headrace.streams.replay.change import Served, judge, serving
-from tests.small import event, known, play, small
+from tests.small import LABEL, event, known, play, small
 
 FILE = '''
 """A shop's visits, of which `spent` says nearly all."""
@@ -159,6 +160,9 @@ def test_a_model_alone_has_no_schedule_and_no_reaction():
 # -- judging -----------------------------------------------------------------------------------------------------------
 
 
+CLASSED = {"schema": LABEL | {"fields": [*LABEL["fields"][:2], {"name": "y", "type": "string"}]}}
+
+
 def served(n: int, p: Any, *, task: str = "binary", seed: int = 1) -> Served:
     """Predictions with P(True) = p(i, y) and the examples that came of them."""
     chance, predictions, examples = random.Random(seed), [], []
@@ -192,6 +196,30 @@ def test_better_worse_and_neither(before: float, now: float, verdict: str):
     found = judge(asked, served(2_000, right(before)), served(2_000, right(now, 2)), pd.DataFrame({"id": []}))
     assert found.verdict == verdict
     assert bool(found.why) == (verdict == "worse")
+
+
+@pytest.mark.parametrize("classes", ["abc", (1, 2, 3)])
+@pytest.mark.parametrize(("graded", "losses"), [(True, (0.09, 0.28)), (False, (0.1, 0.4))])
+def test_several_classes(classes: Any, graded: bool, losses: tuple[float, float]):
+    """Text or numbers, with probabilities or without, of which the first prediction has neither."""
+
+    def made(sure: float) -> Served:
+        """Answers that are right so often, and so sure of it."""
+        chance, predictions, examples = random.Random(1), [], []
+        for i in range(1_000):
+            y = chance.choice(classes)
+            said = y if chance.random() < sure else next(each for each in classes if each != y)
+            p = {str(each): sure if each == said else (1 - sure) / 2 for each in classes}
+            predictions.append(
+                {"event_id": i, "prediction": said if i else None, "probabilities": p if graded and i else None}
+            )
+            examples.append({"event_id": i, "label": str(y)})
+        return Served(flat(pd.DataFrame(predictions)), pd.DataFrame(examples))
+
+    asked = small(task="multiclass", labels=CLASSED, gate=Gate(calibration=None))
+    found = judge(asked, made(0.9), made(0.6), pd.DataFrame({"id": []}))
+    assert found.verdict == "worse"
+    assert [found.evidence[f"{side}_loss"] for side in ("reference", "candidate")] == pytest.approx(losses, abs=0.03)
 
 
 def test_a_worse_segment_is_worse():
