@@ -265,6 +265,13 @@ def test_tables_are_plain_when_piped():
     assert result.exit_code == 0, result.stderr
     assert "\x1b" not in result.output
     assert "features = predictions + refused by the champion" in result.stdout
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[:2] for row in rows if row[1:2] in (["model"], ["baseline"])] == [
+        ["logreg", "model"],
+        ["hat", "model"],
+        ["no-change", "baseline"],
+        ["prior", "baseline"],
+    ]
     assert result.stderr == ""
 
 
@@ -432,7 +439,10 @@ def test_a_record_cannot_steer_the_terminal(value: Any, as_json: bool, capsys: p
     """Controls in what anybody may have published are shown, not sent: 7-bit and 8-bit ones, and of direction."""
     headers = [("\x1b]0;h\x07", b"\x1b]0;v\x07")]
     tail._print(Record("t", 0, 0, b"\x1b[A", b"", 0, headers), lambda record: value, as_json)
-    assert capsys.readouterr().out.removesuffix("\n").isprintable()
+    out = capsys.readouterr().out.removesuffix("\n")
+    assert out.isprintable()
+    assert "]0;h" in out
+    assert "]0;v" in out
 
 
 @pytest.mark.parametrize(

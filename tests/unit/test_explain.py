@@ -6,7 +6,9 @@ import random
 from typing import Any
 
 import pytest
+from river.drift import DummyDriftDetector
 
+from headrace import watch_feature
 from headrace.streams.errors import Lost, UsageError
 from headrace.streams.models.keys import SigningKey
 from headrace.streams.models.snapshots import Sealed
@@ -218,6 +220,22 @@ def test_a_whole_number_is_asked_for_as_one() -> None:
     assert event_id_of(declared, "7") == 7
     with pytest.raises(UsageError, match="whole number"):
         event_id_of(declared, "seven")
+
+
+def test_an_audit_counts_what_it_compares() -> None:
+    """All that the log leads to, once; not the alerts about operations that lie among those about data."""
+    one = Lane(small(drift=[watch_feature("spent", DummyDriftDetector("fixed", t_0=7, seed=1))]))
+    for part in range(3):
+        one.publish([event(f"e{part}-{i}", part + i / 60) for i in range(20)])
+        one.work()
+        one.log.begin()
+        one.log.send(topic("alerts"), 0, b"a", b"{}", [("stage", b"operations")])
+        one.log.commit()
+    made = audit(one.pipeline, one.log.reader, topic, codec=CODEC)
+    count = len(one.log.records[topic("alerts"), 0]) - 3
+    assert (count > 0, made.by_topic["alerts"]) == (True, {"compared": count, "different": 0})
+    assert made.by_topic["predictions"] == {"compared": 60, "different": 0}
+    assert made.compared == sum(each["compared"] for each in made.by_topic.values())
 
 
 @pytest.mark.parametrize("role", ["journal", "examples"])
