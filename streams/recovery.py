@@ -54,7 +54,8 @@ class Recovered:
 
     `changed` names what is not as the journal has it, and was accepted; an epoch is due then.
 
-    `savepoint` is the last one that the checkpoint knew of.
+    `beginning` says that an epoch was opened, and nothing read since. `savepoint` is the last one that the checkpoint
+    knew of; `uncopied` the epoch with whose checkpoint another one was to come, if none is known to have.
 
     `refused` says why a snapshot in the checkpoint was not used, so that all was rebuilt from the journal's beginning.
     """
@@ -66,6 +67,8 @@ class Recovered:
     seconds: float = 0.0
     epoch_due: bool = False
     changed: list[str] = field(default_factory=list)
+    beginning: bool = False
+    uncopied: int | None = None
     refused: str | None = None
     savepoint: LastSavepoint | None = None
 
@@ -108,6 +111,8 @@ def recover(
         if marker is not None:
             found.checkpoint_seq = marker["seq"]
             found.savepoint = LastSavepoint(*marker["savepoint"]) if marker.get("savepoint") else None
+            if "outputs" in marker and found.savepoint is not None and found.savepoint.epoch != marker["epoch"]:
+                found.uncopied = marker["epoch"]
         failpoints.hit("recover.state")
         yield found
         found.journalled = len(entries)
@@ -125,6 +130,7 @@ def recover(
                 yield found
             failpoints.hit("recover.replayed")
             _check_position(task, committed)
+            found.beginning = task.epoch > 0 and bool(entries) and isinstance(entries[-1], Epoch)
             if found.epoch_due:
                 _check_champion(task)
         found.seconds = clock() - began

@@ -223,6 +223,7 @@ class Worker:
             return
         for lane in self.lanes.values():
             self._checkpointing.now(lane)
+        self._checkpointing.await_copies(self.lanes.values())
         failpoints.hit("finish.done")
         if all(lane.task.seq == lane.checkpointed_seq for lane in self.lanes.values()):
             log.info("stopped after a checkpoint" if self.lanes else "stopped; it had no partitions")
@@ -298,7 +299,7 @@ class Worker:
         done = []
         for shard, lane in self.lanes.items():
             began = self._work.clock()
-            processed = lane.task.run(self.settings.batch) if not lane.epoch_due else None
+            processed = lane.task.run(self.settings.batch) if not lane.beginning else None
             if processed is not None:
                 done.append((shard, processed))
                 self.observer.processed(lane.task, processed, self._work.clock() - began)

@@ -17,10 +17,13 @@ from headrace.streams import failpoints
 from headrace.streams.checkpoint import MARKER, fold, key_of, marker_of
 from headrace.streams.errors import Stalled
 from headrace.streams.packing import pack
+from headrace.streams.reading import backwards
 
 __all__ = ["LONGEST_COPY_S", "Savepoint", "copy", "savepoints"]
 
 LONGEST_COPY_S = 60.0
+_ENTRIES = 4_000
+"""Offsets read at once, from the end."""
 
 
 class Savepoint(NamedTuple):
@@ -37,14 +40,20 @@ def copy(
     reader: Any,
     producer: Any,
     clock: Callable[[], float],
+    end: int | None = None,
 ) -> int | None:
-    """Copy the last checkpoint to the savepoints topic; returns its journal number, or None if there is none."""
+    """Copy the last checkpoint to the savepoints topic; returns its journal number, or None if there is none.
+
+    `end` is where the state topic stood when that was made: another one may have followed.
+    """
     began = clock()
-    records = ((record.key, record.value) for record in reader.read(topics("state"), shard))
+    records = ((record.key, record.value) for record in reader.read(topics("state"), shard, None, end))
     entries, marker = fold(records, group)
     if marker is None or "outputs" not in marker:
         return None
     topic, seq = topics("savepoints"), marker["seq"]
+    if seq == _newest(group, shard, topic, reader):  # one that died had made it, before it could say so
+        return int(seq)
     producer.begin()
     failpoints.hit("savepoint.begun")
     for key, value in entries.items():
@@ -56,6 +65,15 @@ def copy(
     producer.commit()
     failpoints.hit("savepoint.done")
     return int(seq)
+
+
+def _newest(group: str, shard: int, topic: str, reader: Any) -> int | None:
+    """The journal number of a group's last savepoint."""
+    for record in backwards(reader, topic, shard, _ENTRIES):
+        parts = key_of(record.key, numbered=True)
+        if parts is not None and parts[0] == group and len(parts) == 3:
+            return int(parts[1])
+    return None
 
 
 def savepoints(group: str, shard: int, topics: Callable[[str], str], reader: Any) -> Iterator[Savepoint]:

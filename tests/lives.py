@@ -28,6 +28,9 @@ class Log:
         low = self.lows.get(topic, 0)
         return low, low + len(self.records.get(topic, ()))
 
+    def stable(self, topic, partition):
+        return self.watermarks(topic, partition)[1]
+
     def read(self, topic, partition, start=None, end=None):
         low, high = self.watermarks(topic, partition)
         start, end = low if start is None else start, high if end is None else end

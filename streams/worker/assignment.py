@@ -273,19 +273,27 @@ class Assignment:
     def _resume(self, lanes: dict[int, Lane]) -> None:
         self.lanes = lanes
         failpoints.hit("resume.begun")
-        changed = self._open_epochs()
+        for lane in lanes.values():
+            if lane.uncopied is not None:  # who made the checkpoint has ended in the middle of that, or right after
+                self._checkpointing.copy(lane, lane.uncopied, aside=False)
+        self._open_epochs()
         places = ((place, lane.task.positions[rank]) for lane in lanes.values() for rank, place in self._inputs(lane))
         self._work.consumer.seek(dict(places))
         failpoints.hit("resume.sought")
-        for lane in changed:  # before it reads on, so that audit and explain have a savepoint to begin the epoch at
-            self._checkpointing.begin(lane)
+        for lane in lanes.values():
+            if lane.beginning:
+                self._checkpointing.begin(lane)
         self._work.observer.assigned(sorted(lanes))
 
-    def _open_epochs(self) -> list[Lane]:
-        """The first journal record of an epoch is a transaction of its own; the lanes for which something changed."""
+    def _open_epochs(self) -> None:
+        """The first journal record of an epoch is a transaction of its own.
+
+        A checkpoint follows before anything is read, so that audit and explain have a savepoint to begin the epoch at:
+        what was there before cannot be made again by this declaration.
+        """
         due = {shard: lane for shard, lane in self.lanes.items() if lane.epoch_due}
         if not due:
-            return []
+            return
         work = self._work
         self._slot.begin(self.lanes)
         failpoints.hit("epoch.begun")
@@ -301,11 +309,10 @@ class Assignment:
         producer.commit()
         failpoints.hit("epoch.done")
         for shard, lane in due.items():
-            lane.epoch_due = False
+            lane.epoch_due, lane.beginning = False, lane.task.epoch > 0
             if lane.changed:
                 what = ", ".join(lane.changed[:_NAMED]) + (" and more" if len(lane.changed) > _NAMED else "")
                 log.info("%s/%s epoch %d begins: %s changed", work.group.name, shard, lane.task.epoch, what)
-        return [lane for lane in due.values() if lane.task.epoch]
 
     def _inputs(self, lane: Lane) -> Iterator[tuple[int, tuple[str, int]]]:
         return enumerate(self._work.inputs(lane.task.shard))

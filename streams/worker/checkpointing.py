@@ -28,7 +28,7 @@ log = logging.getLogger("headrace.checkpointing")
 _GENTLER, _GENTLE_S = 10, 5.0
 """Live traffic waits for each part of a checkpoint: so much smaller they are, unless it goes on for so long."""
 _COPIED_S = 10.0
-"""How long the last checkpoint waits for a savepoint under way."""
+"""How long a worker that ends waits for the savepoints under way."""
 _LONGEST_S = 20.0
 """A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
 
@@ -69,8 +69,6 @@ class Checkpointing:
             _write(lane, None)
             self._end(lane)
         if lane.task.seq != lane.checkpointed_seq and not _suspicious(lane):
-            if self.finishing:
-                lane.savepoint_done.wait(_COPIED_S)  # else it finds the next checkpoint, and is none
             self.begin(lane)
             _write(lane, None)
             self._end(lane)
@@ -108,20 +106,34 @@ class Checkpointing:
     def _end(self, lane: Lane) -> None:
         work = self._work
         done, lane.checkpoint = lane.checkpoint, None
+        lane.beginning = False
         lane.checkpointed_at = work.clock()
         if done is not None:
             seconds = lane.checkpointed_at - lane.checkpoint_began
             work.observer.checkpointed(lane.task, done.written, done.bytes, seconds)
         if lane.savepoint_follows:
-            lane.savepoint_tried = LastSavepoint(lane.task.epoch, work.wall_ms())
-            lane.savepoint_done.clear()
-            savepoint = partial(self._savepoint, lane.task.shard, weakref.ref(lane), lane.savepoint_tried)
-            savepoint() if self.finishing else work.aside(savepoint)  # aside it would end in the middle
+            self.copy(lane, lane.task.epoch, aside=not self.finishing)  # aside it would end in the middle
         if done is not None and lane.models and work.versions is not None:
             models = [model._replace(sealed=done.sealed[model.name]) for model in lane.models]
             work.versions.begin(lane.task.shard)
             publish = partial(work.versions.publish, work.name, lane.task.shard, models)
             publish() if self.finishing else work.aside(publish)
+
+    def copy(self, lane: Lane, epoch: int, *, aside: bool) -> None:
+        """Make a savepoint of the last checkpoint, whatever follows that meanwhile."""
+        work, shard = self._work, lane.task.shard
+        lane.uncopied = None
+        lane.savepoint_tried = LastSavepoint(epoch, work.wall_ms())
+        end = work.reader.watermarks(work.topics("state"), shard)[1]
+        lane.savepoint_done.clear()
+        savepoint = partial(self._savepoint, shard, weakref.ref(lane), lane.savepoint_tried, end)
+        work.aside(savepoint) if aside else savepoint()
+
+    def await_copies(self, lanes: Iterable[Lane]) -> None:
+        """Return when no savepoint is being made, or when that takes too long."""
+        deadline = self._work.clock() + _COPIED_S
+        for lane in lanes:
+            lane.savepoint_done.wait(max(0.0, deadline - self._work.clock()))
 
     def _output_ends(self, shard: int) -> dict[str, int]:
         """Where the output topics stand: nothing of ours is in flight, so what comes next is beyond."""
@@ -140,8 +152,8 @@ class Checkpointing:
         old = abs(now_ms - last.at_ms) >= 1_000 * self._work.settings.savepoint_s
         return old or last.epoch != lane.task.epoch
 
-    def _savepoint(self, shard: int, of: weakref.ref[Lane], this: LastSavepoint) -> None:
-        """Copy the checkpoint just made; audit can do without a savepoint, so trouble is only reported.
+    def _savepoint(self, shard: int, of: weakref.ref[Lane], this: LastSavepoint, end: int) -> None:
+        """Copy the checkpoint before `end`; audit can do without a savepoint, so trouble is only reported.
 
         It may take a minute: a lane that is given up meanwhile is not kept.
         """
@@ -150,10 +162,12 @@ class Checkpointing:
         try:
             name = side_id(work.name, "savepoint", shard)
             producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
-            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock) is not None:
+            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock, end) is not None:
                 lane = of()
                 if lane is not None:
                     lane.savepoint = this
+        except Fenced:
+            log.info("another worker makes the savepoint of %s/%s", work.group.name, shard)
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
         finally:

@@ -27,6 +27,11 @@ class Lane:
         The checkpoint under way and when it began; when the last one ended; the journal number of the newest of them.
     savepoint, savepoint_tried, savepoint_follows
         The last savepoint, the last that was tried; whether one is to be made of the checkpoint under way.
+    savepoint_done
+        Set unless a savepoint is being made.
+    beginning, uncopied
+        Whether an epoch has begun of which there is no checkpoint yet, before which nothing is processed; the epoch
+        whose checkpoint is still to be copied.
     models
         Versions to be published of the checkpoint under way.
     journal_offset, journal_seen
@@ -52,6 +57,7 @@ class Lane:
         self.savepoint_done.set()
         self.models: list[Frozen] = []
         self.epoch_due, self.changed = found.epoch_due, found.changed
+        self.beginning, self.uncopied = found.beginning, found.uncopied
         self.journal_offset = self.journal_seen = found.journal_offset
         self.parked_at = -1
         self.paused: set[int] = set()

@@ -260,12 +260,13 @@ class World:
         slot: str = "0",
         failpoint: str | None = None,
         gives_up: bool = False,
+        accept: str | None = None,
     ) -> WorkerProcess:
-        """Start a worker process."""
+        """Start a worker process; with `accept`, of that declaration, as a change that is accepted."""
         called = f"{group_of(stages).name}.{slot}"
         process = WorkerProcess(
             Job(
-                pipeline=self.reference,
+                pipeline=accept or self.reference,
                 name=self.pipeline.name,
                 bootstrap=self.bootstrap,
                 notes=str(self.folder / f"{called}.notes"),
@@ -276,6 +277,7 @@ class World:
                 kafka=self.kafka,
                 failpoint=failpoint,
                 gives_up=gives_up,
+                accept_change=accept is not None,
                 key=str(self.folder / "signing.pem"),
             )
         )

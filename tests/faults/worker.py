@@ -54,6 +54,8 @@ class Job:
         As in the variable `HEADRACE_FAILPOINT`.
     gives_up
         Whether the worker gives up its second commit, without a word to the broker.
+    accept_change
+        As `--accept-change`.
     notes, log
         Files that what happens, and what is logged, is appended to.
     """
@@ -69,6 +71,7 @@ class Job:
     kafka: dict[str, str] = field(default_factory=dict)
     failpoint: str | None = None
     gives_up: bool = False
+    accept_change: bool = False
     key: str | None = None
 
 
@@ -161,6 +164,7 @@ def run(job: Job) -> None:
         settings=Settings(**job.settings),
         codec=codec,
         observer=notes,
+        accept_change=job.accept_change,
         versions=Publisher(pipeline, cluster, topics, codec),
         collector=Calm(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from headrace.streams.identity.hashing import state_hash
 from headrace.streams.journal import Entry, Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.recovery import recover
+from headrace.streams.savepoints import savepoints
 from headrace.streams.stages.chain import Output
 from headrace.streams.stages.retraining import logged
 from headrace.streams.summary import summary_of
@@ -73,6 +75,7 @@ def check(world: Any) -> None:
             )
             made = _replay(world, replayed, entries)
             _compare("replay of the journal", world, group, shard, made)
+            _begun(world, group, shard, entries)
             if world.plan.published_first and not world.plan.cut and not _adopted(world, shard):
                 _compare("run without faults", world, group, shard, _pure(world, group, shard))
             _states(world, group, shard, replayed)
@@ -148,6 +151,17 @@ def _inputs(world: Any, task: Task, rank: int, start: int) -> Iterator[Input]:
         yield intake.read(task.shard, row.offset, row.key, row.value, row.timestamp_ms)
 
 
+def _begun(world: Any, group: Group, shard: int, entries: list[Entry | Epoch]) -> None:
+    """Each epoch but the first begins with a savepoint, before anything is read."""
+    from tests.simulation.world import Process
+
+    reader = FakeCluster(world, Process(world, group, "savepoints")).reader()
+    saved = {each.marker["seq"] for each in savepoints(group.name, shard, world.topic, reader)}
+    for epoch, after in itertools.pairwise(entries):
+        if isinstance(epoch, Epoch) and epoch.epoch and isinstance(after, Entry):
+            world.count["epochs" if after.seq in saved else "epochs without a savepoint"] += 1
+
+
 def _history(world: Any, shard: int) -> Any:
     """How a task that is made again reads the training log."""
     from tests.simulation.world import Process
@@ -208,7 +222,8 @@ def _states(world: Any, group: Group, shard: int, replayed: Task) -> None:
         offsets = world.broker.offsets.get(f"{world.pipeline.name}.{group.name}", {})
     mine = {topic: offset for (topic, number), offset in offsets.items() if number == shard}
     version = Version.of(world.pipeline)
-    for _ in recover(task, cluster.reader(), version, world.topic, mine, new_reader=cluster.reader):
+    given = {"accept_change": world.deploying is not None, "new_reader": cluster.reader}
+    for _ in recover(task, cluster.reader(), version, world.topic, mine, **given):
         pass
     if [mine.get(world.topic(role)) for role in group.inputs] != survivor.positions:
         raise Broken(f"{group.name}/{shard}: committed {mine}, the survivor is at {survivor.positions}")

@@ -90,6 +90,15 @@ def test_the_faults_happen() -> None:
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}
 
 
+def test_an_epoch_begins_with_a_savepoint() -> None:
+    """Whoever dies meanwhile; but where one could not be made that is only reported."""
+    total: Counter[str] = Counter()
+    for seed in range(2, 142, 7):
+        total += run(seed).count
+    assert total["epochs"] > 20
+    assert total["epochs without a savepoint"] * 20 < total["epochs"]
+
+
 class _Sweeping(Collector):
     """Looks for cycles only when the worker says so."""
 

@@ -16,9 +16,11 @@ from random import Random
 from typing import Any
 
 from headrace.streams.errors import Aborted, Fenced, Stalled
+from headrace.streams.journal import spec_hash
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
 from headrace.streams.stages.chain import Chain
+from headrace.streams.task import Version
 from headrace.streams.topics import ROLES, topic_name, transactional_id
 from headrace.streams.topology import Group, group_of
 from headrace.streams.worker.committing import AtOnce
@@ -210,6 +212,7 @@ class World:
                 self.broker.partitions[self.topic(role), number] = Partition()
         self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
         self._expelling = Random(seed) if seed % 5 == 2 and not self.plan.calm else None
+        self.deploying = Random(seed) if seed % 7 == 2 and not self.plan.calm else None
         self._asking = Random(seed)
         self.unasked = commands(self._asking, self.pipeline.partitions) if seed % 4 == 3 else []
         if self.plan.published_first:
@@ -230,8 +233,8 @@ class World:
     # -- what the seam asks for; canaries override some of it ------------------------------------------------------
 
     def make_worker(self, process: Process) -> Worker:
-        """The worker of a process."""
-        return Worker(
+        """The worker of a process; where versions are deployed, of any of them: that changes no output."""
+        worker = Worker(
             self.pipeline,
             process.group,
             FakeCluster(self, process),
@@ -244,7 +247,13 @@ class World:
             wall_ms=self.clock.wall_ms,
             committer=Later() if self.seed % 2 else AtOnce(),
             aside=lambda work: work(),
+            accept_change=self.deploying is not None,
         )
+        if self.deploying is not None:
+            _, spec, here = worker.version
+            here = here | {"deployed": str(self.deploying.randrange(3))}
+            worker.version = worker._work.version = Version(spec_hash(spec, here), spec, here)
+        return worker
 
     def rows(self, log: Partition, start: int, limit: int | None = None, end: int | None = None) -> list[Row]:
         """Records that a read_committed consumer is given."""

@@ -62,7 +62,12 @@ def test_a_savepoint_that_is_due_at_the_end_is_made_before_it(finishing: bool, m
     """A worker that runs for seconds at a time had never made one, and nobody could audit a new epoch of its."""
     made: list[str] = []
     work: Any = SimpleNamespace(
-        clock=lambda: 0.0, wall_ms=lambda: NOW_MS, versions=None, aside=lambda _: made.append("aside")
+        clock=lambda: 0.0,
+        wall_ms=lambda: NOW_MS,
+        versions=None,
+        aside=lambda _: made.append("aside"),
+        topics=str,
+        reader=SimpleNamespace(watermarks=lambda topic, shard: (0, 9)),
     )
     checkpointing = Checkpointing(work, lambda: None)
     checkpointing.finishing = finishing

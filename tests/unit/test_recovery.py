@@ -160,6 +160,23 @@ def test_a_checkpoint_that_is_read_while_the_next_one_is_written():
     assert state_hash(task.chain.stores.contents()) == state
 
 
+def test_a_checkpoint_that_is_copied_when_the_next_one_is_written():
+    """As that of the end of a worker, which has no savepoint of its own to become."""
+    log, life = _checkpointed(outputs={})
+    state, end = life.state, log.watermarks("state", 0)[1]
+    publish(log, [event("late", 30)])
+    life.work()
+    life.checkpoint()
+    given = (life.task.group.name, 0, named, log, log, lambda: 0.0)
+    assert copy(*given) is None
+    for _ in range(2):  # whoever comes after one that died with it makes no other
+        copy(*given, end)
+    (savepoint,) = savepoints(life.task.group.name, 0, named, log)
+    task = Task(small(), group_of(), 0, topics=named, codec=CODEC)
+    task.restore(savepoint.entries, savepoint.marker)
+    assert state_hash(task.chain.stores.contents()) == state
+
+
 def test_a_savepoint_that_took_too_long_is_not_committed():
     """Compaction may have taken away meanwhile what the copy had not read."""
     log = Log()

@@ -14,6 +14,7 @@ from headrace import Gate, Proxies, count, label, mean, watch_error, watch_label
 from headrace.processors.predict import UNASKED
 from headrace.schemas.records import Command, Prediction
 from headrace.streams import task
+from headrace.streams.checkpoint import Checkpoint, LastSavepoint
 from headrace.streams.declaration import plain
 from headrace.streams.errors import Diverged, SpecChanged
 from headrace.streams.models import snapshots
@@ -219,6 +220,25 @@ def test_died_right_after_an_accepted_change():
     accepted.work()
     again = Life(log, changed)
     assert (again.state, again.found.changed) == (accepted.state, [])
+
+
+def test_died_before_a_new_epoch_had_its_savepoint():
+    """Whoever comes next knows that the epoch has no checkpoint, or that this may still have to be copied."""
+    log = Log()
+    publish_day(log, 0)
+    Life(log, small(), key=KEY).work()
+    assert not Life(log, small(), key=KEY).found.beginning
+    changed = small(features={"visits": small().features["visits"]})
+    life = Life(log, changed, key=KEY, accept_change=True)
+    again = Life(log, changed, key=KEY)
+    assert (again.found.beginning, again.found.uncopied) == (True, None)
+    for last, uncopied in ((LastSavepoint(0, 0), 1), (LastSavepoint(1, 0), None)):
+        Checkpoint(life.task, life.version, 0, "state", log, {}, savepoint=last).write(None)
+        again = Life(log, changed, key=KEY)
+        assert (again.found.beginning, again.found.uncopied) == (False, uncopied)
+    publish_day(log, 1)
+    life.work()
+    assert not Life(log, changed, key=KEY).found.beginning
 
 
 KEY = SigningKey.generate()
