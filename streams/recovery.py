@@ -203,12 +203,13 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
 def _check_journal(task: Task, topic: str, marker: dict[str, Any], oldest: int | None, marks: tuple[int, int]) -> None:
     """Raise `Lost` where records that followed the checkpoint may be among those that are gone.
 
-    They are not where the oldest record left is one that the checkpoint has, or the next; nor where nothing is left,
-    and the journal ends with the checkpoint: with the end of the transaction that was the last one then, at most.
+    They are not where the oldest record left is one that the checkpoint has, or the next; nor where none of this group
+    is left, but all that others have journalled since; nor where nothing has come since: at most the end of the
+    transaction that was the last one then.
     """
     low, end = marks
-    followed = end > marker.get("journal_end", -1) + 1 if oldest is None else oldest > marker["seq"]
-    if followed:
+    then = marker.get("journal_end", -1)
+    if (low > then and end > then + 1) if oldest is None else oldest > marker["seq"]:
         raise Lost(
             f"{topic}/{task.shard}: record {marker['seq']} of {task.group.name}'s journal, with which the checkpoint "
             f"goes on, is gone; the first offset left is {low}."

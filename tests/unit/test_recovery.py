@@ -116,6 +116,23 @@ def test_a_journal_whose_first_records_are_gone():
         assert (again.state, again.task.positions) == (life.state, life.task.positions)
 
 
+def test_a_journal_in_which_others_went_on():
+    """Groups share a topic: what one of them wrote is gone, what others have since is not, so that nothing of it is."""
+    log, apart = Log(), {"stages": ["validate", "featurize"], "key": KEY}
+    publish(log, [event("early", 0)])
+    Life(log, small(), **apart).work()
+    life = Life(log, small(), **apart)
+    life.checkpoint()
+    then = log.watermarks("journal", 0)[1]
+    Life(log, small(), stages=["predict", "join", "train", "evaluate"], key=KEY).work()
+    for before in (1, then):
+        _forget(log, "journal", before)
+        assert Life(log, small(), **apart).state == life.state
+    _forget_all(log, "journal")
+    with pytest.raises(Lost, match="of validate-featurize's journal"):
+        Life(log, small(), **apart)
+
+
 def test_what_is_lost_is_told_with_the_next_step():
     """Records that followed the checkpoint are gone, or those that one with another key would be rebuilt from."""
     log, life = _checkpointed()
