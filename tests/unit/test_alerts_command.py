@@ -34,9 +34,18 @@ def told(monkeypatch):
         alert("aa1", "resolved", 3_000),
     ]
     records += [alert("ab2", "updated", 4_000, "prediction"), alert("ac3", "opened", 5_000)]
-    led = Fact(3, "promoted", "hat", "champion", "hat", 0, 9, 5, {}, "drift", "", {"alert": "aa1"})
+    led = [
+        Fact(version, kind, model, status, champion, 0, 9, 5, {}, by, "", evidence)
+        for version, kind, model, status, champion, by, evidence in (
+            (3, "promoted", "hat", "champion", "hat", "drift", {"alert": "aa1"}),
+            (4, "promoted", "logreg", "champion", "logreg", "gate", {}),
+            (5, "retraining", "hat-1", "retraining", "logreg", "drift", {"alert": "ab2"}),
+            (6, "rolled_back", "hat", "champion", "hat", "me", {}),
+            (7, "promoted", "hat-1", "champion", "hat-1", "gate", {}),
+        )
+    ]
     monkeypatch.setattr(command, "_read", lambda ctx, pipeline: records)
-    monkeypatch.setattr(command, "_facts", lambda ctx, pipeline: [led])
+    monkeypatch.setattr(command, "_facts", lambda ctx, pipeline: led)
     return lambda *arguments: CliRunner().invoke(main, arguments, standalone_mode=False, catch_exceptions=True)
 
 
@@ -70,7 +79,14 @@ def test_one_is_shown_with_its_evidence(told):
     assert "resolved" in text
     assert "flights.events/0 10 to 41, 32 values" in text
     assert "after 0.5" in text
+    assert text.count("led to") == 1
     assert "led to    promoted of hat (version 3 of the registry, shard 0)" in text
+
+
+def test_what_became_of_a_model_that_an_alert_retrained_is_led_to_as_well(told):
+    """By whomever it was decided; not what became of others."""
+    facts = json.loads(told("alerts", PIPELINE, "show", "ab", "--json").output)["facts"]
+    assert [(fact["kind"], fact["version"]) for fact in facts] == [("retraining", 5), ("promoted", 7)]
 
 
 @pytest.mark.parametrize("arguments", [("show", "a"), ("show", "zz"), ("show",), ("tell", "aa")])

@@ -592,6 +592,21 @@ def test_a_command_without_an_answer_stays_queued(members: int, monkeypatch: pyt
     )
 
 
+@pytest.mark.parametrize(
+    ("kinds", "done"), [(["promoted", "promoted"], True), (["promoted", "refused"], False), (["promoted"], False)]
+)
+def test_a_command_is_done_when_every_shard_has_done_it(kinds: list[str], done: bool, monkeypatch: pytest.MonkeyPatch):
+    """Exit 1 where one has refused it, or has not answered."""
+    facts = {n: Fact(4, kind, "hat", None, "hat", n, 9, 5, {}, "me", "", {}) for n, kind in enumerate(kinds)}
+    cluster = SimpleNamespace(group_members=lambda group: 1, reader=lambda: io.StringIO())
+    monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(n, fresh(), [], 0) for n in range(2)])
+    monkeypatch.setattr(options.Context, "cluster", lambda self: cluster)
+    monkeypatch.setattr(models.registry, "send", lambda *_: {0: 7, 1: 7})
+    monkeypatch.setattr(models.registry, "answers", lambda *_: facts)
+    result = headrace("models", PIPELINE, "rollback", "--json")
+    assert (json.loads(result.stdout)["done"], result.exit_code) == (done, 0 if done else 1)
+
+
 def test_json_for_terminals_is_the_same_json():
     """Escaping changes how a value is written, not which it is."""
     value = {"note": "\\\x9b\x7f\u2028\U000e0001 é"}

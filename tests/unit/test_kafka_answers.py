@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.streams.errors import Aborted, Expelled, Stalled, Unreachable
+from headrace.streams.errors import Aborted, Expelled, Stalled, TopicError, Unreachable
 from headrace.streams.kafka import Cluster, Reader
 from headrace.streams.logs import WAITING
 
@@ -190,6 +190,24 @@ def test_a_member_whom_no_broker_answers_is_followed_by_another(monkeypatch: pyt
         member.fetch(1, 0.0)
     tell(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     assert member.fetch(1, 0.0) == [], "it answers again"
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_member_ends_where_its_topic_is_gone(monkeypatch: pytest.MonkeyPatch, code: int, there: bool):
+    """And not where a broker that has just started does not know it yet."""
+    topics = {"t": SimpleNamespace(error=None)} if there else {}
+    at = {"topic": lambda: "t", "partition": lambda: 0, "offset": lambda: -1}
+    message = SimpleNamespace(error=lambda: KafkaError(code), **at)
+    client = SimpleNamespace(consume=lambda *_: [message], list_topics=lambda *_, **__: SimpleNamespace(topics=topics))
+    monkeypatch.setattr("headrace.streams.kafka.consumer.Consumer", lambda *_, **__: client)
+    monkeypatch.setattr("headrace.streams.kafka.client.UNKNOWN_S", -1.0)
+    member = Cluster("127.0.0.1:1").consumer("g", "0", gather_s=0.01, on_assign=print, on_revoke=print)
+    if there:
+        assert member.fetch(1, 0.0) == []
+    else:
+        with pytest.raises(TopicError, match="Topic t does not exist"):
+            member.fetch(1, 0.0)
 
 
 def _raise(code: int) -> Any:

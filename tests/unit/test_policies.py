@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ import pytest
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact
 from headrace.streams.control.agents import Incoming
-from headrace.streams.control.policies import Approvals, Schedules, retraining
+from headrace.streams.control.policies import Approvals, Registries, Schedules, retraining
 from headrace.streams.errors import Unreachable, UsageError
+from tests.inmemory import Log
 from tests.small import event, known, play, small
 
 HOUR_S = 3600
@@ -95,6 +97,25 @@ def test_an_answered_approval_is_not_sent_again():
 def test_nothing_else_is_approved(value: Any):
     """Commands, other facts, and what nobody can read."""
     assert approved(Fake(*TWO), value) == []
+
+
+def test_a_registry_is_read_on_and_anew_where_its_topic_is_another():
+    """After `headrace reset` its facts begin again, and what was before is nothing."""
+    log = Log()
+    registries = Registries(small(), SimpleNamespace(reader=log.reader))  # type: ignore[arg-type]
+
+    def after(*facts: Fact) -> tuple[int, list[str]]:
+        log.begin()
+        for each in facts:
+            log.send("small.registry", 0, None, msgspec.json.encode(each))
+        log.commit()
+        known_ = registries.now()[0]
+        return known_["version"], list(known_["proposals"])
+
+    assert after(*TWO) == (2, [])
+    assert after(PROPOSED) == (3, ["new"])
+    log.records.clear()
+    assert after(*TWO) == (2, [])
 
 
 def test_a_refusal_of_somebody_else_s_command_is_no_reason():
