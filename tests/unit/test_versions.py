@@ -12,6 +12,7 @@ from river import dummy, ensemble, linear_model, preprocessing, tree
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.commands.versions import _tell
 from headrace.streams.errors import Lost
+from headrace.streams.identity.hashing import state_hash
 from headrace.streams.models import versions
 from headrace.streams.models.keys import SigningKey
 from headrace.streams.models.snapshots import Sealed, SnapshotError, chunk
@@ -100,9 +101,10 @@ def test_every_version_is_rebuilt_from_the_examples() -> None:
 
 
 def test_every_version_is_rebuilt_by_replay() -> None:
-    """The other way gives the same."""
-    one = lane()
-    found = rebuilt(one, opened(one), replay=True)
+    """The other way gives the same, and the models themselves to whoever publishes them anew."""
+    one, kept = lane(), {}
+    found = rebuilt(one, opened(one), replay=True, keep=lambda one, model: kept.update({one.version: model}))
+    assert {version: state_hash(model) for version, model in kept.items()} == {e.version: e.state for e in found}
     assert {(made.way, made.same, made.examples_differ) for made in found} == {("replay", True, 0)}
 
 
