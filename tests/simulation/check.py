@@ -13,11 +13,11 @@ import msgspec
 
 from headrace.processors.registry import fold, fresh
 from headrace.schemas.records import Command, Fact, Input
+from headrace.streams.checkpoint import key_of
 from headrace.streams.identity.hashing import state_hash
 from headrace.streams.journal import Entry, Epoch
 from headrace.streams.journal import read as read_entry
 from headrace.streams.recovery import recover
-from headrace.streams.savepoints import savepoints
 from headrace.streams.stages.chain import Output
 from headrace.streams.stages.retraining import logged
 from headrace.streams.summary import summary_of
@@ -153,10 +153,9 @@ def _inputs(world: Any, task: Task, rank: int, start: int) -> Iterator[Input]:
 
 def _begun(world: Any, group: Group, shard: int, entries: list[Entry | Epoch]) -> None:
     """Each epoch but the first begins with a savepoint, before anything is read."""
-    from tests.simulation.world import Process
-
-    reader = FakeCluster(world, Process(world, group, "savepoints")).reader()
-    saved = {each.marker["seq"] for each in savepoints(group.name, shard, world.topic, reader)}
+    rows = world.broker.partitions[world.topic("savepoints"), shard].committed()  # the last one may be open still
+    keys = [key_of(row.key, numbered=True) for row in rows]
+    saved = {key[1] for key in keys if key is not None and key[0] == group.name and len(key) == 3}
     for epoch, after in itertools.pairwise(entries):
         if isinstance(epoch, Epoch) and epoch.epoch and isinstance(after, Entry):
             world.count["epochs" if after.seq in saved else "epochs without a savepoint"] += 1
