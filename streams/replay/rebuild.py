@@ -115,9 +115,11 @@ def rebuild(
     keep: Callable[[Wanted, Any], None] = lambda one, model: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Rebuilt]:
-    """Rebuild these versions, each model's in one fold of its examples; those that differ then once more by replay.
+    """Rebuild these versions, each model's in one fold of its examples.
 
-    `replay` takes the second way at once. `keep` is given each model that was rebuilt.
+    Those that differ then are rebuilt once more by replay, and so are those whose snapshot is refused: with nothing to
+    compare it with, the fold does not show whether the model changes when it is asked. `replay` takes that way at once.
+    `keep` is given each model that was rebuilt, that of the replay last.
     """
     chosen = sorted(wanted, key=lambda one: (one.shard, one.name, one.n))
     found: dict[str, Rebuilt] = {}
@@ -132,7 +134,7 @@ def rebuild(
             found |= fold.found
         finally:
             reader.close()
-    again = [one for one in chosen if replay or (one.header is not None and found[one.version].same is False)]
+    again = [one for one in chosen if replay or found[one.version].same is False]
     if again:
         _replay(pipeline, again, found, new_reader, topics, codec, keep, progress)
     return [found[one.version] for one in chosen]
@@ -305,7 +307,7 @@ def _take(
         state, before = state_hash(model), found.get(one.version)
         made = Rebuilt(one.version, "replay", n - one.since, state, refused=one.refused, examples_differ=differ)
         made.published = one.published
-        if before is not None and before.same is False and made.same:
+        if before is not None and before.state != state and (made.same or made.published is None) and not differ:
             made.note = "what it was asked changed its state, too: the examples alone do not make it"
         found[one.version] = made
         keep(one, _copy(model, codec))

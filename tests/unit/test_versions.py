@@ -112,9 +112,15 @@ def test_a_model_that_changes_when_it_is_asked_is_rebuilt_by_replay() -> None:
     """Random patches draw from their generator for a prediction, too: the examples alone do not make it."""
     patches = ensemble.SRPClassifier(tree.HoeffdingTreeClassifier(grace_period=10), n_models=2, seed=1)
     one = lane(40, models={"patches": patches}, champion="patches")
-    found = rebuilt(one, opened(one)[-1:])
-    assert [(made.way, made.same) for made in found] == [("replay", True)]
-    assert "asked" in found[0].note
+    (found,) = rebuilt(one, opened(one)[-1:])
+    assert (found.way, found.same) == ("replay", True)
+    assert "asked" in found.note
+
+    last, kept = list(one.versions().values())[-1], []
+    last.pieces[0] = last.pieces[0][:-1] + b"?"
+    (again,) = rebuilt(one, [Wanted.of(last, CODEC)], keep=lambda _, model: kept.append(model))
+    assert (again.way, again.state, state_hash(kept[-1])) == ("replay", found.state, found.state)
+    assert "asked" in again.note
 
 
 def test_a_retrained_model_is_rebuilt_from_where_it_began() -> None:
@@ -318,7 +324,7 @@ def test_a_refused_version_is_published_anew() -> None:
     kept: list[Any] = []
     rebuilt(one, [wanted], keep=lambda _, model: kept.append(model))
     publisher = Publisher(one.pipeline, one.log, topic, CODEC)
-    publisher.restore(wanted.name, 0, wanted.n, wanted.since, wanted.name, kept[0])
+    publisher.restore(wanted.name, 0, wanted.n, wanted.since, wanted.name, kept[-1])
     assert {made.same for made in rebuilt(one, opened(one))} == {True}
 
 
