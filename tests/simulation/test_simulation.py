@@ -85,6 +85,7 @@ def test_the_faults_happen() -> None:
         "forgotten",
         "forgotten_in_part",
         "expelled",
+        "retained",
     )
     kinds += ("commands", "by others", "retrained")
     assert {kind: total[kind] for kind in kinds if not total[kind]} == {}

@@ -15,7 +15,9 @@ from functools import cache
 from random import Random
 from typing import Any
 
+from headrace.streams.checkpoint import fold
 from headrace.streams.errors import Aborted, Fenced, Stalled
+from headrace.streams.journal import read as read_entry
 from headrace.streams.journal import spec_hash
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.runtime import Worker
@@ -39,6 +41,7 @@ CUT = (("validate", "featurize"), ("predict", "join", "train", "evaluate"), ("dr
 _DEEPEST = 3
 _FORGOTTEN = 0.05
 _EXPELLED = 0.5
+_RETAINED = 0.05
 SITES = ("begin", "offsets", "flush", "commit", "done", "init", "initialised", "committed", "stable", "seek", "fetch")
 
 
@@ -213,6 +216,7 @@ class World:
         self.unsent = inputs(self.rng, self.pipeline.partitions, self.plan.records)
         self._expelling = Random(seed) if seed % 5 == 2 and not self.plan.calm else None
         self.deploying = Random(seed) if seed % 7 == 2 and not self.plan.calm else None
+        self._retaining = Random(seed) if seed % 11 in (2, 3, 7) and not self.plan.calm else None
         self._asking = Random(seed)
         self.unasked = commands(self._asking, self.pipeline.partitions) if seed % 4 == 3 else []
         if self.plan.published_first:
@@ -399,9 +403,33 @@ class World:
         if self.plan.compact and rng.random() < self.plan.compact:
             for number in range(self.pipeline.partitions):
                 self.broker.partitions[self.topic("state"), number].compact()
+        if self._retaining is not None and self._retaining.random() < _RETAINED and self._at_rest():
+            for number in range(self.pipeline.partitions):
+                self._retain(number)
         if self.faulty and rng.random() < self.plan.restless:
             self._restless(ready)
         self.advance(rng.choice((0.005, 0.05, 0.3)) if self.faulty else rng.choice((0.02, 0.3, 1.0)))
+
+    def _at_rest(self) -> bool:
+        """Whether nobody is between a checkpoint and the journal that follows it: retention takes days, not seconds."""
+        return all(p.worker is not None and p.worker.ready and not p.busy for p in self.processes if p.alive)
+
+    def _retain(self, number: int) -> None:
+        """Retention takes some of the journal, up to the first record that a group's last checkpoint goes on with."""
+        state, log = (self.broker.partitions[self.topic(role), number] for role in ("state", "journal"))
+        saved = [(row.key, row.value) for row in state.committed()]
+        needless = [log.stable]
+        for group in self.groups:
+            _, marker = fold(saved, group.name)
+            if not marker:
+                return
+            own = (row for row in log.committed(log.low) if row.key == group.name.encode())
+            needed = (row.offset for row in own if read_entry(row.value or b"").seq >= marker["seq"])
+            nothing_since = log.high <= marker["journal_end"] + 1
+            needless.append(next(needed, log.stable if nothing_since else marker["journal_end"]))
+        if self._retaining is not None and min(needless) > log.low:
+            log.low = self._retaining.randint(log.low + 1, min(needless))
+            self.count["retained"] += 1
 
     def publish(self, count: int) -> None:
         """Publish the next inputs; sometimes in a transaction, sometimes after one that is aborted."""
