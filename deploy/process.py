@@ -161,9 +161,10 @@ def await_answer(record: Record, timeout_s: float) -> None:
 
 
 def tail(data: Path, count: int = 15) -> str:
-    """Return the last lines of what the server said."""
+    """Return the last lines of what the server said, without Java's stacks: what they are of says more."""
     lines: list[str] = []
     for path in (log_of(data), data / "logs" / "console.log"):
         with contextlib.suppress(FileNotFoundError):
-            lines += path.read_text(errors="replace").splitlines()[-count:]
+            said = path.read_text(errors="replace").splitlines()
+            lines += [line for line in said if not line.startswith(("\tat ", "\t... "))][-count:]
     return "\n".join(line[:300] for line in lines)

@@ -238,13 +238,15 @@ _PLAIN: Final[tuple[Any, ...]] = (
     datetime.date, datetime.datetime, datetime.timedelta, datetime.timezone, operator.itemgetter,
 )  # fmt: skip
 _SHARED: Final = random.Random()
+_BEFORE: Final = ("headrace.streams.pickling",)
+"""Where this module was when snapshots that may still be there were written."""
 _REDUCERS: Final[dict[type, Callable[[Any], Any]]] = {
     kind: _reduced for kind in vars(proba).values() if isinstance(kind, type) and issubclass(kind, Distribution)
 }
 _TABLE: Final[dict[tuple[str, str], Any]] = {
     **{(found.__module__, found.__qualname__): found for found in _PLAIN},
     ("copyreg", "_reconstructor"): vars(copyreg)["_reconstructor"],
-    (__name__, "_unseeded"): _unseeded,
+    **{(module, "_unseeded"): _unseeded for module in (__name__, *_BEFORE)},
     (Classes.__module__, Classes.__qualname__): Classes,
     **_numpy_constructors(),
     **_river_functions(),

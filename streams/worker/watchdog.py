@@ -72,7 +72,10 @@ class Watchdog:
 
 
 def stop_on_signals(worker: Any, budget_s: float, *, end: Exit = end_now) -> Callable[[], None]:
-    """Stop the worker at SIGTERM or SIGINT, within the budget; a second SIGINT ends at once. Returns how to undo it."""
+    """Stop the worker at SIGTERM, SIGINT or SIGHUP, within the budget; a second SIGINT ends at once.
+
+    SIGHUP stays ignored where it is (`nohup`). Returns how to undo it.
+    """
     timers: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -86,7 +89,10 @@ def stop_on_signals(worker: Any, budget_s: float, *, end: Exit = end_now) -> Cal
             timers.append(timer)
             timer.start()  # another signal may have come in between, and started its own
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
 
     def undo() -> None:
         for timer in timers:

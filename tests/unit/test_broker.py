@@ -21,7 +21,7 @@ import pytest
 from headrace.deploy import broker, jars
 from headrace.deploy.archive import make_archive
 from headrace.deploy.jars import BrokerError, Jar, ensure_jars, find_java, java_version, read_lock
-from headrace.deploy.process import HOST, SCRATCH, Record, await_answer, identity, write
+from headrace.deploy.process import HOST, SCRATCH, Record, await_answer, identity, log_of, tail, write
 from headrace.deploy.server import PORTS, SETTINGS, Software, as_properties, choose_ports
 
 DOCS = Path(__file__).parents[2] / "docs" / "broker.md"
@@ -418,3 +418,11 @@ def test_a_broker_that_is_slow_to_start_is_not_called_broken(tmp_path: Path):
         await_answer(me, 0.0)
     with pytest.raises(BrokerError, match=r"ended while starting; mend "):
         await_answer(dataclasses.replace(me, identity="another"), 0.0)
+
+
+def test_the_end_of_the_log_says_why_and_not_where(tmp_path: Path):
+    """A stack is longer than what is shown of a log: its cause would not be seen."""
+    (tmp_path / "logs").mkdir()
+    stack = "".join(f"\tat kafka.Place{i}\n" for i in range(30)) + "\t... 21 more\n"
+    log_of(tmp_path).write_text(f"ERROR fault\n{stack}Caused by: java.io.IOException: No space left on device\n{stack}")
+    assert tail(tmp_path) == "ERROR fault\nCaused by: java.io.IOException: No space left on device"

@@ -901,6 +901,20 @@ def test_a_signal_stops_the_worker_within_its_budget():
     assert codes == [1]
 
 
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_goes_away_stops_the_worker(ignored: bool):
+    """SIGHUP is as SIGTERM, so that there is a checkpoint; under `nohup` it stays ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    worker = _Worker()
+    undo = stop_on_signals(worker, 60, end=lambda message, code: None)
+    try:
+        signal.raise_signal(signal.SIGHUP)
+        assert worker.stopped.is_set() is not ignored
+    finally:
+        undo()
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_worker_that_stops_in_time_is_not_ended():
     """Undoing cancels the budget and restores the handlers."""
     before = signal.getsignal(signal.SIGTERM)

@@ -6,6 +6,7 @@ import collections
 import copyreg
 import os
 import pickle
+import pickletools
 import random
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from river import compose, drift, feature_extraction, linear_model, stats, tree
+from river import compose, drift, feature_extraction, linear_model, naive_bayes, stats, tree
 
 from headrace.streams.identity import pickling
 from headrace.streams.identity.hashing import state_hash
@@ -96,6 +97,23 @@ def test_models_of_prose_need_no_extras(kind: Any):
         model.learn_one({"note": ("The naïve fox", "the lazy dog")[i % 2]}, i % 2 == 0)
     x = {"note": "a lazy fox"}
     assert pickling.loads(pickling.dumps(model)).predict_proba_one(x) == model.predict_proba_one(x)
+
+
+@pytest.mark.parametrize("module", ["headrace.streams.pickling", "headrace.streams.identity.pickling"])
+def test_a_snapshot_opens_wherever_our_code_was_when_it_was_written(module: str, monkeypatch: pytest.MonkeyPatch):
+    """Snapshots outlive the place of our code: what they name of ours is read under every name that it ever had."""
+    model = naive_bayes.GaussianNB()
+    for i in range(20):
+        model.learn_one({"a": i % 7}, i % 2 == 0)
+    with monkeypatch.context() as then:
+        then.setitem(sys.modules, module, pickling)
+        then.setattr(pickling._unseeded, "__module__", module)
+        data = pickling.dumps([model, pickling.Classes("a")])
+    named = {arg for _, arg, _ in pickletools.genops(data) if isinstance(arg, str) and arg.startswith("headrace")}
+    assert named == {module, "headrace.processors.ordered"}, "what has moved is to be read under its old name, too"
+    again, classes = pickling.loads(data)
+    assert again.predict_proba_one({"a": 3}) == model.predict_proba_one({"a": 3})
+    assert type(classes) is pickling.Classes
 
 
 def test_the_header_tells_what_was_sealed():
