@@ -17,7 +17,7 @@ __all__ = ["MISSING", "Column", "Kind", "Moment", "column_of", "field_name"]
 
 Kind = Literal["boolean", "long", "double", "time", "category", "text", "string", "empty"]
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "none", "?", "-", "inf", "-inf")
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "none", "?", "-", "inf", "-inf")
 """Words for "no value" among numbers and moments; among texts only the empty one is."""
 
 CATEGORIES = 200
@@ -29,7 +29,17 @@ _FORMATS = (
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _LONG = re.compile(r"[+-]?(0|[1-9]\d*)")
 _DOUBLE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_COMMA = re.compile(r"[+-]?\d+,\d+")
+_MARKS = {
+    (".", ""): _DOUBLE,
+    (",", ""): re.compile(r"[+-]?\d+(,\d+)?"),
+    **{
+        (decimal, group): re.compile(rf"[+-]?(\d+|[1-9]\d?\d?([{group}]\d\d\d)+)([{decimal}]\d+)?")
+        for decimal, group in ((",", "."), (".", ","), (".", "'"), (",", " "), (".", " "), (",", "'"))
+    },
+}
+"""How numbers are written: decimal point, what parts thousands."""
+_THOUSANDS = {mark: re.compile(rf"[+-]?([1-9]\d?\d?([{mark}]\d\d\d)+|0|[1-9]\d*)") for mark in ".,"}
+_NEARLY = 0.9
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?\s?(Z|[+-]\d\d:?(\d\d)?)?)?")
 _MOMENT = re.compile(r"(^|_)(time|date|day|datetime|timestamp|ts|at|epoch|when|ordinal)(_|$)|(time|date|stamp)$")
 _YEAR_2001, _YEAR_2100 = 978_307_200, 4_102_444_800
@@ -65,8 +75,9 @@ class Moment:
 class Column:
     """A column of a table: its name there, what it holds, how many of the rows have no value, and how many differ.
 
-    `whole` says of numbers that all are; `moment` how the cells of a ``time`` are read; `comma` that decimals are
-    written with one. `values` are the distinct ones, where there are few (`CATEGORIES`).
+    `moment` is how the cells of a ``time`` are read; `decimal` and `group` are the marks with which a ``double`` is
+    written, `unclear` that either could be the other. `values` are the distinct ones, where there are few
+    (`CATEGORIES`); `odd` those that keep words which are nearly all numbers from being numbers.
     """
 
     name: str
@@ -75,7 +86,10 @@ class Column:
     distinct: int
     values: tuple[str, ...] = ()
     moment: Moment | None = None
-    comma: bool = False
+    decimal: str = "."
+    group: str = ""
+    unclear: bool = False
+    odd: tuple[str, ...] = ()
 
     @property
     def number(self) -> bool:
@@ -103,13 +117,13 @@ def column_of(name: str, cells: Collection[str], moment: str | None = None) -> C
     if all(_LONG.fullmatch(cell) and abs(int(cell)) < 2**63 for cell in there):
         return Column(name, "long", gone, len(there), few)
     if not any(_padded(cell) for cell in there):
-        if all(_DOUBLE.fullmatch(cell) for cell in there):
-            return Column(name, "double", gone, len(there), few)
-        if all(_COMMA.fullmatch(cell) or _LONG.fullmatch(cell) for cell in there):
-            return Column(name, "double", gone, len(there), few, comma=True)
+        for (decimal, group), number in _MARKS.items():
+            if all(number.fullmatch(cell) for cell in there):
+                unclear = not group and all(_THOUSANDS[decimal].fullmatch(cell) for cell in there)
+                return Column(name, "double", gone, len(there), few, None, decimal, group, unclear)
     texts = {cell for cell in counts if cell}
     few = tuple(sorted(texts)) if len(texts) <= most else ()
-    return Column(name, "category" if few else _of_text(texts), empty, len(texts), few)
+    return Column(name, "category" if few else _of_text(texts), empty, len(texts), few, odd=_odd(counts, there))
 
 
 def field_name(name: str, taken: Collection[str]) -> str:
@@ -127,6 +141,15 @@ def field_name(name: str, taken: Collection[str]) -> str:
 def _of_text(texts: Collection[str]) -> Kind:
     words = sum(text.count(" ") for text in texts) / len(texts)
     return "text" if words >= 3 else "string"
+
+
+def _odd(counts: dict[str, int], there: Collection[str]) -> tuple[str, ...]:
+    """The words among cells that are nearly all numbers; none where they are not, or are codes."""
+    words = min(({cell for cell in there if not number.fullmatch(cell)} for number in _MARKS.values()), key=len)
+    told = sum(n for cell, n in counts.items() if cell.strip() in there)
+    odd = sum(n for cell, n in counts.items() if cell.strip() in words)
+    codes = any(_padded(cell) for cell in there)
+    return tuple(sorted(words)) if words and not codes and odd <= (1 - _NEARLY) * told else ()
 
 
 def _padded(cell: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import os
 import re
@@ -157,6 +158,7 @@ def _say(plan: Plan, pipeline: str, folder: Path) -> None:
         say(f"  - {note}")
     say("Next:")
     for command in (
+        *(["pip install pytest"] if importlib.util.find_spec("pytest") is None else []),
         f"python -m pytest {folder}",
         f"headrace backtest {pipeline}",
         "headrace broker start",

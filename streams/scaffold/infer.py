@@ -5,7 +5,9 @@ Every decision that the table does not force is a note, for the person to agree 
 
 from __future__ import annotations
 
-from headrace.schemas.columns import column_of, field_name
+from dataclasses import replace
+
+from headrace.schemas.columns import Column, column_of, field_name
 from headrace.streams.errors import UsageError
 from headrace.streams.scaffold.labels import choose_label
 from headrace.streams.scaffold.plan import Plan, Wishes, few
@@ -32,6 +34,7 @@ def plan_of(table: Table, wishes: Wishes) -> Plan:
         for name in table.header
     }
     plan = Plan(table, notes=list(table.notes))
+    _settle(plan, columns)
     left = {name: column for name, column in columns.items() if column.kind != "empty"}
     if len(left) < len(columns):
         plan.notes.append(f"left out, as they are empty: {few([name for name in columns if name not in left])}")
@@ -50,3 +53,21 @@ def plan_of(table: Table, wishes: Wishes) -> Plan:
     choose_times(plan)
     choose_order(plan, label)
     return plan
+
+
+def _settle(plan: Plan, columns: dict[str, Column]) -> None:
+    """What 1,234 is, other columns and the separator tell; what is nearly all numbers is said to be words."""
+    clear = {column.decimal for column in columns.values() if column.kind == "double" and not column.unclear}
+    for name, column in columns.items():
+        mark = column.decimal
+        if column.unclear:
+            other = {",": ".", ".": ","}[mark]
+            thousands = mark not in clear and (other in clear or mark == plan.table.separator)
+            if thousands:
+                columns[name] = replace(column, decimal=other, group=mark)
+            if thousands or mark == ",":
+                shown = next(cell.strip() for cell in plan.table.cells(name) if mark in cell)
+                read = shown.replace(mark, "" if thousands else ".")
+                plan.notes.append(f"{shown!r} in {name!r} is taken to be {read}")
+        if column.odd:
+            plan.notes.append(f"{name!r} is no number, as of these cells: {few(column.odd)} (empty them in the file?)")

@@ -90,9 +90,8 @@ def _check_task(plan: Plan, column: Column) -> None:
             plan.positive = min(counts)[1]
             plan.notes.append(f"{name!r} is true where it is {plan.positive!r}, the rarer of its two values")
     elif task == "regression" and not column.number:
-        raise UsageError(
-            f"{name!r} holds {few(column.values or ('text',))}, which are no numbers: --task names another."
-        )
+        words = column.odd or column.values or ("text",)
+        raise UsageError(f"{name!r} holds {few(words)}, which are no numbers: --task names another.")
     elif task == "multiclass":
         if column.kind == "double":
             raise UsageError(f"{name!r} holds fractions, and a class is a word or a whole number: --task regression?")

@@ -19,14 +19,17 @@ def loader(plan: Plan, name: str, data: str) -> str:
     """The module that reads the table."""
     used = _used(plan)
     columns = {column.name: field for field, column in used.items()}
-    types = {column.name: _DTYPES.get(column.kind, "str") for column in used.values()}
+    marks, apart = _marks(used)
+    types = {
+        column.name: "str" if field in apart else _DTYPES.get(column.kind, "str") for field, column in used.items()
+    }
     moments = {field: column for field, column in used.items() if column.kind == "time"}
     constants, nulls = _read_as(
-        types, [name for name in columns if types[name] == "str" and columns[name] not in moments]
+        types, [name for name in columns if types[name] == "str" and columns[name] not in {**moments, **apart}]
     )
     how = [] if plan.table.separator == "," else [f"sep={quoted(plan.table.separator)}"]
     how += [] if plan.table.encoding == "utf-8" else [f'encoding="{plan.table.encoding}"']
-    how += ['decimal=","'] if any(column.comma for column in used.values()) else []
+    how += marks
     lines = [
         f'"""The rows of {safe(plan.table.path.name)}, as events and labels of `{name}`."""',
         "",
@@ -63,6 +66,7 @@ def loader(plan: Plan, name: str, data: str) -> str:
         *[f"        {option}," for option in how],
         "    ).rename(columns=COLUMNS)",
         *_made(plan),
+        *[_read_number(field, column) for field, column in apart.items()],
         *[_read_moment(field, column) for field, column in moments.items()],
         *_known(plan),
         _sorted(plan),
@@ -85,6 +89,17 @@ def _used(plan: Plan) -> dict[str, Column]:
     return dict(sorted(used.items(), key=lambda item: plan.table.header.index(item[1].name)))
 
 
+def _marks(used: Mapping[str, Column]) -> tuple[list[str], dict[str, Column]]:
+    """How numbers are written, as options of `read_csv`; where columns differ, those to be read one by one."""
+    numbers = {field: column for field, column in used.items() if column.kind == "double"}
+    decimals = {column.decimal for column in numbers.values()}
+    groups = {column.group for column in numbers.values()} - {""}
+    if len(decimals) > 1 or len(groups) > 1:
+        return [], {field: column for field, column in numbers.items() if column.decimal == "," or column.group}
+    options = ['decimal=","'] if decimals == {","} else []
+    return options + [f"thousands={quoted(group)}" for group in groups], {}
+
+
 def _read_as(types: Mapping[str, str], text: list[str]) -> tuple[list[str], str]:
     """What stands for no value, where, as constants and the option of `read_csv`: only the empty cell in a text."""
     missing = [f"MISSING = {listed(list(MISSING))}", '"""What stands for no value, where it is no text."""', ""]
@@ -105,6 +120,12 @@ def _made(plan: Plan) -> list[str]:
     if plan.time_made:
         lines.append('    rows["event_time"] = pd.date_range("2024-01-01", periods=len(rows), freq="1min", tz="UTC")')
     return lines
+
+
+def _read_number(field: str, column: Column) -> str:
+    plain = f'.str.replace({quoted(column.group)}, "")' if column.group else ""
+    plain += '.str.replace(",", ".")' if column.decimal == "," else ""
+    return f'    rows["{field}"] = pd.to_numeric(rows["{field}"]{plain})'
 
 
 def _read_moment(field: str, column: Column) -> str:

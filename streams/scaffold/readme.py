@@ -60,7 +60,7 @@ the tests.
 def _commands(folder: str, pipeline: str) -> str:
     """What to run, in order, with the comments below one another."""
     lines = (
-        (f"python -m pytest {folder}", "what must hold before it runs"),
+        (f"python -m pytest {folder}", "what must hold before it runs; needs `pip install pytest`"),
         (f"headrace backtest {pipeline}", "in memory, over all the data: models beside baselines"),
         ("headrace broker start", "a Kafka on this machine; or name yours with --bootstrap"),
         (f"headrace topics {pipeline} --apply", "create what is missing"),

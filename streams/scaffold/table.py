@@ -118,7 +118,8 @@ def _refuse_other_formats(path: Path, head: bytes) -> None:
     looks = "JSON" if "JSON" in looks else looks  # whether it is broken the head does not tell: it may be cut off
     known = ("file", "gzip", "zstd", "lz4", "pickle", "XML", "JSON", "UTF-16", "encoding")
     if b"\0" in head or looks.endswith(known):
-        raise UsageError(f"{path} looks like {looks}, not like CSV: save it as CSV with a header.")
+        how = " (pandas.json_normalize makes columns of nested fields)" if looks == "JSON" else ""
+        raise UsageError(f"{path} looks like {looks}, not like CSV: save it as CSV with a header{how}.")
 
 
 def _separator(head: str) -> str:

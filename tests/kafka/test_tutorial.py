@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from river.datasets import Phishing
 
 from headrace.streams.cli import main
 from headrace.streams.kafka import Cluster
@@ -47,9 +49,26 @@ def shell(command: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the file of unknown columns in it that the tutorial makes."""
-    (code,) = re.findall(r"^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    code, _ = python()
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     return tmp_path
+
+
+def python() -> list[str]:
+    """The tutorial's Python: what makes the file, and what makes it of JSON Lines."""
+    return re.findall(r"^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_json_lines_become_the_same_file(folder: Path):
+    """As the tutorial says, nested fields too."""
+    rows = Phishing()
+    lines = [json.dumps({**x, "is_phishing": y, "of": {"page": {"n": n}}}) for n, (x, y) in enumerate(rows)]
+    before = (folder / "sites.csv").read_text().splitlines()
+    (folder / "sites.jsonl").write_text("\n".join(lines))
+    subprocess.run([sys.executable, "-c", python()[1]], cwd=folder, check=True)
+    made = (folder / "sites.csv").read_text().splitlines()
+    assert made[0] == f"{before[0]},of.page.n"
+    assert [line.rpartition(",")[0] for line in made] == before
 
 
 def test_the_tutorial_as_it_stands(folder: Path):

@@ -242,6 +242,50 @@ def test_ways_to_write_a_table(made: Callable[..., Any], data: bytes, args: tupl
     assert (result.summary.predictions, result.dead_letters.empty) == (ROWS, True)
 
 
+@pytest.mark.parametrize(
+    ("separator", "cells", "means"),
+    [
+        (";", ["1.234,5", "12,25", "7"], [1234.5, 12.25, 7.0]),
+        (",", ["1,234.5", "12.25", "7"], [1234.5, 12.25, 7.0]),
+        (",", ["1'234.5", "12.25", "7"], [1234.5, 12.25, 7.0]),
+        (";", ["1 234,5", "12,25", "n/a"], [1234.5, 12.25, None]),
+        (";", ["1,5", "12,25", "7"], [1.5, 12.25, 7.0]),
+    ],
+)
+@pytest.mark.parametrize("beside", ["0.5", "0,5"])
+def test_ways_to_write_a_number(
+    made: Callable[..., Any], separator: str, cells: list[str], means: list[float | None], beside: str
+):
+    """Decimal points and what parts thousands are found out, also where columns differ."""
+    rows = numbers(n=lambda i: cells[i % len(cells)], m=lambda i: beside)
+    _, _, result = made(table(rows, delimiter=separator), "--label", "label")
+    read = result.features["n"][: len(means)].astype(object)
+    assert [None if value != value else value for value in read] == means
+    assert result.features["n"].notna().sum() == sum(means[i % len(means)] is not None for i in range(ROWS))
+
+
+def test_words_among_numbers_are_named(new: Callable[..., Result]):
+    """What keeps a column from being numbers is said; a column of words is none of these."""
+    rows = numbers(n=lambda i: "k. A." if i == 7 else f"{i}.5", w=lambda i: "17" if i == 3 else f"word {i}")
+    said = json.loads(new(table(rows), "--json").stdout)
+    assert [note for note in said["notes"] if "k. A." in note] == [
+        "'n' is no number, as of these cells: 'k. A.' (empty them in the file?)"
+    ]
+    assert not any("'w' is no number" in note for note in said["notes"])
+
+
+@pytest.mark.parametrize(
+    ("separator", "beside", "means"),
+    [(",", "1", 1000.0), (";", "1", 1.0), (",", "0,5", 1.0), (";", "0.5", 1000.0)],
+)
+def test_a_comma_that_could_part_thousands(made: Callable[..., Any], separator: str, beside: str, means: float):
+    """It is taken for what the other columns have, else for no decimal point where it separates cells; and told."""
+    rows = [{"n": f"{i + 1},000", "m": beside, "y": i % 2} for i in range(ROWS)]
+    said, _, result = made(table(rows, delimiter=separator))
+    assert f"'1,000' in 'n' is taken to be {'1000' if means > 1 else '1.000'}" in said["notes"]
+    assert result.features["n"].iloc[0] == means
+
+
 def test_a_compressed_table(made: Callable[..., Any]):
     """A .csv.gz is read like any other."""
     said, _, result = made(gzip.compress(table(numbers()).encode()), file="table.csv.gz")
@@ -402,7 +446,8 @@ def test_nothing_of_a_table_becomes_code(made: Callable[..., Any]):
         ("size", ["1700000000", "1700000001"], "long"),
         ("date", ["20240131", "20240201"], "time"),
         ("a", ["1,5", "2"], "double"),
-        ("a", ["1,500,000", "2"], "category"),
+        ("a", ["1,500,000", "2"], "double"),
+        ("a", ["1,500,00", "2"], "category"),
     ],
 )
 def test_what_a_column_holds(name: str, cells: list[str], kind: str):
