@@ -11,7 +11,15 @@ import msgspec
 
 from headrace.processors.drift import spelled
 from headrace.schemas.records import Alert, Fact
-from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
+from headrace.streams.commands.options import (
+    Context,
+    Headrace,
+    given,
+    in_order,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
 from headrace.streams.commands.output import emit, say, show
 from headrace.streams.commands.topics import require
 from headrace.streams.errors import UNREADABLE, UsageError
@@ -27,7 +35,15 @@ _COLUMNS = ("id", "status", "severity", "signal", "opened", "last", "findings", 
 _SHORT = 8
 
 
-@click.command(cls=Headrace)
+class _Alerts(Headrace):
+    """`show` may come before the pipeline."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """In the documented order."""
+        return super().parse_args(ctx, in_order(args, ("show",), pipeline_first=True))
+
+
+@click.command(cls=_Alerts)
 @pipeline_argument
 @click.argument("what", nargs=-1, metavar="[show ID]")
 @click.option("--open", "only_open", is_flag=True, help="Only those that are not resolved.")

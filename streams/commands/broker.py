@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from headrace.deploy import broker as local
-from headrace.streams.commands.options import Headrace, json_option
+from headrace.streams.commands.options import Commands, Headrace, json_option
 from headrace.streams.commands.output import emit, show
 from headrace.streams.errors import UsageError
 
@@ -22,7 +22,7 @@ instance_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 def broker() -> None:
     """A real Kafka on this machine, one node, loopback only."""
 

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from headrace.streams.commands.options import Context, Headrace, given, json_option, kafka_options, pipeline_argument
+from headrace.streams.commands.options import (
+    Commands,
+    Context,
+    Headrace,
+    given,
+    json_option,
+    kafka_options,
+    pipeline_argument,
+)
 from headrace.streams.commands.output import confirm, emit, escaped, progress, say, show, warn
 from headrace.streams.commands.publish import Publisher
 from headrace.streams.commands.topics import require
@@ -50,7 +58,7 @@ class _Place(click.ParamType):
         return int(place[1] or 0), int(place[2])
 
 
-@click.group(name="dead-letter")
+@click.group(cls=Commands, name="dead-letter")
 def dead_letter() -> None:
     """Records that were refused: count them, look at them, publish them again."""
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from headrace.streams.commands.options import Headrace, json_option
+from headrace.streams.commands.options import Commands, Headrace, json_option
 from headrace.streams.commands.output import confirm, emit, say, show
 from headrace.streams.models.keys import distrust, key_path, new_key, signing_key, trust, trusted_keys
 
 __all__ = ["keys"]
 
 
-@click.group(name="keys")
+@click.group(cls=Commands, name="keys")
 def keys() -> None:
     """The signing key of this user, and the keys that are trusted."""
 

@@ -15,6 +15,7 @@ from headrace.processors.registry import standing
 from headrace.schemas.records import Fact
 from headrace.streams.commands.options import (
     PIPELINE,
+    Commands,
     Context,
     Headrace,
     ModelName,
@@ -41,7 +42,7 @@ _PATIENT_S = 2.0
 _MOST_DIGITS = 19
 
 
-@click.group()
+@click.group(cls=Commands)
 @click.argument("pipeline", type=PipelineType(), metavar="PIPELINE")
 @click.pass_context
 def models(ctx: click.Context, pipeline: Pipeline) -> None:

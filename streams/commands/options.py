@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from headrace.streams.settings import BOOTSTRAP_VARIABLE, FILE_VARIABLE, Connect
 
 __all__ = [
     "PIPELINE",
+    "Commands",
     "Context",
     "Duration",
     "Headrace",
@@ -32,6 +33,7 @@ __all__ = [
     "PipelineType",
     "SlotName",
     "given",
+    "in_order",
     "json_option",
     "kafka_options",
     "model_argument",
@@ -44,6 +46,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FILES, _BYTES = 200, 200_000
 _LATE_S = 2.0
+_HELP = 300
 PIPELINE = "headrace.pipeline"
 """Under which name a group of commands finds its pipeline in the click context."""
 _GIVEN = "headrace.pipeline.given"
@@ -99,6 +102,30 @@ class Headrace(click.Command):
             if arg == "--json" and i + 1 < len(args) and _PIPELINE.fullmatch(args[i + 1]):
                 out.append("-")
         return super().parse_args(ctx, out)
+
+
+def in_order(args: list[str], commands: Container[str], *, pipeline_first: bool) -> list[str]:
+    """A PIPELINE and the command about it in the order that is documented; people may give them in either."""
+    pipeline, command = (args[1:2], args[:1]) if pipeline_first else (args[:1], args[1:2])
+    other = pipeline and command and command[0] in commands and _PIPELINE.fullmatch(pipeline[0])
+    return [args[1], args[0], *args[2:]] if other else args
+
+
+class Commands(click.Group):
+    """A group of commands; where they are about a PIPELINE it may come before or after the command's name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """In the documented order; the help of a command needs no pipeline."""
+        first = any(isinstance(parameter, click.Argument) for parameter in self.params)
+        called = next((word for word in args[:2] if word in self.commands), None)
+        if first and called and not ctx.resilient_parsing and set(args) & set(ctx.help_option_names):
+            self.commands[called].make_context(called, ["--help"], parent=ctx)
+        return super().parse_args(ctx, in_order(args, self.commands, pipeline_first=first))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with its first sentence, all of it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_HELP)) for name, one in sorted(self.commands.items())])
 
 
 class PipelineName(click.ParamType):

@@ -74,6 +74,37 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(broker, "status", status)
 
 
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["models", PIPELINE, "promote", "hat"],
+        ["models", "promote", PIPELINE, "hat"],
+        ["dead-letter", "list", PIPELINE],
+        ["dead-letter", PIPELINE, "list"],
+        ["alerts", PIPELINE, "show", "4a1d"],
+        ["alerts", "show", PIPELINE, "4a1d"],
+    ],
+)
+def test_a_pipeline_may_come_before_or_after_the_command(args: list[str]):
+    """Whichever of the two orders a command has: it gets as far as to ask for Kafka."""
+    assert "No Kafka broker is named and no local one runs" in headrace(*args).stderr
+
+
+@pytest.mark.parametrize("args", [["promote"], ["nowhere.py:flights", "promote"], ["promote", PIPELINE, "hat"]])
+def test_the_help_of_a_command_needs_no_pipeline(args: list[str]):
+    """None, one that is not there, or one in the other order."""
+    assert headrace("models", *args, "--help").stdout.startswith("Usage: headrace models PIPELINE promote [OPTIONS] M")
+
+
+@pytest.mark.parametrize("group", ["models", "keys", "broker", "dead-letter"])
+def test_what_a_command_does_is_not_cut_off(group: str):
+    """The list of a group's commands has a whole sentence of each."""
+    assert "..." not in headrace(group, "--help").stdout.partition("Commands:")[2]
+
+
 # -- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -84,9 +115,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (["stauts", PIPELINE], "No such command 'stauts': is it status?"),
         (["models", PIPELINE, "promot"], "No such command 'promot': is it promote?"),
         (["keys", "xyzzy"], "No such command 'xyzzy'; legal: new, show, trust."),
-        (["models", "promote", PIPELINE, "hat"], "The PIPELINE comes before the command: `headrace models PIPELINE pr"),
-        (["models", "promote", "--help"], "The PIPELINE comes before the command: `headrace models PIPELINE promote`."),
-        (["dead-letter", PIPELINE, "list"], "the command comes before the PIPELINE, one of list, retry, show."),
+        (["models", "promote", "hat"], "The PIPELINE comes before the command: `headrace models PIPELINE promote`."),
+        (["dead-letter", PIPELINE, "lst"], "the command comes before the PIPELINE, one of list, retry, show."),
         (["tail", PIPELINE], "Missing argument 'ROLE'. Choose from: events, labels, features,"),
         (["demo", "--events", "many"], "'many' is no whole number."),
         (["run", PIPELINE, "--slot", ""], "a slot has letters, digits, '.', '_' and '-', at most 60; got ''"),
