@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import (
@@ -35,8 +38,13 @@ MARKED_S = 5.0
 """A commit is answered before its markers are written; after so long they are."""
 _SURELY = 0.9
 """For this part of its timeout a transaction is sure not to have timed out."""
+_ANSWER_S = 1.0
+"""What takes so much longer than it should is not answered any more."""
 _BROKEN = re.compile(r"REQTMOUT|FAIL .*in state UP(?!.*_DESTROY_BROKER)")
 """A line of the client's log that says that a connection in use broke, or that a request was given up."""
+_GONE = re.compile(r"DESTROY .*Sending TERMINATE to (?!.*/bootstrap$)")
+"""A line of it that says that a broker is among those of the cluster no more."""
+_DEAF = "nobody who coordinates the group answers this client, and it may wait for one that is gone: another asks anew"
 
 
 class TransactionalProducer:
@@ -124,9 +132,21 @@ class TransactionalProducer:
             self._serve(0.05)
 
     def offsets(self, offsets: Mapping[tuple[str, int], int], metadata: Any) -> None:
-        """Add the consumed offsets to the transaction."""
+        """Add the consumed offsets to the transaction.
+
+        The client asks once who coordinates a group. Should that broker go away, and the cluster not list it meanwhile,
+        it waits for ever for the one that it knew, whatever its timeout (librdkafka issues 5456 and 5511).
+        """
         positions = [TopicPartition(topic, p, offset) for (topic, p), offset in offsets.items()]
-        self._call("send_offsets_to_transaction", positions, metadata, 5.0, within_s=self._patience_s - 5.0)
+        self._serve()
+        if self._news.gone:
+            raise Aborted(_DEAF)
+        self._news.grouped = True
+        within_s = self._patience_s - 5.0
+        _bounded(
+            partial(self._call, "send_offsets_to_transaction", positions, metadata, 5.0, within_s=within_s),
+            self._patience_s + _ANSWER_S,
+        )
 
     def prove(self, place: tuple[str, int], group: str) -> None:
         """Raise `Fenced` if another producer has started under this id since; this one is to be dropped after that.
@@ -196,8 +216,28 @@ class TransactionalProducer:
                     raise translated(error) from error
 
 
+def _bounded(call: Callable[[], None], seconds: float) -> None:
+    """Do this in a thread, and leave it there with `Aborted` where it does not return."""
+    answer: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            call()
+            answer.put(None)
+        except BaseException as error:  # raised in the caller's thread
+            answer.put(error)
+
+    threading.Thread(target=ask, name="headrace-offsets", daemon=True).start()
+    try:
+        error = answer.get(timeout=seconds)
+    except Empty:
+        raise Aborted(_DEAF) from None
+    if error is not None:
+        raise error
+
+
 class _News:
-    """What a client tells of its connections while a transaction is open.
+    """What a client tells of its connections while a transaction is open, and of brokers since it knows a group's.
 
     It knows nothing of the producer: its client refers to it, and one that is dropped must not wait for the garbage
     collector to close its connections.
@@ -206,6 +246,8 @@ class _News:
     def __init__(self) -> None:
         self.suspicious = False
         self.open = False
+        self.grouped = False
+        self.gone = False
 
     def failed(self, error: KafkaError) -> None:
         """The client's callback for errors."""
@@ -216,5 +258,6 @@ class _News:
         """One line of the client's log, served from its `poll`."""
         text = pattern % values if values else pattern
         self.suspicious |= self.open and _BROKEN.match(text) is not None
+        self.gone |= self.grouped and _GONE.match(text) is not None
         if level >= logging.ERROR:
             log.log(level, "%s", text)

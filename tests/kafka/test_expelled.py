@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+import uuid
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from headrace.deploy import broker
+from headrace.streams.errors import Aborted
+from headrace.streams.kafka import Cluster
 from headrace.streams.topics import group_name, side_id
 from tests.faults.harness import FLIGHTS, World, flight_records, until
 
@@ -71,3 +79,43 @@ def test_a_worker_whose_checkpoints_another_one_writes_keeps_its_slot(make_world
     assert process.exit_code == 0
     result, _ = world.audit()
     assert result.different == 0, result.first
+
+
+def test_a_worker_whose_checkpoints_another_one_writes_ends_as_it_is_told_to(make_world: Callable[..., World]) -> None:
+    """Without its last checkpoint, of which it tells; what followed the one before is replayed."""
+    world = make_world(FLIGHTS, settings={"batch": 20, "checkpoint_s": 1_000.0})
+    world.publish(*flight_records(400))
+    process = world.spawn()
+    world.await_end()
+    other = world.cluster.producer(side_id(group_name(world.pipeline, world.group()), "state", 0))
+    process.stop()
+    other.drop()
+    assert "stopped without a checkpoint" in process.tail()
+    assert "no checkpoint of lane/0: another worker has a task of this one" in process.tail()
+    world.spawn()
+    world.finish()
+    result, _ = world.audit()
+    assert result.different == 0, result.first
+
+
+def test_a_producer_whose_broker_was_away_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """It was never told who coordinates its group now; the worker's watchdog ended it two minutes later."""
+    instance = f"away-{uuid.uuid4().hex[:8]}"
+    start = partial(broker.start, instance=instance, data_dir=tmp_path, progress=False)
+    cluster = Cluster(str(start().bootstrap))
+    try:
+        cluster.create([("t", 1, {})])
+        until(lambda: cluster.committed("g") or cluster.offsets_of("g"), "somebody coordinates the group")
+        producer = cluster.producer("p")
+        producer.prove(("t", 0), "g")
+        broker.stop(instance=instance)
+        start()
+        began = time.monotonic()
+        with contextlib.suppress(Aborted):
+            producer.prove(("t", 0), "g")
+        assert time.monotonic() - began < 30
+        producer.drop()
+        cluster.producer("p").prove(("t", 0), "g")
+    finally:
+        cluster._admin = None
+        broker.stop(instance=instance)

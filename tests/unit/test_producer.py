@@ -1,9 +1,10 @@
-"""A producer that is dropped, or given up before it began, leaves nothing behind."""
+"""A producer that is dropped, or given up before it began, leaves nothing behind; none is waited for without an end."""
 
 from __future__ import annotations
 
 import gc
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,43 @@ def test_a_start_that_was_given_up_is_not_tried_on(monkeypatch: pytest.MonkeyPat
         TransactionalProducer(cluster, "somebody", 10_000)
     assert given_up.value.__traceback__ is not None
     assert _threads() == before
+
+
+@pytest.fixture
+def grouped(monkeypatch: pytest.MonkeyPatch) -> tuple[TransactionalProducer, list[str]]:
+    """A producer whose requests are answered at once, and what it was asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr(TransactionalProducer, "_call", lambda _, method, *__, **___: asked.append(method))
+    cluster: Any = SimpleNamespace(config={"bootstrap.servers": "127.0.0.1:1"})
+    return TransactionalProducer(cluster, "somebody", 2_000), asked
+
+
+def test_a_client_that_does_not_return_is_left_behind(
+    grouped: tuple[TransactionalProducer, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker waited for it until its watchdog ended it, as the client heeds no timeout here."""
+    producer, _ = grouped
+    ever = threading.Event()
+    monkeypatch.setattr(TransactionalProducer, "_call", lambda *_, **__: ever.wait())
+    with pytest.raises(Aborted, match="another asks anew"):
+        producer.offsets({("t", 0): 1}, None)
+    ever.set()
+
+
+def test_a_client_that_knows_of_a_broker_which_is_gone_is_not_asked(
+    grouped: tuple[TransactionalProducer, list[str]],
+) -> None:
+    """It may have coordinated the group. One that was gone before its group was told of is not the one."""
+    producer, asked = grouped
+    news = producer._news
+    news.log(7, "DESTROY [thrd:main]: Sending TERMINATE to 127.0.0.1:9092/1")
+    producer.offsets({("t", 0): 1}, None)
+    news.log(7, "DESTROY [thrd:main]: Sending TERMINATE to 127.0.0.1:9092/bootstrap")
+    producer.offsets({("t", 0): 2}, None)
+    news.log(7, "DESTROY [thrd:main]: Sending TERMINATE to 127.0.0.1:9092/1")
+    with pytest.raises(Aborted, match="another asks anew"):
+        producer.offsets({("t", 0): 3}, None)
+    assert asked == ["init_transactions", *["send_offsets_to_transaction"] * 2]
 
 
 def _threads() -> int:
