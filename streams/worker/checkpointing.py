@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
-from headrace.streams.errors import Aborted, Expelled, Fenced, HeadraceError
+from headrace.streams.errors import Aborted, Expelled, Fault, Fenced, HeadraceError
 from headrace.streams.leftovers import follow
 from headrace.streams.savepoints import copy as copy_checkpoint
 from headrace.streams.topics import side_id
@@ -29,6 +30,8 @@ _GENTLER, _GENTLE_S = 10, 5.0
 """Live traffic waits for each part of a checkpoint: so much smaller they are, unless it goes on for so long."""
 _COPIED_S = 10.0
 """How long a worker that ends waits for the savepoints under way."""
+_AGAIN_S = 60.0
+"""A savepoint that failed is tried again after so long, then after twice as long, up to the time between two."""
 _LONGEST_S = 20.0
 """A checkpoint under way for longer is written to its end at once: its transaction times out after 60 s."""
 
@@ -72,6 +75,15 @@ class Checkpointing:
             self.begin(lane)
             _write(lane, None)
             self._end(lane)
+
+    def tried(self, lane: Lane) -> bool:
+        """Whether `now` made a checkpoint of the present state; what kept it from that is only told."""
+        try:
+            self.now(lane)
+        except Fault as error:
+            log.warning("no checkpoint of %s/%s: %s", self._work.group.name, lane.task.shard, error)
+            return False
+        return lane.task.seq == lane.checkpointed_seq
 
     def begin(self, lane: Lane) -> None:
         """Freeze a lane's state, when nothing is in flight, and open the transaction that takes it.
@@ -149,7 +161,7 @@ class Checkpointing:
         if lane.savepoint is None:
             lane.savepoint = LastSavepoint(0, now_ms)
         last = lane.savepoint_tried or lane.savepoint
-        old = abs(now_ms - last.at_ms) >= 1_000 * self._work.settings.savepoint_s
+        old = abs(now_ms - last.at_ms) >= 1_000 * min(self._work.settings.savepoint_s, lane.savepoint_again_s)
         return old or last.epoch != lane.task.epoch
 
     def _savepoint(self, shard: int, of: weakref.ref[Lane], this: LastSavepoint, end: int) -> None:
@@ -165,11 +177,14 @@ class Checkpointing:
             if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock, end) is not None:
                 lane = of()
                 if lane is not None:
-                    lane.savepoint = this
+                    lane.savepoint, lane.savepoint_again_s = this, math.inf
         except Fenced:
             log.info("another worker makes the savepoint of %s/%s", work.group.name, shard)
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
+            lane = of()
+            if lane is not None:
+                lane.savepoint_again_s = _AGAIN_S if lane.savepoint_again_s == math.inf else 2 * lane.savepoint_again_s
         finally:
             reader.close()
             if producer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -27,6 +28,8 @@ class Lane:
         The checkpoint under way and when it began; when the last one ended; the journal number of the newest of them.
     savepoint, savepoint_tried, savepoint_follows
         The last savepoint, the last that was tried; whether one is to be made of the checkpoint under way.
+    savepoint_again_s
+        After so long one is tried again that has failed; else endless.
     savepoint_done
         Set unless a savepoint is being made.
     beginning, uncopied
@@ -53,6 +56,7 @@ class Lane:
         self.checkpointed_seq = found.checkpoint_seq or 0
         self.savepoint = self.savepoint_tried = found.savepoint
         self.savepoint_follows = False
+        self.savepoint_again_s = math.inf
         self.savepoint_done = threading.Event()
         self.savepoint_done.set()
         self.models: list[Frozen] = []

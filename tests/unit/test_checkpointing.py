@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from headrace.streams.checkpoint import LastSavepoint
+from headrace.streams.errors import Aborted
 from headrace.streams.recovery import Recovered
+from headrace.streams.worker import checkpointing
 from headrace.streams.worker.checkpointing import Checkpointing
 from headrace.streams.worker.lane import Lane
 from headrace.streams.worker.tuning import Rhythm, Settings
@@ -57,6 +60,29 @@ def test_a_savepoint_that_failed_is_not_tried_at_every_checkpoint() -> None:
     assert _due(lane, NOW_MS + HOUR_MS)
 
 
+def test_a_savepoint_that_failed_is_tried_again_soon_and_then_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that was away for a moment left an hour that nobody could audit."""
+    lane, trouble = _lane(LastSavepoint(0, 0)), [Aborted("no broker answers")] * 8
+
+    def copy(*_: Any) -> int:
+        if trouble:
+            raise trouble.pop()
+        return 5
+
+    monkeypatch.setattr(checkpointing, "follow", lambda *_: (SimpleNamespace(drop=lambda: None), []))
+    monkeypatch.setattr(checkpointing, "copy_checkpoint", copy)
+    group, reader = SimpleNamespace(name="lane"), SimpleNamespace(close=lambda: None)
+    work: Any = SimpleNamespace(
+        group=group, name="small", topics=str, clock=lambda: 0.0, cluster=SimpleNamespace(reader=lambda: reader)
+    )
+    for minutes in (1, 2, 4, 8, 16, 32, 60, 60, 60):
+        lane.savepoint_tried = LastSavepoint(0, NOW_MS)
+        Checkpointing(work, lambda: None)._savepoint(0, weakref.ref(lane), lane.savepoint_tried, 9)
+        assert not _due(lane, NOW_MS + minutes * 60_000 - 1)
+        assert _due(lane, NOW_MS + minutes * 60_000)
+    assert (trouble, lane.savepoint) == ([], lane.savepoint_tried)
+
+
 @pytest.mark.parametrize("finishing", [False, True])
 def test_a_savepoint_that_is_due_at_the_end_is_made_before_it(finishing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that runs for seconds at a time had never made one, and nobody could audit a new epoch of its."""
@@ -69,12 +95,12 @@ def test_a_savepoint_that_is_due_at_the_end_is_made_before_it(finishing: bool, m
         topics=str,
         reader=SimpleNamespace(watermarks=lambda topic, shard: (0, 9)),
     )
-    checkpointing = Checkpointing(work, lambda: None)
-    checkpointing.finishing = finishing
-    monkeypatch.setattr(checkpointing, "_savepoint", lambda *_: made.append("at once"))
+    ending = Checkpointing(work, lambda: None)
+    ending.finishing = finishing
+    monkeypatch.setattr(ending, "_savepoint", lambda *_: made.append("at once"))
     lane = _lane(None, epoch=1)
     lane.task.shard, lane.savepoint_follows = 0, True
-    checkpointing._end(lane)
+    ending._end(lane)
     assert made == ["at once" if finishing else "aside"]
 
 

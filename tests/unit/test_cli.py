@@ -33,7 +33,7 @@ from headrace.streams.commands import models, options, output, run, tail, versio
 from headrace.streams.commands.publish import Publisher, check_keys, interleaved, warn_of_a_worker
 from headrace.streams.commands.topics import require
 from headrace.streams.data import Outgoing
-from headrace.streams.errors import Aborted, Diverged, HeadraceError, TopicError, UsageError
+from headrace.streams.errors import Aborted, Diverged, Expelled, HeadraceError, TopicError, UsageError
 from headrace.streams.log import Record
 from headrace.streams.logs import WAITING
 from headrace.streams.models.keys import KEY_VARIABLE, KeyFileError, signing_key
@@ -884,6 +884,28 @@ def test_a_worker_whose_last_commit_failed_ends_without_a_checkpoint(caplog: pyt
     worker._assignment.lanes = {0: None}  # type: ignore[dict-item]
     worker.finish()
     assert "the last transaction did not happen, so there is no checkpoint of it: the broker is away" in caplog.text
+
+
+def test_a_worker_whose_last_checkpoint_fails_ends_all_the_same(caplog: pytest.LogCaptureFixture):
+    """It was told to stop, and did: it ended with an error, and exit 1."""
+
+    def now(lane: Any) -> None:
+        if lane.task.shard == 0:
+            raise Expelled("another worker has it")
+
+    worker = Worker(small(), group_of(), None, topics=str)
+    worker._checkpointing.now = now  # type: ignore[method-assign]
+    worker._slot = SimpleNamespace(distrust=lambda lanes: None)  # type: ignore[assignment]
+    lanes = {n: SimpleNamespace(task=SimpleNamespace(shard=n, seq=5), checkpointed_seq=5) for n in (0, 1)}
+    for lane in lanes.values():
+        lane.savepoint_done = threading.Event()
+        lane.savepoint_done.set()
+    worker._assignment.lanes = lanes  # type: ignore[assignment]
+    with caplog.at_level("INFO"):
+        worker.finish()
+    assert "no checkpoint of lane/0: another worker has it" in caplog.text
+    assert "stopped without a checkpoint" in caplog.text
+    assert "lane/1" not in caplog.text
 
 
 def test_code_that_keeps_the_interpreter_to_itself_is_ended():
