@@ -15,6 +15,7 @@ from headrace.streams.topology import Group, groups
 
 __all__ = [
     "ROLES",
+    "TOO_MANY",
     "TopicSpec",
     "consumer_groups",
     "control_group",
@@ -56,6 +57,9 @@ ROLES: dict[str, Mapping[str, str]] = {
     "savepoints": _DELETE,
 }
 """Role → the settings that matter. All carry LogAppendTime: retention would take event times for old age."""
+
+TOO_MANY = "Kafka takes none away, so take another name for the pipeline, and inputs that have as many as it declares"
+"""What is left to do where partitions were added to an input that is in use."""
 
 _INPUTS = ("events", "labels")
 _SIDES = ("alerts", "models", "retrain", "savepoint", "state")
@@ -151,7 +155,9 @@ def wrong_settings(spec: TopicSpec, partitions: int, config: Mapping[str, str]) 
     out = []
     if partitions != spec.partitions:
         remedy = "create it with that many"
-        if spec.partitions == 1 and spec.role in _INPUTS:
+        if 1 < spec.partitions < partitions and spec.role in _INPUTS:
+            remedy = TOO_MANY
+        elif spec.partitions == 1 and spec.role in _INPUTS:
             remedy = "declare partitions= (then every window must be by the entity key), or use a topic with one"
         out.append(f"{spec.name} has {partitions} partitions, not {spec.partitions}: {remedy}")
     if spec.role in _INPUTS:

@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 from headrace.streams import failpoints
-from headrace.streams.errors import Fault
+from headrace.streams.errors import Fault, TopicError
 from headrace.streams.journal import write
 from headrace.streams.leftovers import follow, open_places
 from headrace.streams.models.versions import alert_of
 from headrace.streams.recovery import Recovered, recover
 from headrace.streams.task import Task
-from headrace.streams.topics import side_id
+from headrace.streams.topics import TOO_MANY, side_id
 from headrace.streams.worker.checkpointing import Checkpointing
 from headrace.streams.worker.folding import Folding
 from headrace.streams.worker.lane import Lane
@@ -166,6 +166,8 @@ class Assignment:
         """Bring the assigned tasks to the state that the log says they have, then read on from there."""
         failpoints.hit("recover.begun")
         work = self._work
+        if shards and shards[-1] >= work.pipeline.partitions:
+            raise TopicError(f"An input of {work.pipeline.name} has more partitions than it declares: {TOO_MANY}.")
         given_up, self._given_up = self._given_up, True  # what is at hand here, too, should this not come to its end
         parked, self._parked = self._parked, {}
         lanes: dict[int, Lane] = {}

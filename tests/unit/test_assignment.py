@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.streams.errors import Aborted, Fenced
+from headrace.streams.errors import Aborted, Fenced, TopicError
 from headrace.streams.recovery import Recovered
 from headrace.streams.worker.assignment import Assignment
 from headrace.streams.worker.checkpointing import Checkpointing
@@ -75,6 +75,15 @@ def test_what_has_no_sure_checkpoint_is_given_up(trouble: str) -> None:
     held.lanes[0].checkpoint = None if side.suspicious else under_way
     held.revoke(PLACES)
     assert (held._parked, held.lanes, side.dropped, held._given_up) == ({}, {}, True, True)
+
+
+def test_a_partition_that_is_not_declared_is_told() -> None:
+    """It was added to an input that is in use; what was said then is that a topic is missing."""
+    held, _ = holding()
+    held._work.pipeline = small()
+    held.assign([(topic("events"), 0), (topic("events"), 1)])
+    with pytest.raises(TopicError, match="An input of small has more partitions than it declares"):
+        held.step()
 
 
 def test_what_is_lost_is_given_up() -> None:

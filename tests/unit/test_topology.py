@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -98,5 +99,9 @@ def test_a_wrong_topic_is_told_by_name_setting_and_value() -> None:
     assert wide["journal"].config["max.message.bytes"] == str(3 * (8 << 20))
     (partitions,) = wrong_settings(events, 3, {"message.timestamp.type": "CreateTime"})
     assert partitions.startswith("small.events has 3 partitions, not 1: declare partitions=")
+    several = dataclasses.replace(events, partitions=2)
+    assert wrong_settings(several, 1, {}) == ["small.events has 1 partitions, not 2: create it with that many"]
+    (added,) = wrong_settings(several, 3, {})
+    assert added.startswith("small.events has 3 partitions, not 2: Kafka takes none away, so take another name")
     assert wrong_settings(journal, 3, right) == ["small.journal has 3 partitions, not 1: create it with that many"]
     assert [w for w in wrong_settings(events, 1, {"cleanup.policy": "compact,delete"}) if "cannot be replayed" in w]
