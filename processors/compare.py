@@ -248,6 +248,8 @@ class Compare:
         if cell["n"] - since_n >= cell["length"]:
             cell["length"] = batched(cell["batches"], cell["length"], cell["sums"][0] - since_total)
             cell["open"] = [cell["n"], cell["sums"][0]]
+        elif not since_n:  # it began within a batch: the first one begins here, and is as long as the others
+            cell["open"] = [cell["n"], cell["sums"][0]]
 
     def _may_pass(self, cell: Mapping[str, Any]) -> bool:
         """Whether to compute the e-process at all: log(1 + r d) is at most r d."""

@@ -34,6 +34,8 @@ BATCHES = 32
 FEWEST_BATCHES = 8
 
 _BISECTIONS = 25
+_ROUNDING = 1e-9
+"""A variance of so small a part of the squares is that of the sums' rounding."""
 
 
 def log_e(sums: Sequence[float], wide: float = 1.0) -> float:
@@ -86,7 +88,8 @@ def spread(batches: Sequence[float], length: int, n: int, total: float, squares:
     Infinite while there are too few batches. To multiply the squares with it can only make the e-process smaller, so
     that Ville's inequality holds as before; and where whole stretches of examples favour one model or the other (bad
     weather, a bank holiday), such a stretch does not count as if its examples were independent. The method of batch
-    means (Glynn & Whitt 1991; Flegal & Jones 2010), with batches that grow with the number of examples.
+    means (Glynn & Whitt 1991; Flegal & Jones 2010), with batches that grow with the number of examples. Differences
+    that are all the same do not vary, whatever rounding makes of their sums.
     """
     k = len(batches)
     if k < FEWEST_BATCHES:
@@ -94,4 +97,4 @@ def spread(batches: Sequence[float], length: int, n: int, total: float, squares:
     mean = sum(batches) / k
     between = sum([(batch - mean) ** 2 for batch in batches]) / (k - 1) / length
     within = squares / n - (total / n) ** 2
-    return max(1.0, between / within) if within > 0.0 else 1.0
+    return max(1.0, between / within) if within > _ROUNDING * squares / n else 1.0

@@ -288,17 +288,22 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _roc_auc(negatives: list[int], positives: list[int]) -> float:
-    """Return River's ROCAUC from the counts by the number of thresholds below the score; same sums, same order."""
+def _roc_auc(negatives: list[int], positives: list[int]) -> float | None:
+    """Return River's ROCAUC from the counts by the number of thresholds below the score; same sums, same order.
+
+    None where one class alone has come: there is nothing to rank, and River's -0.0 would be the worst there is.
+    """
     n_neg, n_pos = sum(negatives), sum(positives)
+    if not n_neg or not n_pos:
+        return None
     tpr, fpr = np.zeros(_N), np.zeros(_N)
     tp, fp = n_pos, n_neg
     for i in range(_N):
         tp -= positives[i]
         fp -= negatives[i]
-        tpr[i] = tp / n_pos if n_pos else 0.0
-        fpr[i] = fp / n_neg if n_neg else 0.0
-    return -float(np.sum((fpr[1:] - fpr[:-1]) * (tpr[1:] + tpr[:-1]) / 2.0))
+        tpr[i] = tp / n_pos
+        fpr[i] = fp / n_neg
+    return 0.0 - float(np.sum((fpr[1:] - fpr[:-1]) * (tpr[1:] + tpr[:-1]) / 2.0))  # no sign of zero where it is 0
 
 
 def _accuracy(confusion: Confusion) -> float:

@@ -372,6 +372,25 @@ def test_a_clear_lead_passes_at_the_minimum():
     assert n <= 100
 
 
+@pytest.mark.parametrize("began", [0, 17, 49])
+def test_batches_are_of_one_size_wherever_a_comparison_begins(began):
+    """One that begins within a batch leaves out what comes before the first whole one: it counts as evidence only."""
+    run = Run(minimum=10_000)
+    run.n = began
+    run.play([(True, (graded(0.25), graded(0.75)))] * (600 - began))
+    cell = run.cell()
+    assert cell["n"] == 600 - began
+    assert cell["batches"] == [25.0] * (12 if began == 0 else 11)
+
+
+def test_a_lead_that_is_always_the_same_is_promoted_wherever_the_comparison_begins():
+    """Rounding in its sums is no variance, beside which that of its batches would be endless."""
+    run = Run(minimum=1_000)
+    run.n = 17
+    n, (verdict,) = run.play([(True, (graded(0.7), graded(0.8)))] * 1_500)
+    assert (n, verdict.kind, verdict.evidence["spread"]) == (1_050, "promoted", 1.0)
+
+
 def test_disparity_is_of_the_worst_against_the_best():
     """Of segments with enough examples, in the window and overall; which they are; small ones have no say."""
     segments = Segments("binary", ("a", "b"), ("where",), most=9, every=100, minimum=30)
@@ -392,7 +411,8 @@ def test_disparity_is_of_the_worst_against_the_best():
     assert overall.metrics["Accuracy"] == by_segment["where=x"]["Accuracy"] - by_segment["where=y"]["Accuracy"] > 0.2
     assert overall.between["Accuracy"] == ["where=y", "where=x"]
     assert overall.between["ECE"] == overall.between["LogLoss"] == ["where=y", "where=x"]
-    assert overall.metrics["ROCAUC"] is not None or "ROCAUC" not in overall.between
+    assert overall.metrics["ROCAUC"] is None
+    assert "ROCAUC" not in overall.between, "one class alone has nothing to rank, and is no worst segment"
 
 
 def test_one_segment_alone_has_no_disparity():

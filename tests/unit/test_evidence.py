@@ -122,3 +122,14 @@ def test_dependent_differences_count_less():
 def test_too_few_batches_are_no_evidence():
     """With fewer than eight batches nobody knows how much they vary."""
     assert spread([1.0] * 7, 50, 350, 7.0, 3.0) == math.inf
+
+
+@pytest.mark.parametrize("d", [0.05, 0.1, 0.4])
+@pytest.mark.parametrize("first", [50, 67])
+def test_differences_that_are_all_the_same_do_not_vary(d, first):
+    """What rounding leaves of their variance makes nothing of batches of different sizes."""
+    batches, length, ends = [], 50, range(first, 1_001, 50)
+    sums = powers(np.full(1_000, d))
+    for since, end in zip((0, *ends), ends, strict=False):
+        length = batched(batches, length, sums[end - 1][0] - (sums[since - 1][0] if since else 0.0))
+    assert spread(batches, length, 1_000, *sums[-1][:2]) == 1.0

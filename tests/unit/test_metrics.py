@@ -30,6 +30,19 @@ def test_river_s_example_of_roc_auc():
     assert values(BinaryScores(), [(y, {True: p}) for y, p in pairs])["ROCAUC"] == 0.875
 
 
+@pytest.mark.parametrize("y", [False, True])
+def test_one_class_alone_has_no_roc_auc(y):
+    """There is nothing to rank: it is null, not River's -0.0, which would be the worst there is."""
+    found = values(BinaryScores(), [(y, {True: p, False: 1 - p}) for p in (0.2, 0.8)])
+    assert found["ROCAUC"] is None
+    assert None not in (found["Accuracy"], found["MacroF1"], found["LogLoss"])
+
+
+def test_the_worst_roc_auc_is_0():
+    """Every pair in the wrong order is 0.0, without a sign."""
+    assert str(values(BinaryScores(), [(True, {True: 0.1}), (False, {True: 0.9})])["ROCAUC"]) == "0.0"
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [({False: 0.5, True: 0.5}, False), ({True: 0.5, False: 0.5}, True), ({True: 0.1}, True), ({False: 0.0}, False)],

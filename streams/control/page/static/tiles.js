@@ -23,7 +23,7 @@ function quality({metrics, models, pipeline}) {
   const mine = told[shard?.champion]?.metrics[name];
   const baselines = Object.entries(told).filter(([, entry]) => entry.role === "baseline" && entry.metrics[name] !== null);
   const strongest = baselines.sort((a, b) => (lower(name) ? 1 : -1) * (a[1].metrics[name] - b[1].metrics[name]))[0];
-  if (mine === undefined || mine === null) return {name: "quality", label: name ?? "Quality", value: "–", more: "no window is full yet", tone: "idle"};
+  if (mine === undefined || mine === null) return {name: "quality", label: name ?? "Quality", value: "–", more: mine === null ? "not defined in the newest window" : "no window is full yet", tone: "idle"};
   const against = strongest?.[1].metrics[name];
   const behind = against !== undefined && (lower(name) ? mine > against : mine < against);
   return {name: "quality", label: `${name}, newest window`, value: figure(mine), more: against === undefined ? "no baseline yet" : `${strongest[0]}: ${figure(against)}`, tone: behind ? "warn" : "good"};
