@@ -1,11 +1,12 @@
-"""Thresholds of the two-sample scan, by simulation: writes processors/thresholds.json. Seeded; about three minutes.
+"""Thresholds of the two-sample scan, by simulation: writes processors/thresholds.json. Seeded; about five minutes.
 
     python -m benchmarks.calibrate
 
 Without a change a scan over B blocks crosses its threshold at about one random moment in ARL blocks, so that
 P(largest of B blocks <= h) = exp(-B / ARL) (Siegmund & Venkatraman 1995, Annals of Statistics 23; Aldous 1989). h is
-therefore that quantile of many largest ones. Even and skewed bins are simulated, small and larger
-blocks, references that grow and that are fixed; the largest threshold of each is kept.
+therefore that quantile of many largest ones. Even and skewed bins are simulated, small and larger blocks, references
+that grow and that are fixed, small ones and large ones of these (all windows share a small one's errors, so that fewer
+of them are far from it by themselves); the largest threshold of each is kept.
 """
 
 from __future__ import annotations
@@ -28,16 +29,25 @@ BUDGETS = (100, 300, 1_000, 3_000, 10_000, 30_000)
 """Blocks between false alarms."""
 
 TABLE = Path(__file__).parent.parent / "processors" / "thresholds.json"
+_LARGE = 20_000  # values of a fixed reference, whose own errors are small beside those of any window
 _STREAMS = 200
 _BLOCKS = 1_500
 
 
 def simulate(
-    p: Any, *, grows: bool, seed: int, every: int = EVERY_MIN, fitted: bool = False, streams: int = _STREAMS
+    p: Any,
+    *,
+    grows: bool,
+    seed: int,
+    every: int = EVERY_MIN,
+    fitted: bool = False,
+    more: int = 0,
+    streams: int = _STREAMS,
 ) -> dict[str, Any]:
     """The largest statistic over all windows, by statistic: blocks by streams, of stable streams with these shares.
 
-    `fitted`: the bins are quantiles of the reference's beginning, so that its counts are exact.
+    `fitted`: the bins are quantiles of the reference's beginning, so that its counts are exact. `more` are values that
+    a fixed reference has after its beginning.
     """
     rng, bins, blocks = np.random.default_rng(seed), len(p), _BLOCKS
     reach = SPANS[-1] + 1
@@ -45,6 +55,8 @@ def simulate(
     fixed = rng.multinomial(WARM_UP, p, size=streams).astype(float)
     if fitted:
         fixed, p = np.tile(WARM_UP * np.array(p), (streams, 1)), rng.dirichlet(WARM_UP * np.array(p), size=streams)
+    if more:
+        fixed = fixed + rng.multinomial(more, p, size=streams)
     total, lengths = np.zeros((streams, bins)), np.array(SPANS, dtype=float)
     found = {name: np.empty((blocks, streams)) for name in STATISTICS}
     for block in range(1, blocks + 1):
@@ -82,9 +94,11 @@ def main() -> None:
         shapes = [(1 - rate, rate) for rate in (0.5, 0.2, 0.05)] if bins == 2 else [_even(bins), _skewed(bins)]
         for kind in ("grows", "fixed"):
             grows = kind == "grows"
-            runs = [simulate(p, grows=grows, seed=1000 * bins + i) for i, p in enumerate(shapes)]
-            if bins > 2:
-                runs += [simulate(shapes[0], grows=grows, seed=7 * bins + n, every=n, fitted=True) for n in (16, 64)]
+            runs = []
+            for more in (0,) if grows else (0, _LARGE):
+                runs += [simulate(p, grows=grows, seed=1000 * bins + i, more=more) for i, p in enumerate(shapes)]
+                for n in (16, 64) if bins > 2 else ():
+                    runs.append(simulate(shapes[0], grows=grows, seed=7 * bins + n, every=n, fitted=True, more=more))
             for name in STATISTICS:
                 each = [thresholds(run[name]) for run in runs]
                 table[name][kind][str(bins)] = [round(max(column), 4) for column in zip(*each, strict=True)]

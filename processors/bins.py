@@ -17,6 +17,8 @@ from typing import Any
 
 __all__ = ["Binned", "fit", "named", "reader", "size"]
 
+_TRIES = 16
+
 Binned = tuple[Any, ...]
 """(kind, what it takes): "numbers" and edges; "text" and values; "vector" and cuts (feature, value, above); "any" and
 nothing where all were missing."""
@@ -123,20 +125,36 @@ def _frequent(texts: list[str], bins: int) -> tuple[str, ...]:
 
 
 def _quant_tree(vectors: list[tuple[Any, ...]], bins: int) -> tuple[tuple[int, float, bool], ...]:
-    """Cuts that take 1 / bins of the sample each; which feature and which end is a fixed sequence, not chance."""
-    left = list(vectors)
+    """Cuts that take 1 / bins of the sample each; which feature and which end is a fixed sequence, not chance.
+
+    Where many share a value, a cut may take far more: then the next ones in the sequence are tried, and the least is
+    taken. Of a feature that is constant anything else is news, on either side; that is looked for in what is left, so
+    that it hides no other feature once it varies.
+    """
+    columns = [[float(value) for value in column] for column in zip(*vectors, strict=True)]
+    varied = [feature for feature, column in enumerate(columns) if min(column) < max(column)]
     cuts: list[tuple[int, float, bool]] = []
-    whole, state = len(left), 1
-    for i in range(bins - 1):
-        state = state * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1  # Knuth's MMIX generator
-        feature, above = (state >> 33) % len(vectors[0]), bool(state >> 32 & 1)
-        take = whole * (i + 1) // bins - whole * i // bins
-        if not 0 < take < len(left):
+    news: list[tuple[int, float, bool]] = []
+    for feature in sorted({*range(len(columns))} - {*varied})[: bins // 4]:
+        constant = columns[feature][0]
+        news += [(feature, constant, True), (feature, math.nextafter(constant, -math.inf), False)]
+    left, parts, state = list(zip(*columns, strict=True)), bins - len(news), 1
+    for i in range(parts - 1 if varied else 0):
+        take = len(vectors) * (i + 1) // parts - len(vectors) * i // parts
+        found: tuple[int, tuple[int, float, bool]] | None = None
+        for _ in range(_TRIES if 0 < take < len(left) else 0):
+            state = state * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1  # Knuth's MMIX generator
+            feature, above = varied[(state >> 33) % len(varied)], bool(state >> 32 & 1)
+            column = sorted([vector[feature] for vector in left])
+            cut = column[-take - 1] if above else column[take - 1]
+            taken = len(left) - bisect_right(column, cut) if above else bisect_right(column, cut)
+            if 0 < taken < len(left) and (found is None or taken < found[0]):
+                found = taken, (feature, cut, above)
+            if found is not None and found[0] <= 2 * take:
+                break
+        if found is None:
             break
-        column = sorted(float(vector[feature]) for vector in left)
-        cut = column[-take - 1] if above else column[take - 1]
-        rest = [v for v in left if not (v[feature] > cut if above else v[feature] <= cut)]
-        if len(rest) < len(left):
-            cuts.append((feature, cut, above))
-            left = rest
-    return tuple(cuts)
+        feature, cut, above = found[1]
+        cuts.append(found[1])
+        left = [vector for vector in left if not (vector[feature] > cut if above else vector[feature] <= cut)]
+    return (*cuts, *news)

@@ -58,7 +58,10 @@ def fixed(n: int | None = None, *, start: str | None = None, end: str | None = N
 
 
 def same_hour(weeks: int = 4) -> Reference:
-    """The same hour of the same weekday (UTC) in the weeks before, of which each counts 1 - 1/weeks of the next."""
+    """The same hour of the same weekday (UTC) in the weeks before, of which each counts 1 - 1/weeks of the next.
+
+    The trap: an hour with fewer values than a block has (`every`) is never looked at.
+    """
     return Reference("same_hour", n=_whole(weeks, "same_hour: weeks"))
 
 

@@ -6,7 +6,8 @@ does not depend on the sizes of the two samples (nearly: the thresholds come fro
 `js`: Jensen-Shannon divergence weighted by the sizes; times 2 (n + m) it is the likelihood ratio statistic G of
 "two multinomials" against "one" (Lin 1991, IEEE Trans. Inf. Theory 37), about chi-squared with bins - 1 degrees.
 `psi`: population stability index, the symmetrised Kullback-Leibler divergence (Jeffreys 1946); times nm / (n + m)
-about chi-squared, too (Yurdakul & Naranjo 2020, J. Risk Model Validation 14). Half a count is added to every bin.
+about chi-squared, too (Yurdakul & Naranjo 2020, J. Risk Model Validation 14). Half a count is added to every bin, but
+to those that are empty in both samples: they say nothing, and would be a distance.
 `ks`: Kolmogorov-Smirnov's largest distance of the distribution functions, times sqrt(nm / (n + m)).
 """
 
@@ -22,11 +23,12 @@ __all__ = ["STATISTICS", "Counts", "distance", "levelled"]
 Counts = np.ndarray[Any, Any]
 
 _LONGEST = 64.0  # blocks
+_TINY = 1e-300  # so that 0 log 0 is 0
 _HANDICAP = 1.5  # 2 would make every length equally often wrong; less finds large changes sooner
 
 
 def _x_log_x(x: Counts) -> Counts:
-    return np.asarray(x * np.log(np.maximum(x, 1e-300)))
+    return np.asarray(x * np.log(np.maximum(x, _TINY)))
 
 
 def _js(window: Counts, reference: Counts) -> Counts:
@@ -38,7 +40,8 @@ def _js(window: Counts, reference: Counts) -> Counts:
 
 def _psi(window: Counts, reference: Counts) -> Counts:
     p, q, n, m = _smooth(window, reference)
-    return np.asarray(((p - q) * np.log(p / q)).sum(-1) * (n * m / (n + m)))
+    apart = (p - q) * np.log(np.maximum(p, _TINY) / np.maximum(q, _TINY))
+    return np.asarray(apart.sum(-1) * (n * m / (n + m)))
 
 
 def _ks(window: Counts, reference: Counts) -> Counts:
@@ -48,10 +51,10 @@ def _ks(window: Counts, reference: Counts) -> Counts:
 
 
 def _smooth(window: Counts, reference: Counts) -> tuple[Counts, Counts, Counts, Counts]:
-    bins = window.shape[-1]
-    n, m = window.sum(-1), reference.sum(-1)
-    p = (window + 0.5) / (n + 0.5 * bins)[..., None]
-    q = (reference + 0.5) / (m + 0.5 * bins)[..., None]
+    half = 0.5 * (window + reference > 0)
+    n, m, more = window.sum(-1), reference.sum(-1), half.sum(-1)
+    p = (window + half) / (n + more)[..., None]
+    q = (reference + half) / (m + more)[..., None]
     return p, q, n, m
 
 
@@ -73,9 +76,12 @@ def levelled(statistic: str, scores: Counts, spans: Counts) -> Counts:
 
 
 def distance(statistic: str, window: Counts, reference: Counts) -> float:
-    """The distance as people know it: Jensen-Shannon in nats (0 to 0.69), PSI, or Kolmogorov-Smirnov's D."""
+    """The distance as people know it: Jensen-Shannon in nats (0 to 0.69), PSI, or Kolmogorov-Smirnov's D.
+
+    None depends on how large the samples are; of Jensen-Shannon that is the one in which both count the same.
+    """
     n, m = float(window.sum()), float(reference.sum())
-    told = float(STATISTICS[statistic](window, reference))
     if statistic == "js":
-        return told / (2.0 * (n + m))
+        return float(_js(window / n, reference / m)) / 4.0
+    told = float(STATISTICS[statistic](window, reference))
     return told / (n * m / (n + m) if statistic == "psi" else float(np.sqrt(n * m / (n + m))))

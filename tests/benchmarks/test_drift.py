@@ -2,9 +2,11 @@
 
 import pytest
 
+from benchmarks.calibrate import simulate
 from benchmarks.drift_loop import compare
 from benchmarks.drift_streams import BEFORE, DRIFTS, HORIZON, drifting, stable
 from headrace.processors.scan import Scan
+from headrace.processors.thresholds import threshold
 
 BUDGET = 10_000
 
@@ -41,3 +43,12 @@ def test_the_loop_closes_by_itself():
     found = compare(0)
     assert found["share"]["loop"] > 0.8
     assert found["share"]["nothing"] < 0.5
+
+
+@pytest.mark.parametrize("bins", [3, 11])
+def test_thresholds_hold_beside_a_large_fixed_reference(bins):
+    """In 300 blocks a budget of as many is exceeded with a chance of 1 - 1/e, or less, on other seeds."""
+    largest = simulate([1 / bins] * bins, grows=False, seed=99, every=32, more=5_000, streams=60)
+    for statistic, found in largest.items():
+        above = found.reshape(5, 300, 60).max(1) > threshold(statistic, False, bins, 300.0)
+        assert above.mean() <= 0.70, statistic

@@ -44,6 +44,14 @@ def test_g_is_the_likelihood_ratio():
     assert distance("psi", window, window * 20) == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_a_bin_that_is_empty_in_both_samples_is_no_distance(statistic):
+    """That of missing values, where none is missing, adds nothing."""
+    window, reference = np.array([3.0, 5.0, 0.0]), np.array([300.0, 500.0, 200.0])
+    bare = STATISTICS[statistic](window, reference)
+    assert STATISTICS[statistic](np.append(window, 0.0), np.append(reference, 0.0)) == pytest.approx(bare)
+
+
 @pytest.mark.parametrize("statistic", ["js", "ks", "psi"])
 @pytest.mark.parametrize(
     "reference", [previous(), previous(4000), previous("20m"), fixed(1000), fixed(end="1970-01-01T00:20:00")]
@@ -87,6 +95,31 @@ def test_a_change_of_how_features_go_together_is_found():
     (place, finding), *_ = run(Scan(false_alarms_every=100_000, size=15), pairs + turned)
     assert 2000 <= place < 2300
     assert "region" in finding.said
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    "changed", [lambda x: (x + 1.0, 7.0), lambda x: (x, 8.0), lambda x: (x, 6.0)], ids=["the other", "up", "down"]
+)
+def test_a_feature_that_is_constant_at_first_blinds_no_other(order, changed):
+    """Beside it the others have their regions, and anything else than the constant is news."""
+    stable = [(x, 7.0)[::order] for x in numbers(2000)]
+    (place, _), *_ = run(
+        Scan(false_alarms_every=100_000, size=15), stable + [changed(x)[::order] for x in numbers(400, 2)]
+    )
+    assert 2000 <= place < 2200
+
+
+def test_regions_are_small_where_many_share_a_value():
+    """A flag that is seldom set, counts, and a day of the week leave regions of at most twice their share, or few."""
+    rng = random.Random(1)
+    for other in (lambda: float(rng.random() < 0.1), lambda: float(int(rng.expovariate(0.5))), lambda: 3.0):
+        values = [(rng.gauss(0, 1), other(), rng.gauss(0, 1)) for _ in range(WARM_UP)]
+        place = bins.reader(bins.fit(values, 10))
+        counts = [0] * 12
+        for value in values:
+            counts[place(value)] += 1
+        assert max(counts) <= 50
 
 
 def test_a_new_category_is_found_and_named_as_an_example():
@@ -140,6 +173,14 @@ def test_the_budget_is_kept(statistic, make):
     rng, budget, streams = np.random.default_rng(3), 5_000, 30
     found = sum(len(run(Scan(statistic, false_alarms_every=budget), make(rng, 10_000))) for _ in range(streams))
     assert found <= 1.5 * streams * 10_000 / budget
+
+
+def test_the_budget_is_kept_where_a_bin_is_never_used():
+    """The population stability index of numbers of which none is missing, beside a large reference."""
+    rng, budget, streams, n = np.random.default_rng(4), 3_200, 20, 16_000
+    scan = Scan("psi", false_alarms_every=budget, reference=fixed(5_000))
+    found = sum(len(run(scan, rng.normal(size=5_000 + n).tolist())) for _ in range(streams))
+    assert found <= 1.3 * streams * n / budget
 
 
 @pytest.mark.parametrize(
