@@ -70,6 +70,12 @@ class Moment:
         found = datetime.fromisoformat(cell) if self.format == "ISO8601" else datetime.strptime(cell, str(self.format))
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
+    def zoneless(self, cell: str) -> bool:
+        """Whether the cell tells a time of day and not whose."""
+        if self.format == "ISO8601":
+            return len(cell.strip()) > len("2024-01-01") and datetime.fromisoformat(cell.strip()).tzinfo is None
+        return self.unit is None and "%z" not in str(self.format) and any(c in str(self.format) for c in ("%H", "%I"))
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -33,7 +33,7 @@ from headrace.streams.stages.retraining import drafted
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Task, Version, damage_told
 from headrace.streams.topics import group_name
-from headrace.streams.topology import group_known, group_of
+from headrace.streams.topology import STAGES, group_known, group_of
 
 __all__ = ["Recovered", "recover", "restored"]
 
@@ -289,9 +289,10 @@ def _refuse_overlap(task: Task, others: set[bytes | None]) -> None:
     for group in sorted(known, key=lambda group: group.name):
         shared = [stage for stage in group.stages if stage in task.group.stages]
         if shared:
+            before = f"`--stages {','.join(group.stages)}`" if group.stages != STAGES else "no `--stages`"
             raise UsageError(
-                f"The journal says that {', '.join(shared)} ran as part of {group.name}: run the same stages "
-                "together as before, or start anew with `headrace reset`."
+                f"The journal says that {', '.join(shared)} ran before with {before}: run the same stages together "
+                "again, or start anew with `headrace reset`."
             )
 
 

@@ -7,6 +7,7 @@ import click
 from headrace.streams.commands.options import (
     Context,
     Headrace,
+    given,
     json_option,
     kafka_options,
     pipeline_name_argument,
@@ -63,7 +64,7 @@ def _tell(found: Explained) -> None:
             say(f"It covered {found.begun}.")
         if found.ended:
             say(f"It ended there: {found.ended}.")
-        say("What could not be read, or was too far in the future, is not looked for: `headrace dead-letter show`.")
+        say(f"What could not be read, or is in the future, is not looked for: `headrace dead-letter show {given()}`.")
         return
     say(f"Event {found.event_id!r}: {found.status}{f' ({found.why})' if found.why else ''}")
     _records("event", found.events)

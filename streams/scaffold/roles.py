@@ -39,6 +39,9 @@ def choose_time(plan: Plan, left: dict[str, Column], wishes: Wishes, taken: set[
     plan.fields[plan.time] = chosen
     if chosen.missing:
         plan.notes.append(f"rows without a time in {chosen.name!r}: {chosen.missing:,}; they become dead letters")
+    cells = (cell for cell in plan.table.cells(chosen.name) if column_of("", [cell]).kind != "empty")
+    if chosen.moment is not None and chosen.moment.zoneless(next(cells)):
+        plan.notes.append(f"{chosen.name!r} names no time zone: it is taken to be UTC")
     if chosen.moment is not None and chosen.moment.ambiguous:
         plan.notes.append(
             f"{chosen.name!r} is read as {chosen.moment.format}, though day and month may be the other way round "

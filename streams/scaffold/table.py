@@ -61,7 +61,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
     if len(header) < 2:
         raise UsageError(
             f"{path} has one column only, {header[0]!r}: a pipeline needs a label and something to predict it from "
-            "(columns are separated by comma, semicolon, tab or bar)."
+            "(columns are separated by comma, semicolon, tab or bar; their names stand in the first line)."
         )
     if not rows:
         raise UsageError(f"{path} has a header and no rows: there is nothing to tell the columns' types from.")
@@ -149,9 +149,10 @@ def _rows(path: Path, reader: Iterator[list[str]]) -> tuple[list[str], list[list
             if not header:
                 header = _header(path, row)
             elif len(row) != len(header):
+                why = "is a quote missing, or a separator inside a value without quotes?"
+                why = why if rows else "do the names of the columns stand in the first line?"
                 raise UsageError(
-                    f"{path}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "  # type: ignore[attr-defined]
-                    "is a quote missing, or a separator inside a value without quotes?"
+                    f"{path}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; {why}"  # type: ignore[attr-defined]
                 )
             elif len(rows) == ROWS:
                 return header, rows, True

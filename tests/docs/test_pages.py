@@ -34,6 +34,11 @@ def test_links_lead_somewhere(name: str):
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}, link
 
 
+def test_the_readme_leads_to_every_page():
+    """Nobody has to find one by chance."""
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)", PAGES["README.md"])) == set(PAGES) - {"README.md"}
+
+
 @pytest.mark.parametrize(("name", "call"), COMMANDS, ids=lambda value: value)
 def test_commands_and_options_exist(name: str, call: str):
     """Each command that a page names is one, and takes the options that stand behind it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -35,7 +36,7 @@ def _elsewhere(cluster: Cluster, folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def shell(command: str) -> str:
     """What a command of the tutorial prints. Only workers and pytest get a process, as starting one takes long."""
-    words = command.split()
+    words = shlex.split(command)
     if words[:2] != ["headrace", "run"] and words[0] == "headrace":
         result = CliRunner().invoke(main, words[1:], prog_name="headrace")
         assert result.exit_code == 0, (command, result.output)
@@ -85,6 +86,8 @@ def test_the_tutorial_as_it_stands(folder: Path):
     assert re.search(r"linear +0 +champion", said["status"])
     assert "all hold" in said["status"]
     assert "labelled" in said["explain"]
+    assert "prediction" in said["drift"]
+    assert re.search(r"tree +0 +champion", shell("headrace models sites/sites.py:sites list"))
     assert " 0 different" in said["audit"]
     assert "7 passed" in said["-m"]
     head = TEXT.partition("$ head -3 sites.csv\n")[2].splitlines()[:3]

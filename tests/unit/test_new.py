@@ -286,6 +286,23 @@ def test_a_comma_that_could_part_thousands(made: Callable[..., Any], separator: 
     assert result.features["n"].iloc[0] == means
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("2024-02-01 10:00:00", True),
+        ("2024-02-01T10:00:00+01:00", False),
+        ("2024-02-01T10:00:00Z", False),
+        ("2024-02-01", False),
+        ("13.02.2024 10:00", True),
+        ("1706778000", False),
+    ],
+)
+def test_a_time_without_a_zone_is_told_to_be_utc(new: Callable[..., Result], written: str, told: bool):
+    """A time of day needs one; a day, and what counts from 1970, does not."""
+    said = json.loads(new(table(numbers(time=lambda i: "" if i == 0 else written)), "--json").stdout)
+    assert ("'time' names no time zone: it is taken to be UTC" in said["notes"]) == told
+
+
 def test_a_compressed_table(made: Callable[..., Any]):
     """A .csv.gz is read like any other."""
     said, _, result = made(gzip.compress(table(numbers()).encode()), file="table.csv.gz")
@@ -373,7 +390,13 @@ def test_a_column_that_gives_the_label_away_is_named(made: Callable[..., Any]):
         ('a,b\n1,2\n3,"4\n5,6\n', (), "line 4"),
         (b"PAR1\x15\x04\x15", (), "looks like a Parquet file, not like CSV"),
         (b"PK\x03\x04\x00\x00", (), "not like CSV"),
-        ('{"a": 1}\n{"a": 2}\n', (), "looks like JSON, not like CSV"),
+        (
+            '{"a": 1}\n{"a": 2}\n',
+            (),
+            "looks like JSON, not like CSV: save it as CSV with a header (pandas.json_normalize",
+        ),
+        ("sep=;\n" + table(numbers(), delimiter=";"), (), "do the names of the columns stand in the first line?"),
+        ("A report\n" + table(numbers(), delimiter=";"), (), "their names stand in the first line"),
         ('{"a": 1}\n' * 9_000, (), "looks like JSON, not like CSV"),
         (table(numbers()), ("--time-format", "%Y"), "add --time COLUMN, or --label-time COLUMN"),
         (table(numbers()), ("--label", "nope"), "--label is 'nope', but table.csv has the columns 'a', 'b', 'label'"),

@@ -219,8 +219,16 @@ def test_same_stages_in_another_group():
     """Stages that have run in the lane are not run a second time as a part of it, over the same topics."""
     log = Log()
     Life(log, small())
-    with pytest.raises(UsageError, match="validate, featurize ran as part of lane"):
+    with pytest.raises(UsageError, match="validate, featurize ran before with no `--stages`: run"):
         Life(log, small(), stages=["validate", "featurize"])
+
+
+def test_the_whole_chain_after_some_stages():
+    """It is told how they ran."""
+    log = Log()
+    Life(log, small(), stages=["validate", "featurize"])
+    with pytest.raises(UsageError, match="validate, featurize ran before with `--stages validate,featurize`: run"):
+        Life(log, small())
 
 
 def test_other_stages_in_another_group():
