@@ -189,6 +189,8 @@ def _explain(error: BaseException, context: Context) -> int:
     elif isinstance(error, OSError) and error.errno in _MACHINE:
         place = error.filename2 or error.filename or "The output"
         text, code = f"{place} cannot be used: {error.strerror}.", 2
+    elif isinstance(error, RuntimeError) and "home directory" in str(error):  # Python's words, or platformdirs'
+        text, code = "This user has no home directory: set HOME, or for keys alone HEADRACE_SIGNING_KEY.", 2
     elif isinstance(error, SystemExit):  # no command raises it
         text, code = f"The pipeline's own code called sys.exit({error.code!r}): raise an exception there instead.", 2
     else:

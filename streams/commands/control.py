@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import click
-import platformdirs
 
 from headrace.streams.commands.options import (
     Context,
@@ -143,7 +142,7 @@ def control(
         timeout_s=max(0.1, timeout),
     )
     configure(log_level, as_json=log_json, pipeline=loaded.name, kafka_config=context.connection.config)
-    service = Service(loaded, context.connection, _folder(loaded), options, reference=pipeline)
+    service = Service(loaded, context.connection, options, reference=pipeline)
     _require(service.cluster, loaded)
     metrics = None if metrics_port is None else (metrics_host, metrics_port)
     own = (*LOOPBACK, f"[{host}]" if ":" in host else host, *names)
@@ -168,12 +167,6 @@ def _token(file: Path | None) -> str | None:
     if not token:
         raise UsageError(f"{file} (--token-file) is empty: put a token there, or leave the option out for a fresh one.")
     return token
-
-
-def _folder(pipeline: Pipeline) -> Path:
-    """A state directory of this pipeline's control plane."""
-    root = os.environ.get("HEADRACE_DATA_DIR") or platformdirs.user_state_dir("headrace", appauthor=False)
-    return Path(root).absolute() / "control" / str(pipeline.name)
 
 
 def _require(cluster: Cluster, pipeline: Pipeline) -> None:

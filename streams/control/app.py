@@ -22,7 +22,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -50,14 +49,13 @@ TIMING: Timing = {
 _CLOSE_S = 3.0
 
 
-def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], timing: Timing = TIMING) -> Any:
+def build(group: str, clients: Clients, agents: Iterable[Agent], timing: Timing = TIMING) -> Any:
     """A new app, to be started once; an agent's records are acknowledged and committed under `group`.
 
-    `folder` is where Faust makes a folder of its own; nothing of ours is kept there. The group's one member has a
-    static name, so that a process that comes after a killed one need not wait for its session to end.
+    The group's one member has a static name, so that a process that comes after a killed one need not wait for its
+    session to end.
     """
     logging.getLogger(__name__).setLevel(logging.WARNING)  # Faust tells every step under our classes' module
-    folder.mkdir(parents=True, exist_ok=True)
     app = _App(
         group,
         **connection(clients),
@@ -65,7 +63,6 @@ def build(group: str, clients: Clients, folder: Path, agents: Iterable[Agent], t
         autodiscover=False,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=f"{group}.0",
-        datadir=str(folder),
         env_prefix="HEADRACE_FAUST_",
         key_serializer="raw",
         store="memory://",
@@ -153,3 +150,6 @@ class _Transport(driver.Transport):
 class _App(faust.App):
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """None: they are for tables on disk, and where the control plane runs nothing may be writable."""

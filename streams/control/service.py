@@ -18,7 +18,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from headrace.streams.control.actions import Actions
@@ -98,15 +97,14 @@ class Options:
 class Service:
     """The parts of one pipeline's control plane, put together.
 
-    `folder` is a state directory: Faust wants one, and nothing of ours is kept there. `reference` names the pipeline
-    on the command line, for the process that makes its overview, which there is none of without it, and for people.
+    `reference` names the pipeline on the command line, for the process that makes its overview, which there is none of
+    without it, and for people.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         connection: Connection,
-        folder: Path,
         options: Options | None = None,
         *,
         reference: str | None = None,
@@ -120,7 +118,7 @@ class Service:
         self.looking = Looking(reference, connection, self.options.look_s, self.options.idle_s)
         self.parts = Parts(self.options.pauses_s)
         self._clients = clients(connection)
-        self._folder, self._end = folder, end
+        self._end = end
         self._pinging = ThreadPoolExecutor(1, thread_name_prefix="headrace-ping")
         self._ticked = time.monotonic()
         self._stopped = threading.Event()
@@ -199,7 +197,7 @@ class Service:
             await self._in_thread(self._read_standing)
         for agent in self.agents:
             agent.reset()
-        app = build(control_group(self.pipeline), self._clients, self._folder, self.agents, self.options.timing)
+        app = build(control_group(self.pipeline), self._clients, self.agents, self.options.timing)
         starting = asyncio.ensure_future(app.start())
         try:
             async with asyncio.timeout(60):

@@ -236,7 +236,7 @@ def _write(path: Path, content: bytes, *, replace: bool, mode: int = 0o600) -> N
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".signing-key-", dir=path.parent)  # mkstemp makes it 0600
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be made: {error.strerror}.") from error
+        raise KeyFileError(f"{path} cannot be made: {error.strerror}. {KEY_VARIABLE} names another place.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -250,6 +250,6 @@ def _write(path: Path, content: bytes, *, replace: bool, mode: int = 0o600) -> N
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
     except OSError as error:
-        raise KeyFileError(f"{path} cannot be made: {error.strerror}.") from error
+        raise KeyFileError(f"{path} cannot be made: {error.strerror}. {KEY_VARIABLE} names another place.") from error
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -7,7 +7,6 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,10 +56,10 @@ def topic(cluster: Cluster) -> Iterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def running(cluster: Cluster, group: str, folder: Path, *agents: Agent, **timing: Any):
+async def running(cluster: Cluster, group: str, *agents: Agent, **timing: Any):
     """A Faust app of ours with these agents."""
     connection = Connection(cluster.bootstrap, {})
-    app = faust_app.build(group, clients(connection), folder, agents, {**FAST, **timing})
+    app = faust_app.build(group, clients(connection), agents, {**FAST, **timing})
     await app.start()
     try:
         yield app
@@ -89,7 +88,7 @@ def collecting(topic: str) -> tuple[Agent, list[bytes | None]]:
     return Agent("collects", topic, take), got
 
 
-def test_a_transactional_topic_does_not_stall_the_offset(cluster: Cluster, topic: str, tmp_path: Path):
+def test_a_transactional_topic_does_not_stall_the_offset(cluster: Cluster, topic: str):
     """After forty transactions, aborted ones among them, the committed offset is that of the last record plus one.
 
     Faust's own bookkeeping stops at the first marker: a restart would repeat nearly everything.
@@ -105,11 +104,11 @@ def test_a_transactional_topic_does_not_stall_the_offset(cluster: Cluster, topic
         end = reader.stable(topic, 0)
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, agent):
+        async with running(cluster, topic, agent):
             await eventually(lambda: got and got[-1] == b"last", "all are read")
             await eventually(lambda: cluster.committed(topic).get((topic, 0)) == end - 1, "all are committed")
         again, anew = collecting(topic)
-        async with running(cluster, topic, tmp_path, again):
+        async with running(cluster, topic, again):
             writer.commit(b"next")
             await eventually(lambda: anew, "the next one is read")
         assert anew == [b"next"]
@@ -118,21 +117,21 @@ def test_a_transactional_topic_does_not_stall_the_offset(cluster: Cluster, topic
     assert got == [b"0", *(b"%d" % n for n in range(1, 40) if n % 13), b"last"]
 
 
-def test_a_record_that_cannot_be_read_does_not_stall_the_offset(cluster: Cluster, topic: str, tmp_path: Path):
+def test_a_record_that_cannot_be_read_does_not_stall_the_offset(cluster: Cluster, topic: str):
     """Null, empty and broken values reach the agent as they are, and are acknowledged as any."""
     values = [b"a", None, b"\xff\xfe", b"", b'{"__faust": {"ns": "x"}}', b"z"]
     Writer(cluster, topic).commit(*values)
     agent, got = collecting(topic)
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, agent):
+        async with running(cluster, topic, agent):
             await eventually(lambda: cluster.committed(topic).get((topic, 0)) == len(values), "all are committed")
 
     asyncio.run(test())
     assert got == values
 
 
-def test_an_aborted_record_reaches_nobody(cluster: Cluster, topic: str, tmp_path: Path):
+def test_an_aborted_record_reaches_nobody(cluster: Cluster, topic: str):
     """Before and after a restart; an open transaction's record comes when it is committed, not before."""
     writer = Writer(cluster, topic)
     writer.abort(b"never")
@@ -142,12 +141,12 @@ def test_an_aborted_record_reaches_nobody(cluster: Cluster, topic: str, tmp_path
     second, later = collecting(topic)
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, first):
+        async with running(cluster, topic, first):
             await eventually(lambda: got, "the committed one is read")
             await asyncio.sleep(0.5)  # long enough for the open one, were it read
             await eventually(lambda: cluster.committed(topic).get((topic, 0)), "it is committed")
         assert got == [b"yes"]
-        async with running(cluster, topic, tmp_path, second):
+        async with running(cluster, topic, second):
             commit()
             await eventually(lambda: later, "the one that was open is read")
 
@@ -155,7 +154,7 @@ def test_an_aborted_record_reaches_nobody(cluster: Cluster, topic: str, tmp_path
     assert later == [b"open"]
 
 
-def test_what_was_not_done_is_not_acknowledged(cluster: Cluster, topic: str, tmp_path: Path):
+def test_what_was_not_done_is_not_acknowledged(cluster: Cluster, topic: str):
     """A handler that fails for good: nothing from that record on is committed, and a later app gets it again.
 
     Faust acknowledges an event whose agent raises, and that of one which is cancelled.
@@ -171,14 +170,14 @@ def test_what_was_not_done_is_not_acknowledged(cluster: Cluster, topic: str, tmp
     agent = Agent("fails", topic, take, attempts=3, pauses_s=(0.01,))
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, agent):
+        async with running(cluster, topic, agent):
             await eventually(lambda: not agent.alive, "it gives up")
             await eventually(lambda: cluster.committed(topic).get((topic, 0)) == 2, "what was done is committed")
             await asyncio.sleep(1.0)  # longer than Faust's own restart of an agent
         assert "failed 3 times: ValueError: cannot" in agent.why
         assert seen == [b"0", b"1", b"bad", b"bad", b"bad"]
         healed, got = collecting(topic)
-        async with running(cluster, topic, tmp_path, healed):
+        async with running(cluster, topic, healed):
             await eventually(lambda: len(got) == 2, "the rest is read")
         assert got == [b"bad", b"3"]
 
@@ -186,7 +185,7 @@ def test_what_was_not_done_is_not_acknowledged(cluster: Cluster, topic: str, tmp
     assert cluster.committed(topic)[topic, 0] >= 2
 
 
-def test_a_stop_in_the_middle_acknowledges_nothing(cluster: Cluster, topic: str, tmp_path: Path):
+def test_a_stop_in_the_middle_acknowledges_nothing(cluster: Cluster, topic: str):
     """A record in hand at a clean stop is read again; the stop does not wait for it."""
     Writer(cluster, topic).commit(b"0", b"1")
     begun = asyncio.Event()
@@ -199,17 +198,17 @@ def test_a_stop_in_the_middle_acknowledges_nothing(cluster: Cluster, topic: str,
     agent = Agent("hangs", topic, take, deadline_s=3600)
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, agent):
+        async with running(cluster, topic, agent):
             await begun.wait()
         later, got = collecting(topic)
-        async with running(cluster, topic, tmp_path, later):
+        async with running(cluster, topic, later):
             await eventually(lambda: got, "it is read again")
         assert got == [b"1"] or got == [b"0", b"1"]
 
     asyncio.run(test())
 
 
-def test_records_done_out_of_order_are_acknowledged_in_order(cluster: Cluster, topic: str, tmp_path: Path):
+def test_records_done_out_of_order_are_acknowledged_in_order(cluster: Cluster, topic: str):
     """While the first is under way nothing is committed, though all behind it are done."""
     Writer(cluster, topic).commit(*(b"%d" % n for n in range(5)))
     held: dict[bytes | None, asyncio.Future[None]] = {}
@@ -221,7 +220,7 @@ def test_records_done_out_of_order_are_acknowledged_in_order(cluster: Cluster, t
     agent = Agent("holds", topic, take)
 
     async def test() -> None:
-        async with running(cluster, topic, tmp_path, agent):
+        async with running(cluster, topic, agent):
             await eventually(lambda: len(held) == 5, "all are under way")
             for n in range(1, 5):
                 held[b"%d" % n].set_result(None)

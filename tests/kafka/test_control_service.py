@@ -41,8 +41,8 @@ PATIENT = {"retry_s": (0.1,), "pauses_s": (0.2,), "watch_s": 0.05, "look_s": 0.2
 class Bench:
     """A pipeline's topics, and a service with a webhook that counts."""
 
-    def __init__(self, cluster: Cluster, folder: Path, **changed: Any) -> None:
-        self.cluster, self.folder = cluster, folder
+    def __init__(self, cluster: Cluster, **changed: Any) -> None:
+        self.cluster = cluster
         self.pipeline: Pipeline = small(name=f"bench-{uuid.uuid4().hex[:8]}", **changed)
         cluster.create((spec.name, spec.partitions, spec.config) for spec in topic_specs(self.pipeline))
         self.got: list[dict[str, Any]] = []
@@ -94,7 +94,7 @@ class Bench:
             hook = target(base, "--webhook 1", allow_private=True)
             given = {"webhooks": (hook,), "allow_private": True, "timing": FAST} | PATIENT | options
             connection = Connection(self.cluster.bootstrap, {})
-            service = Service(self.pipeline, connection, self.folder, Options(**given), end=_never)
+            service = Service(self.pipeline, connection, Options(**given), end=_never)
             service.start()
             try:
                 yield service
@@ -107,9 +107,9 @@ def _never(why: str, code: int) -> None:
 
 
 @pytest.fixture
-def bench(cluster: Cluster, tmp_path: Path) -> Iterator[Bench]:
+def bench(cluster: Cluster) -> Iterator[Bench]:
     """A pipeline of its own, removed afterwards."""
-    made = Bench(cluster, tmp_path)
+    made = Bench(cluster)
     yield made
     cluster.delete([spec.name for spec in topic_specs(made.pipeline)])
 
@@ -362,11 +362,11 @@ def test_a_schedule_has_a_model_retrained_once(bench: Bench, monkeypatch: pytest
 # -- Kafka away ------------------------------------------------------------------------------------------------------
 
 
-def test_without_kafka_it_waits_and_says_so(tmp_path: Path):
+def test_without_kafka_it_waits_and_says_so():
     """No broker at its start: nothing ends, it is healthy but not ready, and what people ask for is one sentence."""
 
     async def test() -> None:
-        service = Service(small(), Connection("127.0.0.1:1", {}), tmp_path, Options(**PATIENT), end=_never)  # type: ignore[arg-type]
+        service = Service(small(), Connection("127.0.0.1:1", {}), Options(**PATIENT), end=_never)  # type: ignore[arg-type]
         service.start()
         try:
             await eventually(lambda: "No Kafka broker answers" in (service.kafka or ""), "it says so")
@@ -389,7 +389,7 @@ def test_kafka_may_be_away_for_a_while(tmp_path: Path, caplog: pytest.LogCapture
     port = int(where.bootstrap.rpartition(":")[2])
     cluster = Cluster(where.bootstrap)
     try:
-        bench = Bench(cluster, tmp_path)
+        bench = Bench(cluster)
         bench.append("alerts", alert("a"))
         cluster._admin = None
 

@@ -202,6 +202,17 @@ def test_an_error_ends_with_its_code(monkeypatch: pytest.MonkeyPatch, error: Bas
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", [["keys", "show"], ["broker", "status"]])
+def test_a_user_without_a_home_is_no_error_of_our_own(monkeypatch: pytest.MonkeyPatch, command: list[str]):
+    """A container's user has none, and no entry among the system's users: supervisors start again what ends with 70."""
+    for name in ("HOME", "HEADRACE_DATA_DIR", "HEADRACE_SIGNING_KEY", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    result = headrace(*command)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("Error: This user has no home directory: set HOME")
+
+
 @pytest.mark.parametrize(("place", "named"), [("/full", "/full"), (None, "The output")])
 def test_a_full_disk_is_no_error_of_our_own(monkeypatch: pytest.MonkeyPatch, place: str | None, named: str):
     """Standard output on one, or the folder of the broker, ended with 70."""

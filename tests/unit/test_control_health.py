@@ -23,6 +23,7 @@ from headrace.streams.control.policies import retraining
 from headrace.streams.control.service import Options, Service
 from headrace.streams.control.serving import serve
 from headrace.streams.errors import Unreachable, UsageError
+from headrace.streams.kafka.aio import clients
 from headrace.streams.series import METRICS
 from headrace.streams.settings import Connection
 from tests.small import small
@@ -30,11 +31,11 @@ from tests.small import small
 ENDED: list[tuple[str, int]] = []
 
 
-def service(folder: Path, **options: Any) -> Service:
+def service(**options: Any) -> Service:
     """A service that is not started; nobody answers where its Kafka should be."""
     ENDED.clear()
     connection = Connection("127.0.0.1:1", {})
-    return Service(small(), connection, folder, Options(**options), end=lambda why, code: ENDED.append((why, code)))
+    return Service(small(), connection, Options(**options), end=lambda why, code: ENDED.append((why, code)))
 
 
 def everything() -> dict[str, Any]:
@@ -61,11 +62,11 @@ async def asked(made: Service, *paths: str) -> list[tuple[int, str]]:
     return out
 
 
-def test_every_metric_of_the_control_plane_is_exported_and_no_other(tmp_path: Path):
+def test_every_metric_of_the_control_plane_is_exported_and_no_other():
     """The list in `METRICS`, which the documentation is held to, is what a scrape shows."""
 
     async def test() -> str:
-        made = service(tmp_path, **everything())
+        made = service(**everything())
         for line in made.routes.lines:
             line.last_s = 1.0
         [(status, text)] = await asked(made, "/metrics")
@@ -76,11 +77,22 @@ def test_every_metric_of_the_control_plane_is_exported_and_no_other(tmp_path: Pa
     assert exported == {name for name in METRICS if name.startswith("headrace_control_")}
 
 
-def test_health_names_every_part_and_no_secret(tmp_path: Path):
+def test_it_needs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where it runs nothing may be writable; Faust made folders for tables, and failed for good where it could not."""
+    monkeypatch.chdir(tmp_path)
+
+    async def test() -> None:
+        await app.build("group", clients(Connection("127.0.0.1:1", {})), []).on_first_start()
+
+    asyncio.run(test())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_health_names_every_part_and_no_secret():
     """Agents, routes by their hosts, and why it is not ready."""
 
     async def test() -> list[tuple[int, str]]:
-        return await asked(service(tmp_path, **everything()), "/healthz", "/readyz", "/metrics")
+        return await asked(service(**everything()), "/healthz", "/readyz", "/metrics")
 
     (healthy, report), (ready, why), (_, metrics) = asyncio.run(test())
     assert (healthy, ready) == (200, 503)
@@ -90,7 +102,7 @@ def test_health_names_every_part_and_no_secret(tmp_path: Path):
 
 
 def test_an_outage_of_kafka_is_told_once_and_so_is_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """Its log had the lines of its clients only."""
     answers = [True, True, False, False, True]
@@ -107,7 +119,7 @@ def test_an_outage_of_kafka_is_told_once_and_so_is_its_end(
                 raise Unreachable("No Kafka broker answers at b:1 (_TRANSPORT).")
             return set()
 
-    made = service(tmp_path, look_s=0.001)
+    made = service(look_s=0.001)
     monkeypatch.setattr("headrace.streams.control.service.Cluster", Asked)
     with pytest.raises(IndexError):
         asyncio.run(made._ping())
@@ -117,11 +129,11 @@ def test_an_outage_of_kafka_is_told_once_and_so_is_its_end(
     ]
 
 
-def test_a_dead_agent_makes_it_unhealthy(tmp_path: Path):
+def test_a_dead_agent_makes_it_unhealthy():
     """503, with the reason, until it is started anew."""
 
     async def test() -> tuple[Any, Any]:
-        made = service(tmp_path)
+        made = service()
         made.agents[0]._die("KeyError: 'x'")
         dead = await asked(made, "/healthz")
         made.agents[0].retire()
@@ -134,11 +146,11 @@ def test_a_dead_agent_makes_it_unhealthy(tmp_path: Path):
     assert '"restarts": 1' in again
 
 
-def test_an_agent_that_is_stuck_makes_it_unhealthy(tmp_path: Path):
+def test_an_agent_that_is_stuck_makes_it_unhealthy():
     """Its handler swallows every cancellation: only the clock tells."""
 
     async def test() -> tuple[int, str]:
-        made = service(tmp_path)
+        made = service()
         agent = made.agents[0]
         agent._enter("working")
         agent._since -= agent.longest_s + 1
@@ -149,11 +161,11 @@ def test_an_agent_that_is_stuck_makes_it_unhealthy(tmp_path: Path):
     assert "has had one record in hand for" in text
 
 
-def test_a_loop_that_stands_still_ends_the_process(tmp_path: Path):
+def test_a_loop_that_stands_still_ends_the_process():
     """Seen from a thread, as the loop itself cannot."""
 
     async def test() -> None:
-        made = service(tmp_path, stall_s=0.2)
+        made = service(stall_s=0.2)
         made._ticked = time.monotonic() - 1
         thread = threading.Thread(target=made._watch_loop)
         thread.start()
@@ -166,11 +178,11 @@ def test_a_loop_that_stands_still_ends_the_process(tmp_path: Path):
     assert ENDED[0] == ("The control plane's loop has stood still for 0.2 s; it ends.", 70)
 
 
-def test_a_stop_that_takes_too_long_ends_the_process(tmp_path: Path):
+def test_a_stop_that_takes_too_long_ends_the_process():
     """Whatever it is that swallows its cancellation."""
 
     async def test() -> None:
-        made = service(tmp_path, stop_s=0.1)
+        made = service(stop_s=0.1)
         released = asyncio.Event()
 
         async def stubborn() -> None:
@@ -206,11 +218,11 @@ class _Stuck:
 
 
 @pytest.mark.parametrize("for_good", [True, False])
-def test_faust_that_does_not_stop(tmp_path: Path, for_good: bool):
+def test_faust_that_does_not_stop(for_good: bool):
     """It is left behind when everything stops, and ends the process when a new one would have to run beside it."""
 
     async def test() -> None:
-        made, stuck = service(tmp_path, stop_s=0.1), _Stuck()
+        made, stuck = service(stop_s=0.1), _Stuck()
         if for_good:
             made._stopped.set()
         started = asyncio.get_running_loop().create_future()
@@ -235,11 +247,11 @@ def test_a_consumer_that_does_not_close_is_left(monkeypatch: pytest.MonkeyPatch)
     asyncio.run(asyncio.wait_for(thread.on_thread_stop(), 120))
 
 
-def test_a_damaged_body_is_refused_without_a_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_damaged_body_is_refused_without_a_traceback(caplog: pytest.LogCaptureFixture):
     """Whoever reaches the port could have filled the log with bytes that only say that they are compressed."""
 
     async def test() -> int:
-        made = service(tmp_path)
+        made = service()
         runner, base = await listen(build(made.board, made.actions, Guard("x" * 16), None), "127.0.0.1", 0)
         async with (
             aiohttp.ClientSession(base) as session,
@@ -254,7 +266,7 @@ def test_a_damaged_body_is_refused_without_a_traceback(tmp_path: Path, caplog: p
 
 
 @pytest.mark.parametrize("option", ["--port", "--metrics-port"])
-def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
+def test_a_port_that_is_taken_is_one_sentence(option: str):
     """With the next step: the option that chose it chooses another, of a port as of a host that is none of ours."""
 
     async def test() -> None:
@@ -265,12 +277,12 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path, option: str):
         said: list[str] = []
         try:
             with pytest.raises(UsageError, match=rf"^127\.0\.0\.1:\d+ .*another {option}, or 0"):
-                await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
+                await serve(service(), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
             page, metrics = (elsewhere, None) if option == "--port" else (free, elsewhere)
             with pytest.raises(
                 UsageError, match=rf"^192\.0\.2\.1:0 .*: give {option[:-4]}host an address of this machine\.$"
             ):
-                await serve(service(tmp_path), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
+                await serve(service(), page, metrics, "a-token-of-the-test", LOOPBACK, said.append)
         finally:
             await runner.cleanup()
         assert not said
