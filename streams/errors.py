@@ -76,7 +76,11 @@ class SpecChanged(UsageError):
 
 
 class Lost(UsageError):
-    """Records that recovery or audit needs are gone; the message says which."""
+    """Records that recovery or audit needs are gone; the message says which, and if `advised` what to do about it."""
+
+    def __init__(self, message: str, *, advised: bool = False) -> None:
+        super().__init__(message)
+        self.advised = advised
 
 
 class WrongFormat(UsageError):

@@ -144,11 +144,11 @@ def _next_step(found: Recovered) -> Iterator[None]:
     try:
         yield
     except Lost as error:
-        if "`headrace " in str(error):
+        if error.advised:
             raise
         why = f" It is needed, as the checkpoint is refused ({found.refused})." if found.refused else ""
         key = _KEY if (found.refused or "").startswith("untrusted") else ""
-        raise Lost(f"{error}{why}{key} {_ANEW}") from error
+        raise Lost(f"{error}{why}{key} {_ANEW}", advised=True) from error
 
 
 def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec) -> Task:
@@ -278,7 +278,8 @@ def _first_start(task: Task, reader: Any, committed: Mapping[str, int | None]) -
         if committed.get(source.topic) is not None:
             raise Lost(
                 f"The group has committed offset {committed[source.topic]} of {source.topic}/{task.shard}, but the "
-                "journal that led there is gone: `headrace reset` starts anew."
+                "journal that led there is gone: `headrace reset` starts anew.",
+                advised=True,
             )
         task.positions[rank] = reader.watermarks(source.topic, task.shard)[0]
 
@@ -373,7 +374,8 @@ def _check_position(task: Task, committed: Mapping[str, int | None]) -> None:
                 f"{source.topic}/{task.shard}: the group has committed offset {offset}, the journal ends at "
                 f"{position}: one of them was changed by hand. If it was the offset, have the group forgotten "
                 f"(kafka-consumer-groups --delete --group {name}), as the journal knows the place; if the journal has "
-                "lost records, `headrace reset` starts anew."
+                "lost records, `headrace reset` starts anew.",
+                advised=True,
             )
         if offset is not None and offset < position:
             log.warning(

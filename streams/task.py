@@ -197,7 +197,8 @@ class Task:
         if len(entry.starts) != len(self.group.inputs):
             raise Lost(
                 f"Journal record {entry.seq} of {self.group.name}/{self.shard} was written by a version of Headrace "
-                "that read other inputs: start anew with `headrace reset`."
+                "that read other inputs: start anew with `headrace reset`.",
+                advised=True,
             )
         if list(entry.starts) != self.positions or entry.epoch != self.epoch:
             raise Lost(

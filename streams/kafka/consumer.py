@@ -208,7 +208,8 @@ class GroupConsumer:
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise Lost(
                 f"{message.topic()}/{message.partition()}: the next record to read is gone past retention "
-                f"({error.str()}); `headrace reset` starts anew, and says what is lost."
+                f"({error.str()}); `headrace reset` starts anew, and says what is lost.",
+                advised=True,
             )
         if code in UNKNOWN and not self._exists(str(message.topic())):
             raise TopicError(f"Topic {message.topic()} does not exist: create it with `headrace topics --apply`.")
