@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,8 +83,8 @@ def recover(
     accept_change: bool = False,
     new_reader: Callable[[], Any],
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Recovered]:
-    """Bring `task` to the state that the log says it has; the last value yielded is the result.
+) -> Generator[None, None, Recovered]:
+    """Bring `task` to the state that the log says it has.
 
     `clock` tells how long it took: seconds, monotonic.
     """
@@ -94,7 +94,7 @@ def recover(
         saved, marker = _saved(task, reader, topics("state"))
         last, entries, others = _journal(task, reader, topics("journal"), marker, found)
         failpoints.hit("recover.journal")
-        yield found
+        yield
         found.changed = _check_version(last, version, accept_change)
         found.epoch_due = last is None or last.hash != version.hash
         try:
@@ -114,7 +114,7 @@ def recover(
             if "outputs" in marker and found.savepoint is not None and found.savepoint.epoch != marker["epoch"]:
                 found.uncopied = marker["epoch"]
         failpoints.hit("recover.state")
-        yield found
+        yield
         found.journalled = len(entries)
         if marker is None and not entries:
             _refuse_overlap(task, others)
@@ -123,11 +123,11 @@ def recover(
             if marker is None:
                 _begin(task, entries, reader, committed)
             for _ in drafted(task.chain, _adopted(task, reader)):
-                yield found
+                yield
             for records in _replay(task, entries, new_reader, found, accept_change=accept_change):
                 found.replayed += records
                 failpoints.hit("recover.replaying")
-                yield found
+                yield
             failpoints.hit("recover.replayed")
             _check_position(task, committed)
             found.beginning = task.epoch > 0 and bool(entries) and isinstance(entries[-1], Epoch)
@@ -135,7 +135,7 @@ def recover(
                 _check_champion(task)
         found.seconds = clock() - began
         task.start()
-        yield found
+        return found
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from headrace.streams.checkpoint import Checkpoint
 from headrace.streams.errors import Lost
 from headrace.streams.identity.canonical import state_hash
 from headrace.streams.journal import write
 from headrace.streams.log import Record
 from headrace.streams.models.snapshots import Sealed
-from headrace.streams.recovery import Recovered, recover
+from headrace.streams.recovery import recover
 from headrace.streams.savepoints import copy
 from headrace.streams.task import Task, Version
 from headrace.streams.topology import group_of
@@ -59,12 +61,13 @@ class Life:
         self.log, self.version = log, Version.of(pipeline)
         codec = None if key is None else Sealed(key, {key.key_id: key.verify_key}, any_libraries=True)
         self.task = Task(pipeline, group_of(stages), 0, topics=named, codec=codec)
-        self.found = Recovered()
         given = {"reader": log, "version": self.version, "topics": named, "new_reader": lambda: log}
-        for found in recover(self.task, **given, committed=dict(committed), accept_change=accept_change):
-            self.found = found
+        deque(self._recovered(**given, committed=dict(committed), accept_change=accept_change), maxlen=0)
         if self.found.epoch_due:
             self._journal(self.task.open_epoch(self.version, first=self.task.seq == 0))
+
+    def _recovered(self, **given):
+        self.found = yield from recover(self.task, **given)
 
     @property
     def committed(self):

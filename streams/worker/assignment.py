@@ -218,8 +218,7 @@ class Assignment:
             tolerant=self._tolerant,
             history=partial(self._folding.history, shard),
         )
-        found = Recovered()
-        steps = recover(
+        found = yield from recover(
             task,
             work.reader,
             work.version,
@@ -229,8 +228,7 @@ class Assignment:
             new_reader=work.cluster.reader,
             clock=work.clock,
         )
-        for found in steps:  # noqa: B007 - the last one is the result
-            yield
+        yield  # to the group, between two tasks
         self._tell(task, found)
         lane = Lane(task, found, side)
         lane.checkpointed_at = work.clock() if found.seconds < 1.0 else float("-inf")
