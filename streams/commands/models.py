@@ -227,7 +227,7 @@ def _decide(
     wanted = registry.commands(known, kind, by or _user(), saw=saw, model=model, why=why, **more)
     wanted = [registry.readable(command) for command in wanted]  # a worker answers no other
     cluster = ctx.ensure_object(Context).cluster()
-    idle = not any(cluster.group_members(group_name(pipeline, group)) for group in groups() if group.back)
+    idle = not any(cluster.members([group_name(pipeline, group) for group in groups() if group.back]).values())
     starts = registry.send(pipeline, cluster, wanted)
     if idle:
         warn(

@@ -10,7 +10,6 @@ import click
 
 from headrace.streams.commands.options import Context, Headrace, json_option, kafka_options, pipeline_argument
 from headrace.streams.commands.output import emit, say, show
-from headrace.streams.commands.status import active_members
 from headrace.streams.commands.topics import create_missing
 from headrace.streams.errors import TopicError, UsageError
 from headrace.streams.kafka import Cluster
@@ -68,8 +67,8 @@ def reset(
 
 
 def _refuse_while_active(cluster: Cluster, pipeline: Pipeline, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    while active := active_members(cluster, pipeline):
+    deadline, groups = time.monotonic() + wait, consumer_groups(pipeline)
+    while active := [name for name, members in cluster.members(groups).items() if members]:
         if time.monotonic() >= deadline:
             raise UsageError(
                 f"Workers are still members of {', '.join(active)}: stop them first, the control plane too (a stopped "

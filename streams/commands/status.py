@@ -28,9 +28,8 @@ from headrace.streams.errors import HeadraceError, UsageError
 from headrace.streams.kafka import Cluster
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.status.overview import Seen, gather
-from headrace.streams.topics import consumer_groups
 
-__all__ = ["active_members", "status"]
+__all__ = ["status"]
 
 _ASK_AGAIN_S = 1.0
 _AWAY_S = 3.0
@@ -65,12 +64,6 @@ def status(ctx: click.Context, pipeline: Pipeline, watch: bool, every: float, js
             value = gather(cluster, reader, pipeline, seen)
     if emit(json_to, value):
         console().print(view(value))
-
-
-def active_members(cluster: Cluster, pipeline: Pipeline) -> dict[str, int]:
-    """Members of each of the pipeline's consumer groups that has any, the control plane's among them."""
-    found = {name: cluster.group_members(name) for name in consumer_groups(pipeline)}
-    return {name: members for name, members in found.items() if members}
 
 
 def _watch(cluster: Cluster, pipeline: Pipeline, every_s: float, as_json: bool, redacted: Callable[[str], str]) -> None:

@@ -216,10 +216,6 @@ class Cluster:
                 out[group] = []
         return out
 
-    def group_members(self, group: str) -> int:
-        """How many members the consumer group has now."""
-        return len(self.members([group])[group])
-
     def delete_group(self, group: str) -> None:
         """Forget a group's offsets."""
         try:

@@ -618,7 +618,9 @@ def test_a_command_without_an_answer_stays_queued(members: int, monkeypatch: pyt
     monkeypatch.setattr(
         options.Context,
         "cluster",
-        lambda self: SimpleNamespace(group_members=lambda group: members, reader=lambda: io.StringIO()),
+        lambda self: SimpleNamespace(
+            members=lambda wanted: {name: [{}] * members for name in wanted}, reader=lambda: io.StringIO()
+        ),
     )
     monkeypatch.setattr(models.registry, "send", lambda *_: {0: 7})
     monkeypatch.setattr(models.registry, "answers", answers)
@@ -639,7 +641,7 @@ def test_a_command_without_an_answer_stays_queued(members: int, monkeypatch: pyt
 def test_a_command_is_done_when_every_shard_has_done_it(kinds: list[str], done: bool, monkeypatch: pytest.MonkeyPatch):
     """Exit 1 where one has refused it, or has not answered."""
     facts = {n: Fact(4, kind, "hat", None, "hat", n, 9, 5, {}, "me", "", {}) for n, kind in enumerate(kinds)}
-    cluster = SimpleNamespace(group_members=lambda group: 1, reader=lambda: io.StringIO())
+    cluster = SimpleNamespace(members=lambda wanted: dict.fromkeys(wanted, range(1)), reader=io.StringIO)
     monkeypatch.setattr(models, "_shards", lambda ctx: [Shard(n, fresh(), [], 0) for n in range(2)])
     monkeypatch.setattr(options.Context, "cluster", lambda self: cluster)
     monkeypatch.setattr(models.registry, "send", lambda *_: {0: 7, 1: 7})
