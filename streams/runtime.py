@@ -35,7 +35,6 @@ from headrace.streams.stores import ObjectCodec
 from headrace.streams.task import Processed, Version
 from headrace.streams.topics import transactional_id
 from headrace.streams.topology import Group
-from headrace.streams.upstream import Upstream
 from headrace.streams.worker.assignment import Assignment
 from headrace.streams.worker.checkpointing import Checkpointing
 from headrace.streams.worker.collector import Collector
@@ -45,6 +44,7 @@ from headrace.streams.worker.lane import Lane
 from headrace.streams.worker.observe import Observer
 from headrace.streams.worker.slot import Slot
 from headrace.streams.worker.tuning import Rhythm, Settings
+from headrace.streams.worker.upstream import Upstream
 from headrace.streams.worker.work import Work
 
 __all__ = ["Worker"]

@@ -24,7 +24,6 @@ from headrace.streams.status.findings import (
 from headrace.streams.status.seen import Seen
 from headrace.streams.topics import group_name, topic_name, topic_specs, worker_groups
 from headrace.streams.topology import STAGES, Group, groups
-from headrace.streams.upstream import topic_lag
 
 __all__ = ["Seen", "gather"]
 
@@ -162,7 +161,7 @@ def _group(
                 "partition": p,
                 "committed": place,
                 "stable": ends[role, p],
-                "lag": topic_lag(ends[role, p], place)
+                "lag": ends[role, p]
                 if place is None
                 else pace.seen.waiting(reader, group.name, topic, p, place, ends[role, p]),
             }

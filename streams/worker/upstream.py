@@ -10,7 +10,7 @@ from headrace.streams.topology import segment_of
 from headrace.streams.worker.lane import Lane
 from headrace.streams.worker.work import Work
 
-__all__ = ["Upstream", "topic_lag"]
+__all__ = ["Upstream"]
 
 _EVERY_S = 0.1
 _MARKERS = 3
@@ -63,11 +63,5 @@ class Upstream:
         work, group = self._work, segment_of(stage)
         committed = work.cluster.committed(group_name(work.pipeline, group))
         return all(
-            topic_lag(work.stable(role, shard), committed.get((work.topics(role), shard))) <= _MARKERS
-            for role in group.inputs
+            work.stable(role, shard) - committed.get((work.topics(role), shard), 0) <= _MARKERS for role in group.inputs
         )
-
-
-def topic_lag(stable: int, committed: int | None) -> int:
-    """Records between what a group has committed and the last stable offset."""
-    return stable - (committed or 0)
