@@ -17,10 +17,11 @@ So whoever is to follow under an id ends what is left, before anything else can:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-__all__ = ["complete", "end_leftovers", "follow", "open_places"]
+__all__ = ["Place", "beside", "complete", "end_leftovers", "follow", "open_places"]
 
 _KEY = b"headrace.leftover"  # a compacted topic takes no record without a key
 _TIMEOUT_MS = 60_000  # of transactions beside the cycle's, which take longer than those
@@ -42,6 +43,17 @@ def follow(cluster: Any, reader: Any, name: str, places: Iterable[Place]) -> tup
         producer.drop()
         producer = cluster.producer(name, timeout_ms=_TIMEOUT_MS)
     return producer, found
+
+
+@contextlib.contextmanager
+def beside(cluster: Any, name: str, places: Iterable[Place]) -> Iterator[tuple[Any, Any]]:
+    """A reader, and a producer as `follow` makes it, for what is written beside the cycle; both are released."""
+    with contextlib.closing(cluster.reader()) as reader:
+        producer, _ = follow(cluster, reader, name, places)
+        try:
+            yield reader, producer
+        finally:
+            producer.drop()
 
 
 def complete(cluster: Any, reader: Any, name: str, places: Iterable[Place]) -> None:

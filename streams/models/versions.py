@@ -23,7 +23,7 @@ from headrace.schemas.records import Alert, version_of
 from headrace.streams import failpoints
 from headrace.streams.errors import UNREADABLE, HeadraceError
 from headrace.streams.identity.hashing import code_revision, environment_hash, state_hash
-from headrace.streams.leftovers import follow
+from headrace.streams.leftovers import beside, follow
 from headrace.streams.models.keys import VerifyKey
 from headrace.streams.models.snapshots import (
     Header,
@@ -85,7 +85,10 @@ class Published:
 
     def verified(self, trusted: Mapping[bytes, VerifyKey]) -> Header:
         """Its header, once all of it is what a trusted key signed for this very version."""
-        return self._mine(verified(self.data(), trusted=trusted))
+        header = verified(self.data(), trusted=trusted)
+        if header.version != self.version or header.n != self.n:
+            raise SnapshotError("wrong_name", f"{header.version!r} under the key of {self.version!r}")
+        return header
 
     def open(self, codec: Sealed) -> tuple[Any, Header]:
         """Its model and header; raises `SnapshotError`."""
@@ -94,11 +97,6 @@ class Published:
         if state_hash(model) != header.state:
             raise SnapshotError("corrupt", f"{self.version}: the model has another state than its header says")
         return model, header
-
-    def _mine(self, header: Header) -> Header:
-        if header.version != self.version or header.n != self.n:
-            raise SnapshotError("wrong_name", f"{header.version!r} under the key of {self.version!r}")
-        return header
 
 
 def published(topic: str, shard: int, reader: Any) -> dict[str, Published]:
@@ -221,37 +219,27 @@ class Publisher:
             environment=self._environment,
             key=self._codec.key,
         )
-        reader, producer, topic = self._cluster.reader(), None, self._topics("models")
-        try:
-            producer, _ = follow(self._cluster, reader, side_id(self._pipeline.name, "models", shard), [(topic, shard)])
+        topic = self._topics("models")
+        with beside(self._cluster, side_id(self._pipeline.name, "models", shard), [(topic, shard)]) as (_, producer):
             producer.begin()
             for i, piece in enumerate(chunk(sealed)):
                 key = f"{version_of(name, shard, n)}#{i}".encode()
                 producer.send(topic, shard, key, piece)
             producer.commit()
-        finally:
-            reader.close()
-            if producer is not None:
-                producer.drop()
 
     def alert(self, group: str, shard: int, alert: Alert) -> None:
         """Publish an alert that no replay makes, once in this process."""
         if alert.alert_id in self._told:
             return
         self._told.add(alert.alert_id)
-        reader, producer = self._cluster.reader(), None
+        place = self._topics("alerts"), shard
         try:
-            place = self._topics("alerts"), shard
-            producer, _ = follow(self._cluster, reader, side_id(group, "alerts", shard), [place])
-            producer.begin()
-            self._send_alert(producer, shard, alert)
-            producer.commit()
+            with beside(self._cluster, side_id(group, "alerts", shard), [place]) as (_, producer):
+                producer.begin()
+                self._send_alert(producer, shard, alert)
+                producer.commit()
         except HeadraceError as error:
             log.warning("an alert could not be published (%s): %s", error, alert.message)
-        finally:
-            reader.close()
-            if producer is not None:
-                producer.drop()
 
     # -- one publication -----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from functools import partial
 from headrace.streams import failpoints
 from headrace.streams.checkpoint import Checkpoint, LastSavepoint
 from headrace.streams.errors import Aborted, Expelled, Fault, Fenced, HeadraceError
-from headrace.streams.leftovers import follow
+from headrace.streams.leftovers import beside
 from headrace.streams.savepoints import copy as copy_checkpoint
 from headrace.streams.topics import side_id
 from headrace.streams.worker.lane import Lane
@@ -170,27 +170,20 @@ class Checkpointing:
         It may take a minute: a lane that is given up meanwhile is not kept.
         """
         work = self._work
-        reader, producer = work.cluster.reader(), None
+        name, places = side_id(work.name, "savepoint", shard), [(work.topics("savepoints"), shard)]
         try:
-            name = side_id(work.name, "savepoint", shard)
-            producer, _ = follow(work.cluster, reader, name, [(work.topics("savepoints"), shard)])
-            if copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock, end) is not None:
-                lane = of()
-                if lane is not None:
-                    lane.savepoint, lane.savepoint_again_s = this, math.inf
+            with beside(work.cluster, name, places) as (reader, producer):
+                made = copy_checkpoint(work.group.name, shard, work.topics, reader, producer, work.clock, end)
+            if made is not None and (lane := of()) is not None:
+                lane.savepoint, lane.savepoint_again_s = this, math.inf
         except Fenced:
             log.info("another worker makes the savepoint of %s/%s", work.group.name, shard)
         except HeadraceError as error:
             log.warning("no savepoint of %s/%s: %s", work.group.name, shard, error)
-            lane = of()
-            if lane is not None:
+            if (lane := of()) is not None:
                 lane.savepoint_again_s = _AGAIN_S if lane.savepoint_again_s == math.inf else 2 * lane.savepoint_again_s
         finally:
-            reader.close()
-            if producer is not None:
-                producer.drop()
-            lane = of()
-            if lane is not None:
+            if (lane := of()) is not None:
                 lane.savepoint_done.set()
 
 

@@ -6,6 +6,7 @@ draft only spares it most of that. One that was handed over is forgotten, as it 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -13,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from headrace.schemas.records import Command
 from headrace.streams.errors import Aborted, HeadraceError
-from headrace.streams.leftovers import follow, open_places
+from headrace.streams.leftovers import beside, open_places
 from headrace.streams.models.authority import sign
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.retraining import Draft, Logged, adoptions, fold
@@ -31,6 +33,8 @@ _ROUNDS = 10
 _AGAIN_S = 5.0
 _END = "end"
 _encode = msgspec.json.Encoder().encode
+
+_Decode = Callable[[bytes], Mapping[str, Any]]
 
 
 class Folding:
@@ -67,8 +71,8 @@ class Folding:
             known = decisions.catching_up
             for command in adoptions(task):
                 if self._may_begin(task.shard, command.id):
-                    decode, name = task.chain.examples_wire.decode, str(command.model)
-                    yield lambda c=command, e=dict(known[name]), d=decode: self.work(c, e, d)  # type: ignore[misc]
+                    entry = dict(known[str(command.model)])
+                    yield partial(self.work, command, entry, task.chain.examples_wire.decode)
         elif task.shard in self._unsure and self._may_begin(task.shard, _END):
             yield partial(self._end, task.shard)
 
@@ -78,50 +82,45 @@ class Folding:
         self._begun[shard, work] = float("inf")
         return True
 
-    def work(self, command: Any, entry: Mapping[str, Any], decode: Callable[[bytes], Mapping[str, Any]]) -> None:
+    def work(self, command: Command, entry: Mapping[str, Any], decode: _Decode) -> None:
         """Fold the training log until little is left of it, then ask for the adoption.
 
         Trouble is only reported, and it is tried again after a while; the same command twice is one.
         """
-        shard, name, producer = command.shard, command.model, None
-        reader, place = self._cluster.reader(), (self._topics("registry"), command.shard)
+        shard, name, place = command.shard, str(command.model), (self._topics("registry"), command.shard)
         try:
             self.drafts[shard, name] = self._fold(shard, name, entry, decode)
-            producer = self._follow(reader, shard)
-            self._unsure.add(shard)
-            producer.begin()
-            producer.send(*place, name.encode(), _encode(sign(self._pipeline, command)))
-            producer.commit()
-            if producer.suspicious and open_places(reader, [place]):
-                raise Aborted("the command to adopt it may never be read")
-            self._unsure.discard(shard)
+            with self._requests(shard) as (reader, producer):
+                self._unsure.add(shard)
+                producer.begin()
+                producer.send(*place, name.encode(), _encode(sign(self._pipeline, command)))
+                producer.commit()
+                if producer.suspicious and open_places(reader, [place]):
+                    raise Aborted("the command to adopt it may never be read")
+                self._unsure.discard(shard)
             log.info("%s/%s has learned up to example %d and is to be adopted", name, shard, self.drafts[shard, name].n)
         except HeadraceError as error:
             log.warning("%s/%s does not catch up: %s", name, shard, error)
             self._begun[shard, command.id] = self._clock() + _AGAIN_S
-        finally:
-            reader.close()
-            if producer is not None:
-                producer.drop()
 
     def _end(self, shard: int) -> None:
-        reader = self._cluster.reader()
         try:
-            self._follow(reader, shard).drop()
+            with self._requests(shard):
+                pass
         except HeadraceError as error:
             log.warning("a request in %s/%s may be open still: %s", self._topics("registry"), shard, error)
         finally:
-            reader.close()
             self._begun[shard, _END] = self._clock() + _AGAIN_S
 
-    def _follow(self, reader: Any, shard: int) -> Any:
-        """A producer of requests, after which nothing of its predecessors is open."""
+    @contextlib.contextmanager
+    def _requests(self, shard: int) -> Iterator[tuple[Any, Any]]:
+        """A reader, and a producer of requests, after which nothing of its predecessors is open."""
         place = (self._topics("registry"), shard)
-        producer, _ = follow(self._cluster, reader, side_id(self._group, "retrain", shard), [place])
-        self._unsure.discard(shard)
-        return producer
+        with beside(self._cluster, side_id(self._group, "retrain", shard), [place]) as both:
+            self._unsure.discard(shard)
+            yield both
 
-    def _fold(self, shard: int, name: str, entry: Mapping[str, Any], decode: Any) -> Draft:
+    def _fold(self, shard: int, name: str, entry: Mapping[str, Any], decode: _Decode) -> Draft:
         training = Logged(self._cluster.reader, self._topics("examples"), shard, decode)
         base = entry["base"]
         if base not in self._pipeline.models:

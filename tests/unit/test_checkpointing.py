@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,12 +70,10 @@ def test_a_savepoint_that_failed_is_tried_again_soon_and_then_later(monkeypatch:
             raise trouble.pop()
         return 5
 
-    monkeypatch.setattr(checkpointing, "follow", lambda *_: (SimpleNamespace(drop=lambda: None), []))
+    monkeypatch.setattr(checkpointing, "beside", lambda *_: nullcontext((None, None)))
     monkeypatch.setattr(checkpointing, "copy_checkpoint", copy)
-    group, reader = SimpleNamespace(name="lane"), SimpleNamespace(close=lambda: None)
-    work: Any = SimpleNamespace(
-        group=group, name="small", topics=str, clock=lambda: 0.0, cluster=SimpleNamespace(reader=lambda: reader)
-    )
+    group = SimpleNamespace(name="lane")
+    work: Any = SimpleNamespace(group=group, name="small", topics=str, clock=lambda: 0.0, cluster=None)
     for minutes in (1, 2, 4, 8, 16, 32, 60, 60, 60):
         lane.savepoint_tried = LastSavepoint(0, NOW_MS)
         Checkpointing(work, lambda: None)._savepoint(0, weakref.ref(lane), lane.savepoint_tried, 9)
