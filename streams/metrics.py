@@ -28,7 +28,7 @@ from headrace import __version__
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.recovery import Recovered
 from headrace.streams.series import METRICS, Kind
-from headrace.streams.summary import tells
+from headrace.streams.summary import counted, tells
 from headrace.streams.task import Processed, Task
 from headrace.streams.topics import group_name
 from headrace.streams.topology import Group
@@ -263,16 +263,9 @@ class MetricsObserver(Observer):
                 yield "headrace_model_age_seconds", labels, age_ms / 1000
 
     def _laws(self, view: _View) -> dict[str, bool]:
-        counts = view.counts
-        laws = {}
-        if self.group.front:
-            refused = sum(n for name, n in counts.items() if name.startswith(("dead.validate.", "dead.featurize.")))
-            made = counts.get("features", 0) + refused + counts.get("duplicates", 0)
-            laws["events"] = counts.get("events", 0) == made
-        if self.group.back:
-            known = counts.get("labelled", 0) + counts.get("expired", 0) + view.pending
-            laws["predictions"] = counts.get("predictions", 0) == known
-        return laws
+        mine = {"events": self.group.front, "predictions": self.group.back}
+        laws = counted(view.counts, view.pending).laws
+        return {name: holds for law, holds in laws.items() if mine.get(name := law.partition(" ")[0])}
 
     def _sums_now(self) -> Iterable[Sample]:
         return ((name, labels, value) for (name, labels), value in self._sums.items())
