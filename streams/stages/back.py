@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from headrace.processors.base import Rejected, described
 from headrace.processors.baselines import BASELINES, Baselines
 from headrace.processors.compiled import Compiled, compile_model
@@ -15,16 +13,14 @@ from headrace.processors.join import Early, Join
 from headrace.processors.predict import NOTHING, UNASKED, Predict, Served
 from headrace.processors.split import chooses, chooses_id
 from headrace.schemas.published import ExamplesWire
-from headrace.schemas.records import Fact, Input, Prediction, Shadow, version_of
+from headrace.schemas.records import Fact, Input, version_of
 from headrace.streams.stages.context import Context, Pending
 from headrace.streams.stages.decisions import Decisions
 from headrace.streams.stages.gating import Gating
-from headrace.streams.stages.outbox import Output
+from headrace.streams.stages.outputs import evaluated, learned, predicted, shadowed
 from headrace.streams.stages.retraining import Schedule
 
 __all__ = ["Back"]
-
-_json = msgspec.json.Encoder().encode
 
 
 class Back:
@@ -75,7 +71,7 @@ class Back:
         self._unused: list[dict[str, Any]] = []
         self._answers: list[Callable[..., Any]] = []
         self._learners: list[Callable[..., None]] = []
-        self._shadowed = context.outbox.line(self._shadows)
+        self._shadowed = context.outbox.line(shadowed(p.task, context.shard, columns_of))
         self.learn = self._learner()
         self.on_label = self._joiner()
         self.ask, self._serve = self._asker()
@@ -169,7 +165,7 @@ class Back:
         live_from = p.live_from_ms
         see_features, see_prediction = self.see_features, self.see_prediction
         mark = context.outbox.mark
-        published, publish = context.outbox.line(self._predicted)
+        published, publish = context.outbox.line(predicted(self.columns_of))
         baselines = self.baselines.compile(context.states["baselines"])[0]
         wait_for, labelled, refused = self.wait_for, self._labelled, self._unused.append
         segments_of = None if self.gating is None else self.gating.values
@@ -224,56 +220,6 @@ class Back:
                 labelled(event_id, entry, early)
 
         return ask, follow
-
-    def _shadows(self, rows: list[Any]) -> list[Output]:
-        """Rows to what models that did not serve would have answered."""
-        serve, columns_of, shard = Predict(self.context.pipeline.task).process, self.columns_of, self.context.shard
-        outputs: list[Output] = []
-        for key, event_id, time_ms, learned, until_ms, partition, offset, event, name, role, answer in rows:
-            label, probability, probabilities = serve(answer)
-            shadow = Shadow(
-                event_id,
-                time_ms,
-                label,
-                probability,
-                probabilities,
-                None,
-                version_of(name, shard, learned),
-                until_ms,
-                _behind(time_ms, until_ms),
-                partition,
-                offset,
-                columns_of(event),
-                role,
-            )
-            outputs.append(("shadow", key, _json(shadow), None))
-        return outputs
-
-    def _predicted(self, rows: list[Any]) -> list[Output]:
-        """Rows to predictions."""
-        columns_of = self.columns_of
-        outputs: list[Output] = []
-        for key, event_id, time_ms, served, trained, model, until_ms, partition, offset, event in rows:
-            label, probability, probabilities = served
-            behind_ms = None if until_ms is None else time_ms - until_ms if time_ms > until_ms else 0
-            reason = None if trained else "untrained"
-            columns = columns_of(event)
-            prediction = Prediction(
-                event_id,
-                time_ms,
-                label,
-                probability,
-                probabilities,
-                reason,
-                model,
-                until_ms,
-                behind_ms,
-                partition,
-                offset,
-                columns,
-            )
-            outputs.append(("predictions", key, _json(prediction), None))
-        return outputs
 
     def _ask_each(self, answers_of: list[Callable[..., Any]], x: dict[str, Any], *, trained: bool) -> tuple[Any, ...]:
         """All answers when a model fails: its own is None; a champion that is `trained` refuses the event instead."""
@@ -333,7 +279,7 @@ class Back:
         context = self.context
         states, progress = context.states, context.progress
         outcome, see_error, mark = self.outcome, self.see_error, context.outbox.mark
-        published, publish = context.outbox.line(self._learned)
+        published, publish = context.outbox.line(learned(self.wire, context.packed))
         scored, score = context.outbox.line(self._scored, aside=True)
         update_baselines = self.baselines.compile(states["baselines"])[1]
         learners = self._learners
@@ -375,22 +321,10 @@ class Back:
 
         return learn
 
-    def _learned(self, rows: list[Any]) -> list[Output]:
-        """Rows to examples."""
-        pack, packed = self.wire.pack, self.context.packed
-        encode: Callable[..., bytes] = self.wire.encode
-        outputs: list[Output] = []
-        for key, n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability, x in rows:
-            known = packed.pop(id(x), None)
-            last = known[1] if known is not None and known[0] is x else pack(x)
-            head = (n, event_id, asked_ms, time_ms, partition, offset, model, y, prediction, probability)
-            outputs.append(("examples", key, encode(*head, last), None))
-        return outputs
-
     def _scored(self, rows: list[Any]) -> list[Any]:
         """Rows to evaluations, of those that fill a window."""
         found = self.evaluate.process_many(rows, self.context.states["evaluate"], self.roles)
-        return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
+        return [list(map(evaluated, each)) if each else () for each in found]
 
     def forget(self) -> None:
         """Drop what was kept for examples that will not be."""
@@ -412,10 +346,6 @@ def _silent(*_: Any) -> None:
 def _unasked(*_: Any) -> tuple[()]:
     """What it answers."""
     return UNASKED
-
-
-def _behind(time_ms: int, until_ms: int | None) -> int | None:
-    return None if until_ms is None else max(0, time_ms - until_ms)
 
 
 def _types(field: dict[str, Any]) -> tuple[str, ...]:

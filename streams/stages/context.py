@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.outbox import Outbox, Output
+from headrace.streams.stages.outputs import Packed
 from headrace.streams.topology import Group
 
 __all__ = ["Context", "Output", "Pending"]
@@ -51,7 +52,7 @@ class Context:
         self.outbox = Outbox()
         self.origin: Any = None
         self.values: tuple[Any, ...] = ()
-        self.packed: dict[int, tuple[dict[str, Any], bytes]] = {}
+        self.packed: Packed = {}
         self.clock: list[Any] = states["chain"]["clock"].value
         self.counts: dict[str, int] = states["chain"]["counts"].value
         self.progress: list[Any] = states["chain"]["progress"].value

@@ -13,7 +13,7 @@ from headrace.schemas.records import Input
 from headrace.schemas.rows import key_of
 from headrace.schemas.wire import BadRecord
 from headrace.streams.stages.context import Context
-from headrace.streams.stages.outbox import Output
+from headrace.streams.stages.outputs import featurized
 
 __all__ = ["Forward", "Front"]
 
@@ -28,7 +28,8 @@ class Front:
         self.context, self.advance = context, advance
         self.featurize = context.pipeline.featurize
         self.outcome = self._outcomes()
-        self._line = context.outbox.line(_written(context, wire))
+        examples = context.group.back and "examples" in context.pipeline.publish
+        self._line = context.outbox.line(featurized(wire, context.packed if examples else None))
 
     def _outcomes(self) -> Callable[[tuple[Any, ...], Any, int], None]:
         clock = self.context.clock
@@ -81,20 +82,3 @@ class Front:
             forward(event_id, item, key, outcome_keys(event), x, event)
 
         return on_event
-
-
-def _written(context: Context, wire: FeaturesWire) -> Callable[[list[Any]], list[Output]]:
-    """Rows to features records. Where examples follow, the features' bytes are kept for them."""
-    encode, pack = wire.encode, wire.pack
-    keep = context.packed if context.group.back and "examples" in context.pipeline.publish else None
-
-    def settle(rows: list[Any]) -> list[Output]:
-        outputs: list[Output] = []
-        for key, event_id, time_ms, partition, offset, event, x in rows:
-            packed = pack(x)
-            if keep is not None:
-                keep[id(x)] = x, packed
-            outputs.append(("features", key, encode(event_id, time_ms, partition, offset, event, packed), None))
-        return outputs
-
-    return settle

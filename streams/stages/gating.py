@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from headrace.processors.base import StoreSpec
 from headrace.processors.baselines import BASELINES
 from headrace.processors.compare import Compare, Verdict
@@ -22,10 +20,9 @@ from headrace.schemas.records import BEFORE_ALL, Evaluation, Fact
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.context import Context
 from headrace.streams.stages.decisions import Decisions
+from headrace.streams.stages.outputs import evaluated
 
 __all__ = ["Gating", "gate_stores"]
-
-_json = msgspec.json.Encoder().encode
 
 
 def gate_stores(pipeline: Pipeline, shard: int) -> dict[str, tuple[StoreSpec, ...]]:
@@ -133,7 +130,7 @@ class Gating:
         width = len(self._models) + len(BASELINES)
         known = [row if len(row[1]) == width else (row[0], (None,) * width, *row[2:]) for row in rows]
         found = self._segments.process_many(known, self.context.states["segments"], self._roles())
-        return [[("evaluations", e.model.encode(), _json(e), None) for e in each] if each else () for each in found]
+        return [list(map(evaluated, each)) if each else () for each in found]
 
     def _roles(self) -> dict[str, str]:
         status = {name: self.decisions.status(name) for name in self._models}
@@ -159,7 +156,7 @@ class Gating:
                 last_time_ms=time_ms,
                 metrics=_metrics(self._compare.evidence(name, self._state)),
             )
-            self.context.outbox.put(("evaluations", name.encode(), _json(record), None))
+            self.context.outbox.put(evaluated(record))
 
 
 def _metrics(evidence: dict[str, Any]) -> dict[str, float | None]:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-import msgspec
-
 from headrace.processors.drift import Drift, error_of
 from headrace.processors.features import duration
 from headrace.processors.metrics import Task
@@ -18,10 +16,9 @@ from headrace.schemas.records import Alert
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.context import Context
 from headrace.streams.stages.decisions import Decisions
+from headrace.streams.stages.outputs import alerted, evaluated
 
 __all__ = ["Watching", "detectors", "proxy"]
-
-_json = msgspec.json.Encoder().encode
 
 
 def detectors(pipeline: Pipeline, topic: str, columns: Sequence[str] = ()) -> list[Drift]:
@@ -76,7 +73,7 @@ class Watching:
         def settle(rows: list[Any]) -> list[Any]:
             found: list[Any] = [()] * len(rows)
             for at, record in process(rows, state):
-                found[at] = [*found[at], ("evaluations", record.model.encode(), _json(record), None)]
+                found[at] = [*found[at], evaluated(record)]
             return found
 
         mark, (number, note) = context.outbox.mark, context.outbox.line(settle, aside=True)
@@ -124,7 +121,7 @@ class Watching:
                 for at, alert in process(values, state, segments):
                     context.count("alerts")
                     i = places[at]
-                    found[i] = [*found[i], ("alerts", alert.alert_id.encode(), _json(alert), None)]
+                    found[i] = [*found[i], alerted(alert)]
             return found
 
         outbox = context.outbox
@@ -155,7 +152,7 @@ class Watching:
                 return
             for _, alert in process([(value, *row[-4:])], state, [row[-5]] if segmented else None):
                 context.count("alerts")
-                context.outbox.put(("alerts", alert.alert_id.encode(), _json(alert), None))
+                context.outbox.put(alerted(alert))
                 current = state["detector"].value["alert"]["open"]
                 if alert.severity == "info" or current is None or current["acted"] or self.decisions is None:
                     continue
