@@ -50,15 +50,12 @@ class Backtest:
     @property
     def predictions(self) -> pd.DataFrame:
         """The champion's published predictions, in order."""
-        return pd.DataFrame(
-            [msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("predictions", [])]
-        )
+        return pd.DataFrame(self._records("predictions"))
 
     @property
     def features(self) -> pd.DataFrame:
         """The features by event id."""
-        decode = self.task.chain.features_wire.decode
-        rows = [decode(value) for _, _, value, _ in self.outputs.get("features", [])]
+        rows = self._records("features", self.task.chain.features_wire.decode)
         return pd.DataFrame(
             [{"event_id": row["event_id"], "time_ms": row["time_ms"], **row["features"]} for row in rows]
         )
@@ -66,21 +63,18 @@ class Backtest:
     @property
     def examples(self) -> pd.DataFrame:
         """The training log."""
-        decode = self.task.chain.examples_wire.decode
-        rows = [decode(value) for _, _, value, _ in self.outputs.get("examples", [])]
+        rows = self._records("examples", self.task.chain.examples_wire.decode)
         return pd.DataFrame([row | row.pop("features") for row in rows])
 
     @property
     def evaluations(self) -> pd.DataFrame:
         """Metrics in windows and overall, as published."""
-        return pd.DataFrame(
-            [msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("evaluations", [])]
-        )
+        return pd.DataFrame(self._records("evaluations"))
 
     @property
     def alerts(self) -> pd.DataFrame:
         """Alerts, as published."""
-        return pd.DataFrame([msgspec.json.decode(value or b"") for _, _, value, _ in self.outputs.get("alerts", [])])
+        return pd.DataFrame(self._records("alerts"))
 
     @property
     def dead_letters(self) -> pd.DataFrame:
@@ -92,6 +86,9 @@ class Backtest:
                 for _, k, v, headers in letters
             ]
         )
+
+    def _records(self, role: str, decode: Callable[[bytes], Any] = msgspec.json.decode) -> list[dict[str, Any]]:
+        return [decode(value or b"") for _, _, value, _ in self.outputs.get(role, [])]
 
 
 def run(

@@ -31,17 +31,14 @@ class Stores:
         self._outdated: set[tuple[str, str, Any]] = set()
         self._codec = codec
         for processor, specs in wanted.items():
-            state = self.states[processor] = {}
+            self.states[processor] = {}
             for spec in specs:
-                store = self._make(f"{processor}.{spec.name}", spec, codec)
-                self._specs[processor, spec.name] = spec
-                self._stores[processor, spec.name] = store
-                state[spec.name] = store
+                self.add(processor, spec)
         self.loaded()
 
     def add(self, processor: str, spec: StoreSpec) -> None:
         """One store more."""
-        store = self._make(f"{processor}.{spec.name}", spec, self._codec)
+        store = _made(f"{processor}.{spec.name}", spec, self._codec)
         self._specs[processor, spec.name], self._stores[processor, spec.name] = spec, store
         self.states[processor][spec.name] = store
 
@@ -50,13 +47,6 @@ class Stores:
         store = self._stores.pop((processor, name))
         del self._specs[processor, name], self.states[processor][name]
         self._outdated.update((processor, name, i) for i in range(store.chunks))
-
-    @staticmethod
-    def _make(name: str, spec: StoreSpec, codec: ObjectCodec | None) -> Any:
-        if spec.kind != "cell":
-            return _KINDS[spec.kind]()
-        initial = spec.initial() if spec.initial else None
-        return ObjectStore(name, initial, codec) if spec.codec == "object" else CellStore(name, initial, None)
 
     def freeze(self) -> Iterator[Entry]:
         """Everything that changed since the last freeze, as ((processor, store, key), bytes or None)."""
@@ -110,6 +100,14 @@ class Stores:
             f"{processor}.{name}": store.value if isinstance(store, CellStore) else store.content()
             for (processor, name), store in self._stores.items()
         }
+
+
+def _made(name: str, spec: StoreSpec, codec: ObjectCodec | None) -> Any:
+    """A store as it is asked for, before anything is in it."""
+    if spec.kind != "cell":
+        return _KINDS[spec.kind]()
+    initial = spec.initial() if spec.initial else None
+    return ObjectStore(name, initial, codec) if spec.codec == "object" else CellStore(name, initial, None)
 
 
 def _over(outdated: set[tuple[str, str, Any]], entries: Iterator[Entry]) -> Iterator[Entry]:

@@ -9,11 +9,10 @@ replay comes to the same.
 from __future__ import annotations
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from headrace.schemas.records import Command
-from headrace.streams.models.keys import signing_key
+from headrace.streams.models.keys import VerifyKey, signing_key
 from headrace.streams.pipeline import Pipeline
 
 __all__ = ["obeyed", "refusal", "sign"]
@@ -48,17 +47,10 @@ def refusal(pipeline: Pipeline, command: Command, shard: int) -> str | None:
         signature, message = bytes.fromhex(command.signature or ""), _message(pipeline, command)
     except ValueError:
         return _UNSIGNED
-    return None if any(_signed(key, signature, message) for key in pipeline.operators) else _UNSIGNED
+    keys = [VerifyKey(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))) for key in pipeline.operators]
+    return None if any(key.verify(signature, message) for key in keys) else _UNSIGNED
 
 
 def _message(pipeline: Pipeline, command: Command) -> bytes:
     bare = _encode(msgspec.structs.replace(command, signature=None))
     return b"headrace command\n" + str(pipeline.name).encode() + b"\n" + bare
-
-
-def _signed(key: str, signature: bytes, message: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True

@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +39,8 @@ __all__ = [
 KEY_VARIABLE = "HEADRACE_SIGNING_KEY"
 KEY_ID_BYTES = 8
 _LARGEST_FILE = 16_384
+_TRUSTED = "trusted"
+"""The folder of public keys, beside the private one."""
 
 
 class KeyFileError(UsageError):
@@ -127,11 +129,7 @@ def trusted_keys(path: Path | None = None) -> Mapping[bytes, VerifyKey]:
     path = key_path() if path is None else path
     own = signing_key(path).verify_key
     found = {own.key_id: own}
-    folder = path.parent / "trusted"
-    for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
-        key = _public(_read(file, private=False), file)
-        found[key.key_id] = key
-    return found
+    return found | {key.key_id: key for _, key in _trusted(path.parent / _TRUSTED)}
 
 
 def new_key() -> tuple[bytes | None, bytes]:
@@ -156,19 +154,24 @@ def trust(file: Path, content: bytes | None) -> bytes:
         except OSError as error:
             raise KeyFileError(f"{file} cannot be read: {error.strerror}.") from error
     key = _public(content, file)
-    _write(key_path().parent / "trusted" / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
+    _write(key_path().parent / _TRUSTED / f"{key.key_id.hex()}.pub", key.pem(), replace=True, mode=0o644)
     return key.key_id
 
 
 def distrust(key_id: str) -> bytes:
     """Take the key with this id (hex digits) away from the trusted ones; one's own cannot be."""
-    folder = key_path().parent / "trusted"
-    for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
-        key = _public(_read(file, private=False), file)
+    folder = key_path().parent / _TRUSTED
+    for file, key in _trusted(folder):
         if key.key_id.hex() == key_id.lower():
             file.unlink(missing_ok=True)
             return key.key_id
     raise KeyFileError(f"{key_id} is not the id of a key in {folder}: `headrace keys show` lists them.")
+
+
+def _trusted(folder: Path) -> Iterator[tuple[Path, VerifyKey]]:
+    """The public keys in the folder, each with its file."""
+    for file in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
+        yield file, _public(_read(file, private=False), file)
 
 
 def _public(content: bytes, file: Path) -> VerifyKey:

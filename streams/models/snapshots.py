@@ -11,7 +11,6 @@ The fallback of every `SnapshotError` is the same: rebuild the state by replay.
 from __future__ import annotations
 
 import hashlib
-import platform
 import struct
 from collections.abc import Mapping
 from importlib import metadata
@@ -22,6 +21,7 @@ import numpy as np
 
 from headrace.streams.errors import UNREADABLE, HeadraceError
 from headrace.streams.identity.deepstack import on_deep_stack
+from headrace.streams.identity.hashing import python_version
 from headrace.streams.identity.pickling import Extra, ForbiddenGlobal, dumps, loads
 from headrace.streams.models.keys import SigningKey, VerifyKey
 
@@ -97,8 +97,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def libraries() -> dict[str, str]:
     """Give the versions that a snapshot depends on: it is not opened under others."""
-    major, minor, _ = platform.python_version_tuple()
-    return {"python": f"{major}.{minor}", "river": metadata.version("river"), "numpy": np.__version__}
+    return {"python": python_version(), "river": metadata.version("river"), "numpy": np.__version__}
 
 
 def seal(obj: Any, *, name: str, version: str, n: int, at: Mapping[str, Any], key: SigningKey, **more: Any) -> bytes:
