@@ -26,6 +26,7 @@ from headrace.streams.replay.near import find
 from headrace.streams.replay.recompute import Pair, Recomputation, Step, recomputations
 from headrace.streams.replay.story import Compared, Explained, Learned, RawRecord
 from headrace.streams.savepoints import Savepoint
+from headrace.streams.stages.context import Output
 from headrace.streams.stores import ObjectCodec
 from headrace.streams.topology import Group
 
@@ -187,7 +188,7 @@ class _Following:
         take = _TAKES.get(pair.role)
         if take is None or pair.made is None:
             return set()
-        explained = take(self, pair, pair.made[2])
+        explained = take(self, pair.made)
         if explained is None:
             return set()
         found = pair.found
@@ -197,15 +198,16 @@ class _Following:
         explained.different += pair.difference is not None
         return {explained.event_id}
 
-    def _featurized(self, pair: Pair, value: bytes) -> Explained | None:
-        record = self._features(value)
+    def _featurized(self, made: Output) -> Explained | None:
+        record = self._features(made[2])
         explained = self._wanted.get(record["event_id"])
         if explained is not None:
             explained.features = record["features"]
             self._became("events", record, "features")
         return explained
 
-    def _predicted(self, pair: Pair, value: bytes) -> Explained | None:
+    def _predicted(self, made: Output) -> Explained | None:
+        value = made[2] or b""
         record = self._prediction(value)
         for waiting, _ in self._unanswered:
             waiting.first = {"version": record.model, "event_id": record.event_id, "offset": record.offset}
@@ -217,8 +219,8 @@ class _Following:
             explained.learned = Learned(record.model, n, record.learned_until_ms, list(self._last))
         return explained
 
-    def _learned(self, pair: Pair, value: bytes) -> Explained | None:
-        record = self._examples(value)
+    def _learned(self, made: Output) -> Explained | None:
+        record = self._examples(made[2])
         self._last.append({name: record[name] for name in ("n", "event_id", "label", "label_time_ms")})
         explained = self._wanted.get(record["event_id"])
         if explained is not None:
@@ -226,9 +228,8 @@ class _Following:
             self._unanswered.append((explained, record["n"]))
         return explained
 
-    def _refused(self, pair: Pair, value: bytes) -> Explained | None:
-        assert pair.made is not None
-        headers = {name: text.decode(errors="replace") for name, text in pair.made[3] or []}
+    def _refused(self, made: Output) -> Explained | None:
+        headers = {name: text.decode(errors="replace") for name, text in made[3] or []}
         place = (headers["topic"], int(headers["partition"]), int(headers["offset"]))
         explained, record = self._places.get(place, (None, None))
         if explained is None:
@@ -334,7 +335,7 @@ def _also(became: str, more: str) -> str:
     return f"{became}; {more}" if became and more else became or more
 
 
-_TAKES: dict[str, Callable[[_Following, Pair, Any], Explained | None]] = {
+_TAKES: dict[str, Callable[[_Following, Output], Explained | None]] = {
     "features": _Following._featurized,
     "predictions": _Following._predicted,
     "examples": _Following._learned,
