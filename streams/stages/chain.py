@@ -59,6 +59,8 @@ class Chain:
 
     Attributes
     ----------
+    pipeline, declared
+        The pipeline with the retrained models that take part, and without them.
     history
         The training log, where models may be retrained; the task sets it.
     """
@@ -147,11 +149,12 @@ class Chain:
         `epoch` is the journal's, `starts` are the offsets of the inputs before the batch. Answers the last record of
         each input.
         """
+        leading = 0
         if self.decisions is not None:
             at = dict(zip(self.group.inputs, starts or (), strict=False))
             self.decisions.begin(epoch, at)
             self._reshape(epoch, at)
-        leading = self._lead(batch, epoch, at) if self.decisions is not None else 0
+            leading = self._lead(batch, epoch, at)
         handlers, settle = self._handlers, self._settle
         for start in range(leading, len(batch), _CHUNK):
             for rank, item in batch[start : start + _CHUNK]:
