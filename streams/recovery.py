@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,11 +154,8 @@ def _next_step(found: Recovered) -> Iterator[None]:
 def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], codec: ObjectCodec) -> Task:
     """The first shard's task of the whole chain as its last checkpoint has it, to be looked at."""
     task = Task(pipeline, group_of(), 0, topics=topics, codec=codec)
-    reader = cluster.reader()
-    try:
+    with closing(cluster.reader()) as reader:
         _restore(task, *_saved(task, reader, topics("state")), Version.of(pipeline))
-    finally:
-        reader.close()
     return task
 
 

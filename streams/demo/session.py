@@ -105,9 +105,8 @@ class Session:
 
     def live_done(self, show: Callable[[], None]) -> None:
         """Let the publisher go live, and wait until all is published and processed."""
-        reader = self.cluster.reader()
-        self.watcher.live_from_offset = reader.watermarks(topic_name(self.pipeline, "events"), 0)[1]
-        reader.close()
+        with contextlib.closing(self.cluster.reader()) as reader:
+            self.watcher.live_from_offset = reader.watermarks(topic_name(self.pipeline, "events"), 0)[1]
         assert self._publisher.stdin is not None
         self._publisher.stdin.write("live\n")
         self._publisher.stdin.flush()
@@ -197,15 +196,9 @@ class Session:
 
     def _caught_up(self) -> bool:
         committed = self.cluster.committed(self.pipeline.name)
-        reader = self.cluster.reader()
-        try:
-            for role in ("events", "labels"):
-                topic = topic_name(self.pipeline, role)
-                if committed.get((topic, 0), 0) < reader.stable(topic, 0):
-                    return False
-        finally:
-            reader.close()
-        return True
+        inputs = [topic_name(self.pipeline, role) for role in ("events", "labels")]
+        with contextlib.closing(self.cluster.reader()) as reader:
+            return all(committed.get((topic, 0), 0) >= reader.stable(topic, 0) for topic in inputs)
 
     def _until(self, done: Callable[[], bool], show: Callable[[], None]) -> None:
         progressed, seen, checked = time.monotonic(), (-1, -1), 0.0

@@ -8,6 +8,7 @@ inputs are kept. The replay also tells whether the examples themselves are what 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +28,7 @@ from headrace.streams.pipeline import Pipeline
 from headrace.streams.replay.recompute import recomputations
 from headrace.streams.stages.chain import Chain
 from headrace.streams.stages.retraining import following, numbered
+from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 
 __all__ = ["Rebuilt", "Wanted", "examples_of", "rebuild"]
@@ -127,13 +129,10 @@ def rebuild(
     for one in chosen if not replay else ():
         folds.setdefault((one.shard, one.name, one.since), []).append(one)
     for (shard, name, _), versions in folds.items():
-        reader = new_reader()
-        try:
+        with contextlib.closing(new_reader()) as reader:
             fold = _Fold(pipeline, name, versions, codec, sample, keep)
             fold.run(examples_of(pipeline, shard, reader, topics), progress)
             found |= fold.found
-        finally:
-            reader.close()
     again = [one for one in chosen if replay or found[one.version].same is False]
     if again:
         _replay(pipeline, again, found, new_reader, topics, codec, keep, progress)
@@ -288,7 +287,7 @@ def _replay(
 
 
 def _take(
-    task: Any,
+    task: Task,
     wanted: list[Wanted],
     differ: int,
     found: dict[str, Rebuilt],

@@ -10,6 +10,7 @@ the journal says must have been published; what the rest of it says may have bee
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import zip_longest
@@ -269,11 +270,8 @@ def recomputations(
 
 def _groups(new_reader: Callable[[], Any], topics: Callable[[str], str], shard: int) -> list[Group]:
     """The groups that have a journal in this partition, upstream first."""
-    reader = new_reader()
-    try:
+    with contextlib.closing(new_reader()) as reader:
         names = dict.fromkeys(record.key for record in reader.read(topics("journal"), shard))
-    finally:
-        reader.close()
     known = [group for group in map(group_known, names) if group is not None]
     return _in_order(known)
 

@@ -88,16 +88,13 @@ class Logged:
     def examples(self, after: int, place: int = 0) -> Iterator[Mapping[str, Any]]:
         """All committed examples from the one after `after` on: example n lies at offset n - 1 or later."""
         self._settle()
-        reader = self._new_reader()
-        try:
+        with contextlib.closing(self._new_reader()) as reader:
             low, end = reader.watermarks(self._topic, self._shard)  # markers of what is committed may still be to come
             start = max(low, after, place)
             for record in reader.read(self._topic, self._shard, start, end) if start < end else ():
                 example = numbered(self._decode, record.value, record.offset)
                 if example is not None and example["n"] > after:
                     yield {**example, _BEHIND: record.offset + 1}
-        finally:
-            reader.close()
 
     def draft(self, model: str) -> Draft | None:
         """What a worker has folded so far, handed over: it is nobody else's from here on."""
