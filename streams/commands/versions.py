@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -30,7 +31,7 @@ from headrace.streams.identity.hashseed import fixed_hash_seed
 from headrace.streams.kafka import Cluster
 from headrace.streams.models.difference import compare_answers, difference
 from headrace.streams.models.keys import signing_key, trusted_keys
-from headrace.streams.models.snapshots import Sealed, SnapshotError
+from headrace.streams.models.snapshots import Header, Sealed, SnapshotError
 from headrace.streams.models.versions import Published, Publisher, published
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.replay.rebuild import SAMPLE, Rebuilt, Wanted, examples_of, rebuild
@@ -52,11 +53,8 @@ class _Opened(NamedTuple):
 
     def versions(self, shard: int) -> dict[str, Published]:
         """What is published of a shard."""
-        reader = self.cluster.reader()
-        try:
+        with contextlib.closing(self.cluster.reader()) as reader:
             return published(self.topics("models"), shard, reader)
-        finally:
-            reader.close()
 
 
 def _open(ctx: click.Context, *roles: str) -> _Opened:
@@ -72,15 +70,14 @@ def _find(opened: _Opened, text: str) -> tuple[Wanted, Published | None]:
     """The version that `text` names: the latest published one where it names none."""
     match = _NAMED.fullmatch(text)
     shard = int(match["shard"] or 0) if match else 0
-    known = [*opened.pipeline.models]
-    if shard < opened.pipeline.partitions:
-        known += [one.name for one in opened.versions(shard).values() if one.name not in known]
+    found = opened.versions(shard).values() if shard < opened.pipeline.partitions else ()
+    known = dict.fromkeys([*opened.pipeline.models, *(one.name for one in found)])
     if match is None or match["name"] not in known or shard >= opened.pipeline.partitions:
         raise UsageError(
-            f"{text!r} names no version: give {_VERSION}, with a model of {', '.join(dict.fromkeys(known))} and a "
+            f"{text!r} names no version: give {_VERSION}, with a model of {', '.join(known)} and a "
             f"shard below {opened.pipeline.partitions}."
         )
-    there = {one.n: one for one in opened.versions(shard).values() if one.name == match["name"]}
+    there = {one.n: one for one in found if one.name == match["name"]}
     if match["n"] is None and not there:
         raise UsageError(f"No version of {text} is published: say which with @N.")
     n = max(there) if match["n"] is None else int(match["n"])
@@ -92,7 +89,7 @@ def _find(opened: _Opened, text: str) -> tuple[Wanted, Published | None]:
     return wanted, one
 
 
-def _header(one: Published, codec: Sealed) -> Any:
+def _header(one: Published, codec: Sealed) -> Header | None:
     try:
         return one.verified(codec.trusted)
     except SnapshotError:
@@ -195,12 +192,9 @@ def diff(ctx: click.Context, a: str, b: str, json_to: str | None) -> None:
     """Say what two published versions do not share: parameters and tree nodes, sizes, answers to the last examples."""
     opened = _open(ctx, "examples")
     one, other = (_opened(opened, text) for text in (a, b))
-    reader = opened.cluster.reader()
-    try:
+    with contextlib.closing(opened.cluster.reader()) as reader:
         known = examples_of(opened.pipeline, one.shard, reader, opened.topics)
         last = deque((x for _, x, _, _ in known if x is not None), SAMPLE)
-    finally:
-        reader.close()
     found = difference(one.model, other.model)
     asked = [compile_model(opened.pipeline.task, version.model, None, ("model",)).predict for version in (one, other)]
     answers = compare_answers(asked[0], asked[1], last)
