@@ -36,7 +36,7 @@ class Outgoing(NamedTuple):
 
     time_ms: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
 
 
 def load(source: Any, pipeline: Pipeline | None = None, limit: int | None = None) -> pd.DataFrame:

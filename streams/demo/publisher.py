@@ -54,9 +54,8 @@ def spoiled(events: list[Outgoing]) -> Iterator[Outgoing]:
     for i, event in enumerate(events):
         yield event
         if i % _EVERY == _EVERY // 2:
-            value = BAD_EVENTS[bad % len(BAD_EVENTS)]
+            yield Outgoing(event.time_ms, event.key, BAD_EVENTS[bad % len(BAD_EVENTS)])
             bad += 1
-            yield Outgoing(event.time_ms, event.key, value)  # type: ignore[arg-type]
         if i % _EVERY == _EVERY - 1:
             yield event
 

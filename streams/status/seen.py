@@ -70,6 +70,10 @@ class Seen:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as when topics were made anew."""
         self.at_s: float | None = None
         self.ends: dict[tuple[str, int], int] = {}
         self.committed: dict[tuple[str, str, int], int] = {}
@@ -102,7 +106,7 @@ class Seen:
         `running` are the groups of stages that a checkpoint is looked for of.
         """
         if any(place > ends.get(where, place) for where, place in self._places.items()):
-            self.__init__()  # type: ignore[misc]  # a topic was made anew: nothing that was seen is true any more
+            self.forget()  # a topic was made anew: nothing that was seen is true any more
         groups = set(running)
         for (role, shard), end in ends.items():
             take = getattr(self, f"_take_{role.replace('-', '_')}", None)
