@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from headrace.processors.features import Field, Label, Window
+from headrace.processors.windows import spell
 from headrace.schemas.contract import Schema
 from headrace.schemas.records import REASONS, Acknowledgement, Alert, Command, Evaluation, Fact, Prediction, Shadow
 from headrace.streams.errors import UsageError
@@ -276,20 +277,13 @@ def _feature(feature: Any) -> str:
         return f"the event's `{feature.name}`"
     if isinstance(feature, Window):
         value = feature.value
-        of = {True: f" of `{value}`", False: ""}[isinstance(value, str)]
+        of = f" of `{value}`" if isinstance(value, str) else ""
         if isinstance(value, Label):
             of = " of the labels that became known" if value.of is None else f" of the labels `{value.of}`"
         by = f" by {', '.join(f'`{name}`' for name in feature.by)}" if feature.by else ""
-        return f"{feature.how.replace('_', ' ')}{of}{by} within {_span(feature.over_ms)}"
+        return f"{feature.how.replace('_', ' ')}{of}{by} within {spell(feature.over_ms)}"
     text = (getattr(feature, "__doc__", None) or "").strip().partition("\n")[0].rstrip(".")
     return text or f"function `{getattr(feature, '__name__', feature)}`"
-
-
-def _span(ms: int) -> str:
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if ms % size == 0:
-            return f"{ms // size}{unit}"
-    return f"{ms}ms"
 
 
 if __name__ == "__main__":

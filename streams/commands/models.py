@@ -312,7 +312,7 @@ def _show_facts(facts: list[Fact]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    return {None: "", True: "yes", False: ""}.get(value, value) if value is None or type(value) is bool else value
+    return "yes" if value is True else "" if value is None or value is False else value
 
 
 def _user() -> str:

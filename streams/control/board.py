@@ -153,15 +153,14 @@ class Board:
 
 def _declaration(pipeline: Pipeline) -> dict[str, Any]:
     """What the page says of a pipeline before anything has been published."""
-    watches = []
-    for watch in pipeline.drift:
-        watches.append(
-            {
-                "signal": watch.signal,
-                "detector": type(watch.detector).__name__,
-                "false_alarms_every": watch.false_alarms_every,
-            }
-        )
+    watches = [
+        {
+            "signal": watch.signal,
+            "detector": type(watch.detector).__name__,
+            "false_alarms_every": watch.false_alarms_every,
+        }
+        for watch in pipeline.drift
+    ]
     return {
         "name": pipeline.name,
         "partitions": pipeline.partitions,
@@ -169,7 +168,7 @@ def _declaration(pipeline: Pipeline) -> dict[str, Any]:
         "models": list(pipeline.models),
         "champion": pipeline.champion,
         "gate": pipeline.gate is not None,
-        "approve": bool(getattr(pipeline.gate, "approve", False)),
+        "approve": pipeline.gate is not None and pipeline.gate.approve,
         "watches": watches,
         "topics": {role: topic_name(pipeline, role) for role in ROLES},
     }

@@ -192,9 +192,9 @@ class Service:
 
     async def _run_agents(self) -> None:
         """One life of the Faust app: returns when an agent or the app has died, after it has been stopped."""
-        await self._in_thread(self.cluster.check, 5.0)
+        await asyncio.to_thread(self.cluster.check, 5.0)
         if self._managers:
-            await self._in_thread(self._read_standing)
+            await asyncio.to_thread(self._read_standing)
         for agent in self.agents:
             agent.reset()
         app = build(control_group(self.pipeline), self._clients, self.agents, self.options.timing)
@@ -264,9 +264,6 @@ class Service:
         while not self._stopped.wait(min(5.0, self.options.stall_s / 4)):
             if time.monotonic() - self._ticked > self.options.stall_s:
                 self._end(f"The control plane's loop has stood still for {self.options.stall_s:g} s; it ends.", STALLED)
-
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.to_thread(function, *args)
 
 
 async def _ended(task: asyncio.Future[None], deadline: float) -> None:
