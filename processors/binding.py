@@ -188,13 +188,13 @@ class Plan:
         outcomes = isinstance(window.value, Label)
         draft = drafts.setdefault((outcomes, window.by, window.tile_ms), _Draft(outcomes, window.by, window.tile_ms))
         draft.spans.add(window.over_ms // window.tile_ms)
-        kind: Type = {"count": "long"}.get(window.how, "double")  # type: ignore[assignment]
+        kind: Type = "long" if window.how == "count" else "double"
         feed, missing = None, False
         if isinstance(window.value, Label):
             if window.how != "count":
                 feed = draft.feed(self._label(name, window.value), "label")
         elif window.value is not None:
-            reader = self._value(name, window)
+            reader = self._value(name, window.how, window.value)
             kind = reader.type if window.how == "last" else kind
             missing = reader.nullable
             if window.how != "count" or missing:
@@ -206,18 +206,16 @@ class Plan:
         draft.parts.update(dict.fromkeys(needs))
         return draft, needs, kind
 
-    def _value(self, name: str, window: Window) -> Reader:
-        value = window.value
+    def _value(self, name: str, how: str, value: str | Callable[[Any], Any]) -> Reader:
         if isinstance(value, str):
             kind, missing = self._column(name, value)
         else:
-            kind, missing = returns(value, name)  # type: ignore[arg-type]
-        if kind == "string" and window.how not in ("last", "count"):
-            raise ValueError(f"feature {name!r}: {window.how} is of numbers; legal for a string: last, count")
-        if window.how not in ("last", "count"):
+            kind, missing = returns(value, name)
+        if how not in ("last", "count"):
+            if kind == "string":
+                raise ValueError(f"feature {name!r}: {how} is of numbers; legal for a string: last, count")
             kind = "double"
-        kept = kind == "string" and window.how == "last"
-        return Reader(name, value, kind, missing, kept=kept)  # type: ignore[arg-type]
+        return Reader(name, value, kind, missing, kept=kind == "string" and how == "last")
 
     def _reader(self, reader: Reader) -> int:
         for i, known in enumerate(self.readers):

@@ -23,11 +23,11 @@ Python has one empty tuple, which packing keeps."""
 
 def answerer(task: str, model: Any) -> Callable[[Mapping[str, Any]], Any]:
     """The method with which `model` is asked: class probabilities where it has them, else `predict_one`."""
-    if task == "regression" or not hasattr(model, "predict_proba_one"):
-        return model.predict_one  # type: ignore[no-any-return]
-    if getattr(type(last_step(model)), "predict_proba_one", None) is Classifier.predict_proba_one:
-        return model.predict_one  # type: ignore[no-any-return]
-    return model.predict_proba_one  # type: ignore[no-any-return]
+    graded = task != "regression" and hasattr(model, "predict_proba_one")
+    if graded and getattr(type(last_step(model)), "predict_proba_one", None) is Classifier.predict_proba_one:
+        graded = False
+    answer: Callable[[Mapping[str, Any]], Any] = model.predict_proba_one if graded else model.predict_one
+    return answer
 
 
 def last_step(model: Any) -> Any:

@@ -159,8 +159,8 @@ def _listen(host: str, port: int, routes: dict[str, Callable[[str], Answer]]) ->
 
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        server = type("_Http", (_Http,), {"address_family": family})
-        return server((host, port), Handler)  # type: ignore[no-any-return]
+        server: ThreadingHTTPServer = type("_Http", (_Http,), {"address_family": family})((host, port), Handler)
+        return server
     except OSError as error:
         raise unserved(host, port, error, "--metrics-port") from error
 

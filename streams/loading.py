@@ -38,9 +38,9 @@ def load_pipeline(name: str) -> Pipeline:
             f"{name!r} does not name a pipeline; give module:object or path.py:object, as in {_example(name)}."
         )
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
-    found = module
+    found: object = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)  # type: ignore[assignment]
+        found = getattr(found, part, None)
     if isinstance(found, Pipeline):
         return found
     there = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.processors.compiled import PLANS
 from headrace.processors.features import check_takes_one
@@ -35,6 +35,9 @@ from headrace.streams.declaration.legal import (
 from headrace.streams.declaration.plain import clone, fed_by, plain, shown, unmeasured, watched
 from headrace.streams.errors import DeclarationError
 from headrace.streams.identity.hashing import state_hash
+
+if TYPE_CHECKING:
+    from headrace.streams.memory import Backtest
 
 __all__ = ["LEAST_BYTES", "OPTIONAL", "Events", "Labels", "Pipeline", "Versions"]
 
@@ -228,7 +231,7 @@ class Pipeline:
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, task={self.task!r}, models={list(self.models)}, champion={self.champion!r})"
 
-    def backtest(self, source: Any = None, **options: Any) -> Any:
+    def backtest(self, source: Any = None, **options: Any) -> Backtest:
         """The whole pipeline in memory over a DataFrame or file: no Kafka, no Java. See `headrace.streams.memory`."""
         from headrace.streams.memory import backtest
 

@@ -119,7 +119,7 @@ def class_type(labels: Labels, schema: Schema) -> type:
         kind = schema.field(labels.y).kind
         return _CLASSES[legal(kind, kind in _CLASSES, "labels.y", "a field that is " + ", ".join(_CLASSES))]
     try:
-        returned = inspect.signature(labels.y, eval_str=True).return_annotation
+        returned: type = inspect.signature(labels.y, eval_str=True).return_annotation
     except (ValueError, TypeError, NameError):
         returned = inspect.Signature.empty
     if returned not in (str, int, bool):
@@ -127,7 +127,7 @@ def class_type(labels: Labels, schema: Schema) -> type:
             "labels.y is a function that does not say what it returns, and examples have multiclass labels as text: "
             "write it as def name(label) -> str (or int, or bool)."
         )
-    return returned  # type: ignore[no-any-return]
+    return returned
 
 
 def reader_of(schema: Schema, declared: Events | Labels) -> tuple[Callable[[bytes | None], Any], Callable[[Any], int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from headrace.processors.features import duration
 from headrace.processors.registry import NAME
@@ -25,8 +26,10 @@ __all__ = [
     "whole",
 ]
 
+T = TypeVar("T")
 
-def legal(value: Any, ok: Any, what: str, choices: str) -> Any:
+
+def legal(value: T, ok: Any, what: str, choices: str) -> T:
     """Return `value`; a `DeclarationError` names it and what is legal, unless `ok`."""
     if not ok:
         raise DeclarationError(f"{what} is {value!r}; legal: {choices}.")
@@ -58,7 +61,7 @@ def whole(value: Any, what: str) -> int:
     return int(legal(value, type(value) is int and value >= 1, what, "a whole number, 1 or more"))
 
 
-def declared(make: Callable[[], Any], what: str) -> Any:
+def declared(make: Callable[[], T], what: str) -> T:
     """What `make` makes; what it has against its arguments is a `DeclarationError`."""
     try:
         return make()
@@ -70,16 +73,13 @@ def declared(make: Callable[[], Any], what: str) -> Any:
 
 def milliseconds(text: str, what: str) -> int:
     """A duration such as 3h, in milliseconds."""
-    try:
-        return duration(text)
-    except ValueError as error:
-        raise DeclarationError(f"{what}: {error}") from error
+    return declared(partial(duration, text), what)
 
 
 def column(schema: Schema, name: str, what: str) -> str:
     """A field of the schema."""
     names = [f["name"] for f in schema.columns()]
-    return str(legal(name, name in names, what, "a field of the schema: " + ", ".join(names)))
+    return legal(name, name in names, what, "a field of the schema: " + ", ".join(names))
 
 
 def moment(value: str | int | None) -> int | None:

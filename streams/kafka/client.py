@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 log = logging.getLogger(WAITING)
+
+T = TypeVar("T")
 
 FENCED = {
     KafkaError._FENCED,
@@ -67,8 +69,7 @@ def watermark_offsets(
     def ask() -> tuple[int, int]:
         return consumer().get_watermark_offsets(place, timeout=15, cached=False)
 
-    low, high = patiently(ask, lambda: consumer().list_topics(place.topic, timeout=10), renew=renew)
-    return low, high
+    return patiently(ask, lambda: consumer().list_topics(place.topic, timeout=10), renew=renew)
 
 
 def latest(
@@ -87,11 +88,11 @@ def latest(
 
 
 def patiently(
-    ask: Callable[[], Any],
+    ask: Callable[[], T],
     refresh: Callable[[], Any] = lambda: None,
     away_s: float = 0.0,
     renew: Callable[[], None] = lambda: None,
-) -> Any:
+) -> T:
     """The answer, asked for again while a broker that has just started does not know its partitions, or is away.
 
     How long depends on the kind of error, and begins anew with another kind: first it is away, then it starts. While
