@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Keyed", "Log", "Rejected", "State", "StoreSpec", "described"]
+__all__ = ["DETAIL_CHARACTERS", "Keyed", "Log", "Rejected", "State", "StoreSpec", "described"]
 
 
 class Keyed(Protocol):
@@ -48,6 +48,7 @@ class Log(Protocol):
 
 
 DETAIL_CHARACTERS = 200
+"""Of what a dead letter says was wrong, at most."""
 
 State = Mapping[str, Any]
 """A processor's own stores, by the names it gave them."""

@@ -19,8 +19,9 @@ from headrace.processors.base import DETAIL_CHARACTERS, Rejected, described
 from headrace.processors.windows import check_tile, default_tile, duration
 
 __all__ = [
-    "LONGEST_KEPT", "Field", "Function", "Label", "Window", "check_takes_one", "coerce", "count", "duration", "failed",
-    "field", "label", "last", "max_", "mean", "min_", "returns", "sum_", "time_since_last", "too_long", "variance",
+    "LONGEST_KEPT", "TYPES", "Field", "Function", "Label", "Type", "Window", "check_takes_one", "coerce", "count",
+    "duration", "failed", "field", "label", "last", "max_", "mean", "min_", "returns", "sum_", "time_since_last",
+    "too_long", "variance",
 ]  # fmt: skip
 
 Type = Literal["double", "long", "string", "boolean"]

@@ -9,7 +9,7 @@ from typing import Any
 from river.base import Classifier
 from river.compose import Pipeline
 
-__all__ = ["UNASKED", "Predict", "Served", "answerer", "last_step", "validated"]
+__all__ = ["NOTHING", "UNASKED", "Predict", "Served", "answerer", "last_step", "validated"]
 
 Served = tuple[bool | int | float | str | None, float | None, dict[str, float] | None]
 """An answer as it is published: a label or number, how probable True is, and the classes' probabilities."""

@@ -18,7 +18,7 @@ from headrace.schemas.contract import Field
 from headrace.schemas.names import named_once
 from headrace.schemas.wire import BadRecord
 
-__all__ = ["ExamplesWire", "FeaturesWire"]
+__all__ = ["ExamplesWire", "FeaturesWire", "number_of"]
 
 _LABELS = {"binary": "boolean", "multiclass": "string", "regression": "double"}
 

@@ -34,7 +34,7 @@ from headrace.streams.topics import group_name
 from headrace.streams.topology import Group
 from headrace.streams.worker.observe import Observer
 
-__all__ = ["MetricsObserver", "Sampled"]
+__all__ = ["MetricsObserver", "Sample", "Sampled"]
 
 _PER_BATCH = 8
 """How many records of a batch are looked at for latency; each stands for its part of the batch."""

@@ -19,9 +19,9 @@ from headrace.streams.errors import Stalled
 from headrace.streams.packing import pack
 from headrace.streams.reading import backwards
 
-__all__ = ["LONGEST_COPY_S", "Savepoint", "copy", "savepoints"]
+__all__ = ["Savepoint", "copy", "savepoints"]
 
-LONGEST_COPY_S = 60.0
+_LONGEST_COPY_S = 60.0
 _ENTRIES = 4_000
 """Offsets read at once, from the end."""
 
@@ -59,8 +59,8 @@ def copy(
     for key, value in entries.items():
         producer.send(topic, shard, pack((group, seq, *key)), value)
     producer.send(topic, shard, pack((group, seq, MARKER)), pack(marker | {"entries": len(entries)}))
-    if clock() - began > LONGEST_COPY_S:
-        raise Stalled(f"copying the checkpoint took longer than {LONGEST_COPY_S:.0f} s: it may mix two of them")
+    if clock() - began > _LONGEST_COPY_S:
+        raise Stalled(f"copying the checkpoint took longer than {_LONGEST_COPY_S:.0f} s: it may mix two of them")
     failpoints.hit("savepoint.marked")
     producer.commit()
     failpoints.hit("savepoint.done")

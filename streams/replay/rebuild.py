@@ -31,7 +31,7 @@ from headrace.streams.stages.retraining import following, numbered
 from headrace.streams.task import Task
 from headrace.streams.topology import group_of
 
-__all__ = ["Rebuilt", "Wanted", "examples_of", "rebuild"]
+__all__ = ["SAMPLE", "Rebuilt", "Wanted", "examples_of", "rebuild"]
 
 SAMPLE = 1_000
 """Following examples on which predictions are compared."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["STALLED", "Watchdog", "stop_on_signals"]
+__all__ = ["STALLED", "Watchdog", "end_now", "stop_on_signals"]
 
 STALLED = 70
 

@@ -147,6 +147,26 @@ def test_every_room_is_read():
         assert list((ROOT / room).rglob("*.py"))
 
 
+def test_what_a_module_takes_from_another_is_exported_there():
+    """`__all__` says what a module is for: what others of ours take from it stands there, too."""
+    trees = {file: ast.parse(file.read_text()) for room in OURS for file in (ROOT / room).rglob("*.py")}
+    found = []
+    for file, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headrace."):
+                source = ROOT.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
+                names = _exported(trees[source]) if source in trees else None
+                lacking = [alias.name for alias in node.names if names is not None and alias.name not in names]
+                found += [f"{file.relative_to(ROOT)} takes {name} from {node.module}" for name in lacking]
+    assert found == []
+
+
+def _exported(tree: ast.Module) -> list[str] | None:
+    """What `__all__` names; None where there is none."""
+    assigned = (node for node in tree.body if isinstance(node, ast.Assign))
+    return next((ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == "__all__"), None)
+
+
 @pytest.mark.parametrize(
     ("path", "line"),
     [

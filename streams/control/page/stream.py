@@ -18,7 +18,7 @@ from aiohttp import web
 from headrace.streams.control.board import SECTIONS, Board
 from headrace.streams.control.page.guard import Refused
 
-__all__ = ["HUB", "Client", "Hub", "events"]
+__all__ = ["HUB", "Client", "Hub", "events", "running"]
 
 _TICK_S = 0.25
 _SLOW = {"metrics": 4, "letters": 2, "glance": 4}
