@@ -25,7 +25,7 @@ from headrace.streams import failpoints
 from headrace.streams.carrying import carry, still
 from headrace.streams.checkpoint import LastSavepoint, fold
 from headrace.streams.errors import Diverged, Lost, SpecChanged, UsageError
-from headrace.streams.journal import Entry, Epoch, changes, numbers
+from headrace.streams.journal import Entry, Epoch, numbers
 from headrace.streams.journal import read as read_entry
 from headrace.streams.models.snapshots import SnapshotError
 from headrace.streams.pipeline import Pipeline
@@ -247,8 +247,7 @@ def _check_version(last: Version | None, now: Version, accept_change: bool) -> l
     """What changed since the journal was written; raises `SpecChanged` unless that was accepted."""
     if last is None or last.hash == now.hash:
         return []
-    what = changes(last.spec, now.spec) + [f"environment.{path}" for path in changes(last.environment, now.environment)]
-    what = [path for path in what if not path.startswith("order.")] or what  # a new feature is news, its place is not
+    what = last.changed(now)
     if "task" in what:
         raise SpecChanged(
             f"The state is that of a {last.spec['task']} pipeline, and means nothing to a {now.spec['task']} one. "

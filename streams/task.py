@@ -15,7 +15,7 @@ from headrace.schemas.records import REASONS, Input
 from headrace.schemas.wire import BadRecord, guess_format
 from headrace.streams.errors import Diverged, HeadraceError, Lost, WrongFormat
 from headrace.streams.identity.hashing import environment
-from headrace.streams.journal import Entry, Epoch, digest, numbers, spec_hash, varints
+from headrace.streams.journal import Entry, Epoch, changes, digest, numbers, spec_hash, varints
 from headrace.streams.merge import Batch, Merge, ranks_of, runs_of
 from headrace.streams.models.snapshots import SnapshotError
 from headrace.streams.pipeline import Events, Labels, Pipeline
@@ -49,6 +49,12 @@ class Version(NamedTuple):
         """The version that runs here and now."""
         spec, here = pipeline.spec(), environment()
         return cls(spec_hash(spec, here), spec, here)
+
+    def changed(self, now: Version) -> list[str]:
+        """What is not as it was, by its path: a new feature is news, its place is not."""
+        of_environment = [f"environment.{path}" for path in changes(self.environment, now.environment)]
+        what = changes(self.spec, now.spec) + of_environment
+        return [path for path in what if not path.startswith("order.")] or what
 
 
 class Processed(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from headrace.schemas.records import Input
 from headrace.streams.errors import Lost, SpecChanged
-from headrace.streams.journal import Entry, Epoch, changes, digest, spec_hash
+from headrace.streams.journal import Entry, Epoch, digest, spec_hash
 from headrace.streams.journal import read as read_entry
 from headrace.streams.log import Record
 from headrace.streams.merge import Batch
@@ -233,7 +233,7 @@ class Recomputation:
     def _open_epoch(self, epoch: Epoch) -> None:
         task, version = self.task, self._version
         if epoch.spec_hash != version.hash:
-            what = changes(epoch.spec, version.spec) + changes(epoch.environment, version.environment)
+            what = Version(epoch.spec_hash, epoch.spec, epoch.environment).changed(version)
             raise SpecChanged(
                 f"Epoch {epoch.epoch} was written by another specification ({', '.join(what[:8])}): only that one "
                 "can recompute it."

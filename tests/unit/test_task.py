@@ -164,3 +164,11 @@ def test_a_worker_that_starts_amid_bad_records_knows_the_good_ones_before() -> N
     for offset in range(30, 30 + 250):
         one.feed(2, offset, b"a", b"{", NOW_MS)
     assert [item.time_ms for item in one.merge.buffers[2]] == [29 * HOUR_MS] * 250
+
+
+def test_what_changed_is_named_as_it_is_declared():
+    """For a worker and for an audit alike; that a feature stands elsewhere is told where nothing else is new."""
+    before = Version("a", {"features": {"x": 1}, "order": {"features": ["x"]}}, {"river": "1"})
+    wider = {"features": {"x": 1, "y": 2}, "order": {"features": ["y", "x"]}}
+    assert before.changed(Version("b", wider, {"river": "2"})) == ["features.y", "environment.river"]
+    assert before.changed(before._replace(spec=wider | {"features": {"x": 1}})) == ["order.features"]
