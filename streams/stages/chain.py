@@ -134,11 +134,11 @@ class Chain:
         handlers = {
             "events": on_event,
             "labels": self._labels(),
-            "features": self._on_features if group.back else partial(self._watch, watching, "features"),
-            "examples": partial(self._watch, watching, "examples"),
-            "predictions": partial(self._watch, watching, "predictions"),
+            "features": self._on_features,
             "registry": self.decisions.on_record if self.decisions is not None else None,
         }
+        if watching is not None and not group.back:
+            handlers |= {role: partial(watching.on_record, role) for role in group.inputs}
         self._handlers: tuple[Any, ...] = tuple(handlers[role] for role in group.inputs)
 
     def process(
@@ -383,27 +383,6 @@ class Chain:
             if before is not None:  # the group that featurizes had come past its time to live
                 self._back.expired(record["event_id"], before, self.clock[0])
             self._back.ask(record["event_id"], event, item.key, (), record["features"], record["event"])
-
-    def _watch(self, watching: Watching | None, role: str, item: Input) -> None:
-        """A record of a topic that only the drift stage reads."""
-        record = item.payload
-        assert watching is not None
-        if type(record) is BadRecord:
-            self.context.dead("drift", role, record.reason, record.detail, item)
-        elif role == "features" and watching.features is not None:
-            at = (record["time_ms"], record["partition"], record["offset"], record["event_id"])
-            watching.features(record["features"], *at)
-        elif role == "predictions" and watching.prediction is not None:
-            served = (record.prediction, record.probability, record.probabilities)
-            watching.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
-        elif role == "examples" and watching.error is not None:
-            at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
-            try:
-                answer, y = map(self.pipeline.learned_label, (record["prediction"], record["label"]))
-            except ValueError as error:
-                self.context.dead("drift", role, "malformed", described(error), item)
-            else:
-                watching.error(answer, y, record["probability"], record["time_ms"], *at)
 
 
 def _columns(names: tuple[str, ...], *, attributes: bool) -> Callable[[Any], dict[str, Any]]:

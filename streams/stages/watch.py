@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+from headrace.processors.base import described
 from headrace.processors.drift import Drift, error_of
 from headrace.processors.features import duration
 from headrace.processors.metrics import Task
 from headrace.processors.predict import Served
 from headrace.processors.proxies import Proxies, Proxy
 from headrace.processors.watches import Reaction
-from headrace.schemas.records import Alert
+from headrace.schemas.records import Alert, Input
+from headrace.schemas.wire import BadRecord
 from headrace.streams.pipeline import Pipeline
 from headrace.streams.stages.context import Context
 from headrace.streams.stages.decisions import Decisions
@@ -64,6 +66,27 @@ class Watching:
         self.error = self._watch(watched, "error", "label")
         if context.pipeline.proxies is not None:
             self._approximate(context.pipeline.proxies)
+
+    def on_record(self, role: str, item: Input) -> None:
+        """A record of a topic that only this stage reads, where another group writes it."""
+        record = item.payload
+        if type(record) is BadRecord:
+            self.context.dead("drift", role, record.reason, record.detail, item)
+        elif role == "features" and self.features is not None:
+            at = (record["time_ms"], record["partition"], record["offset"], record["event_id"])
+            self.features(record["features"], *at)
+        elif role == "predictions" and self.prediction is not None:
+            served = (record.prediction, record.probability, record.probabilities)
+            self.prediction(served, record.time_ms, record.partition, record.offset, record.event_id)
+        elif role == "examples" and self.error is not None:
+            at = (record["label_time_ms"], record["partition"], record["offset"], record["event_id"])
+            learned_label = self.context.pipeline.learned_label
+            try:
+                answer, y = map(learned_label, (record["prediction"], record["label"]))
+            except ValueError as error:
+                self.context.dead("drift", role, "malformed", described(error), item)
+            else:
+                self.error(answer, y, record["probability"], record["time_ms"], *at)
 
     def _approximate(self, wish: Proxies) -> None:
         """Tell the proxies what is seen, too. All kinds of rows are one line, as their order counts."""
