@@ -23,7 +23,7 @@ from headrace.streams.control.routes import Notice, answered
 from headrace.streams.errors import UNREADABLE
 from headrace.streams.status.moments import moment
 
-__all__ = ["Alertmanager", "Standing", "labels_of"]
+__all__ = ["Alertmanager", "Matter", "Standing", "labels_of"]
 
 _alert = msgspec.json.Decoder(Alert).decode
 _AT_ONCE = 200
@@ -52,6 +52,8 @@ class Standing:
 
     Of each partition the last offset and the latest time are known. Times may step back, but what is read again is no
     later than that: a record at a known offset that is comes from a topic that was made anew, and all begins anew.
+
+    One thread takes records at a time; others may ask meanwhile what is open.
     """
 
     def __init__(self) -> None:
@@ -84,7 +86,7 @@ class Standing:
 
     def open(self) -> list[Matter]:
         """Those that are not resolved, the one that changed first in front."""
-        return [matter for matter in self.matters.values() if matter.open]
+        return [matter for matter in list(self.matters.values()) if matter.open]
 
     def _forget(self) -> None:
         """Forget the oldest resolved one, or else the oldest."""
@@ -152,7 +154,8 @@ class Alertmanager:
     async def _post(self, alerts: Sequence[str]) -> None:
         """One post after the other: of two at once, the one that says "open" might come behind the one of the end."""
         async with self._one:
-            matters = [self._standing.matters[name] for name in alerts if name in self._standing.matters]
+            known = (self._standing.matters.get(name) for name in alerts)
+            matters = [matter for matter in known if matter is not None]
             if not matters:
                 return
             body = [entry for matter in matters for entry in self._entries(matter)]

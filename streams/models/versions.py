@@ -200,9 +200,10 @@ class Publisher:
                 producer.drop()
 
     def close(self) -> None:
-        """Release the producers."""
+        """Release the producers, but for those that `publish` has now."""
         for shard in list(self._producers):
-            self._producers.pop(shard).drop()
+            if (producer := self._producers.pop(shard, None)) is not None:
+                producer.drop()
 
     def restore(self, name: str, shard: int, n: int, since: int, base: str, model: Any) -> None:
         """Publish a version that was rebuilt from the log, in place of one that is refused or absent."""

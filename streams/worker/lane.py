@@ -77,9 +77,9 @@ class Lane:
 
     def ended(self, rank: int, offset: int) -> None:
         """The consumer has come to the end of an input; one that another group writes may yet go on."""
-        self.end_offsets[rank] = offset
         buffer = self.task.merge.buffers[rank]
         self.read_to[rank] = buffer[-1].offset + 1 if buffer else self.task.positions[rank]
+        self.end_offsets[rank] = offset  # last, as whoever exports the lag may look in between
         group = self.task.group
         if group.inputs[rank] not in group.upstream:
             self.task.merge.end(rank)

@@ -454,3 +454,17 @@ def test_markers_behind_the_last_record_are_no_lag():
     lane.ended(rank, 30)
     assert lag(30) == 0
     assert lag(31) == 6
+
+
+def test_an_end_is_noted_with_what_was_read_to_it():
+    """The lag is looked at by another thread, at any moment: it found no place that was read to."""
+    driven = Driven(20)
+    lane, found = Lane(driven.task, Recovered(), None), []
+
+    class Seen(dict[int, int]):
+        def __setitem__(self, rank: int, offset: int) -> None:
+            found.append(lane.read_to.get(rank))
+
+    lane.end_offsets = Seen()
+    lane.ended(driven.group.inputs.index("events"), 30)
+    assert found == [25]

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from headrace.schemas.records import Alert
-from headrace.streams.control.alertmanager import Alertmanager, Standing, labels_of
+from headrace.streams.control.alertmanager import Alertmanager, Matter, Standing, labels_of
 from headrace.streams.control.outside import Failed, Outside, target
 from headrace.streams.control.routes import Line, Notice, Routes, Webhook, key_of
 from tests.alerting import alert, record
@@ -252,6 +252,20 @@ def test_the_standing_is_a_fold_that_takes_each_record_once():
     assert [(m.alert.alert_id, m.began_ms % 100_000) for m in once.open()] == [("b", 2_000), ("a", 5_000)]
     once.read(record(0, alert("c"), time_ms=1_800_000_000_000))
     assert [m.alert.alert_id for m in once.open()] == ["c"]
+
+
+def test_what_is_open_can_be_asked_while_the_topic_is_read(monkeypatch: pytest.MonkeyPatch):
+    """It is read by a thread whenever the agents are started; the repetition ended, and began anew seconds later."""
+    standing = Standing()
+    for n in range(3):
+        standing.read(record(n, alert(f"a{n}")))
+
+    def read_on(matter: Matter) -> bool:
+        standing.read(record(len(standing.matters), alert(f"a{len(standing.matters)}")))
+        return matter.alert.status != "resolved"
+
+    monkeypatch.setattr(Matter, "open", property(read_on))
+    assert [matter.alert.alert_id for matter in standing.open()] == ["a0", "a1", "a2"]
 
 
 def test_no_alert_is_forgotten_where_times_step_back():

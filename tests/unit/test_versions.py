@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -349,6 +350,18 @@ def test_nothing_is_published_when_the_publisher_was_fenced() -> None:
     later = [m._replace(n=m.n + 2_000, sealed=CODEC.seal(f"models.{m.name}", MODELS[m.name])) for m in models]
     one.publisher.publish("t", 0, later)
     assert one.log.records[topic("models"), 0] == before
+
+
+def test_a_producer_that_somebody_takes_as_the_worker_ends_is_theirs() -> None:
+    """A publication under way in its thread has it: the worker ended in the middle of its own clean-up."""
+
+    class Taken(dict[int, Any]):
+        def __iter__(self) -> Iterator[int]:
+            return iter([0])
+
+    publisher = lane(30).publisher
+    publisher._producers = Taken()
+    publisher.close()
 
 
 def _fenced() -> None:
