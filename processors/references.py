@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from headrace.processors.features import duration
+from headrace.schemas.wire import moment_ms
 
 __all__ = ["Reference", "fixed", "previous", "same_hour"]
 
@@ -51,7 +51,7 @@ def fixed(n: int | None = None, *, start: str | None = None, end: str | None = N
         raise ValueError("fixed takes n, or start and end")
     if n is not None:
         return Reference("fixed", n=_whole(n, "fixed: n"))
-    begins, ends = None if start is None else _moment(start), _moment(str(end))
+    begins, ends = None if start is None else moment_ms(start), moment_ms(str(end))
     if begins is not None and begins >= ends:
         raise ValueError(f"fixed: start {start!r} must be before end {end!r}")
     return Reference("fixed", start_ms=begins, end_ms=ends)
@@ -69,8 +69,3 @@ def _whole(value: int, what: str) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{what} must be a whole number, 1 or more; got {value!r}")
     return value
-
-
-def _moment(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

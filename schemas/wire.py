@@ -22,7 +22,7 @@ from headrace.schemas.faults import BadRecord
 from headrace.schemas.guess import guess_format
 from headrace.schemas.rows import json_encoder
 
-__all__ = ["BadRecord", "Decoder", "Format", "guess_format", "json_encoder", "time_of"]
+__all__ = ["BadRecord", "Decoder", "Format", "guess_format", "json_encoder", "moment_ms", "time_of"]
 
 Format = Literal["json", "avro"]
 
@@ -96,13 +96,18 @@ def time_of(schema: Schema, field: str) -> Callable[[Any], int]:
 
     def parse(record: Any) -> int:
         try:
-            moment = datetime.fromisoformat(read(record))
-            return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+            return moment_ms(read(record))
         except (ValueError, OverflowError):
             shown = json.dumps(read(record)[:40])
             raise BadRecord("wrong_type", f"{field}: expected a time in ISO-8601, got {shown}") from None
 
     return parse
+
+
+def moment_ms(text: str) -> int:
+    """A time in ISO-8601 (without an offset: UTC) in milliseconds, rounded down; ValueError, OverflowError for none."""
+    moment = datetime.fromisoformat(text)
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
 
 
 def _json_decoder(schema: Schema, max_bytes: int) -> Callable[[bytes | None], Any]:

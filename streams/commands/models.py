@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ import msgspec
 
 from headrace.processors.registry import standing
 from headrace.schemas.records import Fact
+from headrace.schemas.wire import moment_ms
 from headrace.streams.commands.options import (
     PIPELINE,
     Commands,
@@ -196,12 +196,11 @@ def _start(text: str | None) -> dict[str, Any]:
     if text.isdecimal() and len(text) < _MOST_DIGITS:
         return {"from_n": int(text)}
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        return {"from_ms": moment_ms(text)}
+    except (ValueError, OverflowError) as error:
         raise UsageError(
             f"--from is {text!r}; legal: a number of examples, or a time as 2013-02-01T00:00:00Z."
         ) from error
-    return {"from_ms": round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)}
 
 
 def _decide(

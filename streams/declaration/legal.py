@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from headrace.processors.features import duration
 from headrace.processors.registry import NAME
 from headrace.schemas.contract import Schema
+from headrace.schemas.wire import moment_ms
 from headrace.streams.errors import DeclarationError
 
 __all__ = [
@@ -87,7 +87,6 @@ def moment(value: str | int | None) -> int | None:
     if value is None or isinstance(value, int):
         return value
     try:
-        moment = datetime.fromisoformat(value)
-    except (ValueError, TypeError) as error:
+        return moment_ms(value)
+    except (ValueError, TypeError, OverflowError) as error:
         raise DeclarationError(f"live_from is {value!r}; legal: ISO-8601, such as 2013-02-01T00:00:00Z.") from error
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from statistics import median
 from typing import Any
 
+from headrace.processors.windows import duration
 from headrace.schemas.columns import Column, column_of
 from headrace.streams.errors import UsageError
 from headrace.streams.scaffold.plan import Plan, few
@@ -17,7 +18,6 @@ __all__ = ["choose_features", "choose_order", "choose_times"]
 _TEXTS = 2
 _TTL_DAYS = 2
 _SPANS = ("1h", "6h", "1d", "7d", "30d")
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def choose_features(plan: Plan) -> None:
@@ -123,4 +123,4 @@ def choose_order(plan: Plan, label: Column) -> None:
 
 
 def _seconds(span: str) -> int:
-    return int(span[:-1]) * _SECONDS[span[-1]]
+    return duration(span) // 1_000
