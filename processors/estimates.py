@@ -37,9 +37,10 @@ def estimates(
     n, answered = window["n"], window["answered"]
     out: dict[str, float | None] = {"Answered": answered / n}
     if task == "regression":
-        mean = window["sum"] / answered if answered else None
-        spread = window["squares"] / answered - mean * mean if mean is not None else None
-        return out | {"MeanPrediction": _finite(mean), "Spread": _finite(math.sqrt(max(spread or 0.0, 0.0)))}
+        away = window["sum"] / answered if answered else 0.0
+        spread = window["squares"] / answered - away * away if answered else 0.0
+        mean = window.get("centre", 0.0) + away if answered else None
+        return out | {"MeanPrediction": _finite(mean), "Spread": _finite(math.sqrt(max(spread, 0.0)))}
     graded = sum(cell[0] for cell in window["grades"])
     counts = [window["said"][name] for name in sorted(window["said"])]
     out["Diversity"] = _entropy(counts)

@@ -109,8 +109,10 @@ class Proxy:
         if label is not None:
             window["answered"] += 1
             if self.task == "regression":
-                window["sum"] += label
-                window["squares"] += label * label
+                # from the first answer on, so that the squares of large numbers do not cancel out
+                away = label - window.setdefault("centre", label if window["answered"] == 1 else 0.0)
+                window["sum"] += away
+                window["squares"] += away * away
             else:
                 said = str(label)
                 counts = window["said"]

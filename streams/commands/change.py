@@ -58,6 +58,9 @@ def show_judgements(judged: list[dict[str, Any]]) -> None:
     for each in judged:
         for why in each["why"]:
             say(f"{each['candidate']} is worse than {each['against']}: {why}")
+        if each["evidence"]["log_e_worse"] is None:
+            n = each["evidence"]["n"]
+            say(f"{each['candidate']}: {n} examples are too few for the test, which shows nothing yet.")
     say(f"What is shown at level alpha has a log e of {threshold:.2f} or more (docs/gate.md).")
 
 

@@ -147,6 +147,14 @@ def test_other_models_against_the_champion(place: Path):
     assert verdicts == {"twin": "no difference shown", "slow": "worse"}
 
 
+def test_too_few_examples_are_said_to_be_that(place: Path):
+    """A test that could not be made is not told as one that found nothing."""
+    name = written(place, models=f"{GOOD}, {GOOD.replace('first', 'twin')}")
+    said = {limit: headrace("backtest", name, "--gate", "--limit", limit).stdout for limit in ("100", "500")}
+    assert "examples are too few for the test" in said["100"]
+    assert "too few" not in said["500"]
+
+
 def test_a_model_alone_has_no_schedule_and_no_reaction():
     """Both may name another model, which is not there: its retraining ended the comparison as an error of our own."""
     models = {name: linear_model.LogisticRegression() for name in ("first", "second")}

@@ -176,6 +176,15 @@ def test_other_tasks():
     assert scored.metrics["MAE"] == 2.0
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.7e9, -1e12])
+def test_the_spread_of_predictions_is_theirs_wherever_they_lie(offset):
+    """Moments in seconds or milliseconds are large beside what they differ by."""
+    made, state = proxy("regression")
+    (record,) = run(made, state, [("p", (offset + i, None, None), i, i) for i in range(100)])
+    assert record.metrics["MeanPrediction"] == pytest.approx(offset + 49.5, rel=1e-8)
+    assert record.metrics["Spread"] == pytest.approx(math.sqrt((100**2 - 1) / 12))
+
+
 def test_many_and_long_labels():
     """Beyond 256 different answers the others are counted as one; of a label's text only the beginning is told."""
     made, state = proxy("multiclass", every=600)
