@@ -64,7 +64,7 @@ def _tell(found: Explained) -> None:
             say(f"It covered {found.begun}.")
         if found.ended:
             say(f"It ended there: {found.ended}.")
-        say(f"What could not be read, or is in the future, is not looked for: `headrace dead-letter show {given()}`.")
+        say(f"What has no id that can be read is not looked for: see `headrace dead-letter show {given()}`.")
         return
     say(f"Event {found.event_id!r}: {found.status}{f' ({found.why})' if found.why else ''}")
     _records("event", found.events)

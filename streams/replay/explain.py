@@ -153,14 +153,15 @@ class _Following:
             "features": itemgetter("event_id"),
         }
         for rank, item in step.batch:
-            role = roles[rank]
-            if role not in id_of or isinstance(item.payload, BadRecord):
+            role, bad = roles[rank], isinstance(item.payload, BadRecord)
+            if role not in id_of or (bad and role == "features"):
                 continue
-            explained = self._wanted.get(id_of[role](item.payload))
+            event_id = _id_in(item.value, (p.labels if role == "labels" else p.events).id) if bad else None
+            explained = self._wanted.get(event_id if bad else id_of[role](item.payload))
             if explained is None:
                 continue
             touched.add(explained.event_id)
-            if role != "labels":
+            if role != "labels" and not bad:
                 self._here.add(explained.event_id)
             place = at = (self._topics(role), item.partition, item.offset)
             if role == "features":  # a dead letter of them is about the event that they were made of
@@ -267,6 +268,8 @@ class _Following:
         """Say how each story stands now that the replay is over."""
         task, live_from_ms = self._made.task, self._pipeline.live_from_ms
         for explained in self._wanted.values():
+            if explained.why.startswith(_REFUSED) and any(not r.became.startswith(_REFUSED) for r in explained.events):
+                explained.status, explained.why = "unknown", ""  # the same id came once more, and was taken
             if not explained.events or explained.events[0].partition != task.shard:
                 if explained.labels and not explained.events:
                     explained.why = "there are labels for it, but no event"
@@ -323,12 +326,21 @@ class _Following:
                 continue
             elif used is not None:
                 record.became = "a duplicate" if record.y == used.y else "a correction: the first label has trained"
-            elif explained.status == "dead letter":
-                record.became = "not learned: the event was refused"
+            elif self._made.task.chain.stores.states["join"]["early"].get(explained.event_id) is not None:
+                record.became = "waits for its event"
             else:
-                early = self._made.task.chain.stores.states["join"]["early"].get(explained.event_id)
-                record.became = "not used" if early is None else "waits for its event"
+                refused = explained.status == "dead letter"
+                record.became = "not learned: the event was refused" if refused else "not used"
         return used is not None
+
+
+def _id_in(value: bytes | None, field: str) -> Any:
+    """The id that a JSON record names which was refused for something else; None where none can be told."""
+    try:
+        named = msgspec.json.decode(msgspec.json.decode(value or b"", type=dict[str, msgspec.Raw])[field])
+    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError):
+        return None
+    return named if type(named) in (int, str) else None
 
 
 def _also(became: str, more: str) -> str:

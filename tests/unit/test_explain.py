@@ -110,6 +110,45 @@ def test_a_dead_letter_says_stage_and_reason() -> None:
     assert [c.difference for c in found.compared] == [None, None]
 
 
+BAD = event("b", 2.0, spent="many")
+
+
+@pytest.mark.parametrize("cut", [[None], [["validate", "featurize"], ["predict", "join", "train", "evaluate"]]])
+@pytest.mark.parametrize(
+    ("events", "status", "became"),
+    [
+        ([BAD], "dead letter", ["dead letter of validate: wrong_type"]),
+        ([BAD, event("b", 2.0)], "pending", ["dead letter of validate: wrong_type", "features"]),
+        ([event("b", 2.0), BAD], "pending", ["features", "dead letter of validate: wrong_type"]),
+        ([(b"a", b"{"), event(["b"], 2.0), event(True, 2.0)], "unknown", []),
+    ],
+    ids=["refused", "then taken", "after it was taken", "without an id"],
+)
+def test_an_event_that_was_refused_before_it_was_read_is_found_by_its_id(
+    events: list[Any], status: str, became: list[str], cut: list[Any]
+) -> None:
+    """Where that can be read; what was refused beside one that was taken says nothing of that one."""
+    pipeline, log = small(), Log()
+    Lane(pipeline, log).publish([event("a", 0.0), *events], [known("a", 1.0)])
+    log.records.pop((topic("journal"), 0), None)
+    for stages in cut:
+        Lane(pipeline, log, stages=stages).work()
+    found = explain(pipeline, ["b", "nothing"], log.reader, topic, codec=CODEC)["b"]
+    assert (found.status, found.different) == (status, 0)
+    assert [record.became[: len(told)] for record, told in zip(found.events, became, strict=True)] == became
+    assert ("dead letter" in found.why) == (status == "dead letter")
+
+
+def test_a_label_of_a_refused_event_waits_for_one() -> None:
+    """Until its time to live is over; a label that was refused is told as well."""
+    one = Lane(small())
+    one.publish([event("a", 0.0), BAD], [known("b", 3.0), known("b", 3.5, "maybe")])
+    assert [label.became.partition(" (")[0] for label in told(one.work(), "b").labels] == [
+        "waits for its event",
+        "dead letter of join: wrong_type",
+    ]
+
+
 @pytest.mark.parametrize("publish", [("features", "examples"), ("features",)])
 def test_a_label_that_a_model_could_not_learn_made_an_example(publish: Any) -> None:
     """It was said to be expired, without a label in time, although the others had learned from it."""
