@@ -75,8 +75,8 @@ class Slot:
         """End, once after each start, what earlier producers left open anywhere; where that was."""
         if self._followed:
             return []
-        work = self._work
-        found = open_places(work.reader, self._places())
+        with self._reader() as reader:
+            found = open_places(reader, self._places())
         if found:
             end_leftovers(self.producer, found)
             self._renew()
@@ -98,7 +98,12 @@ class Slot:
 
     def _complete(self) -> None:
         work = self._work
-        complete(work.cluster, work.reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
+        with self._reader() as reader:
+            complete(work.cluster, reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
+
+    def _reader(self) -> contextlib.closing[Any]:
+        """One of its own: a slot is opened anew beside the cycle, too, whose reader may be in use then."""
+        return contextlib.closing(self._work.cluster.reader())
 
     def _start(self) -> None:
         self.producer, self._followed = self._work.cluster.producer(self.name), False
