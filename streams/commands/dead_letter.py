@@ -145,7 +145,7 @@ def retry(
     if late:
         warn(f"Accepted before, so they may count as duplicates: {', '.join(late)}.")
     if not yes:
-        confirm(f"publish {len(chosen)} records again")
+        confirm(f"publish {len(chosen)} record{'s' * (len(chosen) != 1)} again")
     publisher = Publisher(ctx.ensure_object(Context).cluster())
     for letter in chosen:
         record = letter.record  # of the partition that it was read from, whatever partitioner chose that
