@@ -62,6 +62,7 @@ class Recovered:
 
     checkpoint_seq: int | None = None
     journal_offset: int = 0
+    state_end: int = 0
     journalled: int = 0
     replayed: int = 0
     seconds: float = 0.0
@@ -91,7 +92,7 @@ def recover(
     began = clock()
     found = Recovered()
     with _next_step(found):
-        saved, marker = _saved(task, reader, topics("state"))
+        saved, marker, found.state_end = _saved(task, reader, topics("state"))
         last, entries, others = _journal(task, reader, topics("journal"), marker, found)
         failpoints.hit("recover.journal")
         yield
@@ -155,7 +156,7 @@ def restored(pipeline: Pipeline, cluster: Any, topics: Callable[[str], str], cod
     """The first shard's task of the whole chain as its last checkpoint has it, to be looked at."""
     task = Task(pipeline, group_of(), 0, topics=topics, codec=codec)
     with closing(cluster.reader()) as reader:
-        _restore(task, *_saved(task, reader, topics("state")), Version.of(pipeline))
+        _restore(task, *_saved(task, reader, topics("state"))[:2], Version.of(pipeline))
     return task
 
 
@@ -224,9 +225,18 @@ def _adopted(task: Task, reader: Any) -> set[str]:
     return {str(each.model) for each in commands if isinstance(each, Command) and each.kind == "adopt"}
 
 
-def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] | None]:
-    records = ((record.key, record.value) for record in reader.read(topic, task.shard))
-    return fold(records, task.group.name)
+def _saved(task: Task, reader: Any, topic: str) -> tuple[_Saved, dict[str, Any] | None, int]:
+    """The state and marker of the last checkpoint, and the offset after what was read."""
+    end = 0
+
+    def records() -> Iterator[tuple[bytes | None, bytes | None]]:
+        nonlocal end
+        for record in reader.read(topic, task.shard):
+            end = record.offset + 1
+            yield record.key, record.value
+
+    saved, marker = fold(records(), task.group.name)
+    return saved, marker, end
 
 
 def _restore(task: Task, entries: _Saved, marker: dict[str, Any] | None, version: Version) -> None:

@@ -59,6 +59,11 @@ class Stores:
         """A checkpoint holds these entries, and none of them is ours: the next freeze replaces or deletes them all."""
         self._outdated.update(keys)
 
+    def again(self) -> None:
+        """What checkpoints wrote is gone: the next freeze has everything."""
+        for store in self._stores.values():
+            store.again()
+
     def load(self, entries: dict[tuple[str, str, Any], bytes]) -> None:
         """Fill empty stores from the entries of a checkpoint; those of stores that are no more are to be deleted."""
         found: defaultdict[tuple[str, str], list[tuple[Any, bytes]]] = defaultdict(list)

@@ -76,6 +76,10 @@ class KeyedStore:
         """All entries; the order is not part of the state."""
         return iter(self.data.items())
 
+    def again(self) -> None:
+        """The next freeze has everything."""
+        self.dirty.update(self.data)
+
     def freeze(self) -> Iterator[Entry]:
         """The entries changed since the last freeze, as they are now, whatever is put while iterating."""
         self._saved.clear()
@@ -165,6 +169,10 @@ class LogStore:
         """Replace every value, in its place; the next freeze writes them all."""
         for key, value in self.data.items():
             self.data[key] = change(value)
+        self.again()
+
+    def again(self) -> None:
+        """The next freeze has everything."""
         self._rewrite_above = -1
 
     def freeze(self) -> Iterator[Entry]:
@@ -256,6 +264,9 @@ class CellStore:
     def chunks(self) -> int:
         """Entries that the last checkpoint has of it."""
         return self._chunks
+
+    def again(self) -> None:
+        """Every freeze has everything."""
 
     def freeze(self) -> Iterator[Entry]:
         """The whole value as it is now (it is mutable, so it is encoded at once)."""

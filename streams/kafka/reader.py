@@ -67,6 +67,11 @@ class Reader:
             high = self._latest("uncommitted", places)
             return {place: (stable, high[place]) for place, stable in self._latest("committed", places).items()}
 
+    def highs(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The high watermark of each, in one request."""
+        with _asking("A topic of the pipeline is missing"):
+            return self._latest("uncommitted", places)
+
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now).
 

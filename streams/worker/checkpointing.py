@@ -97,6 +97,7 @@ class Checkpointing:
         self.settle()
         lane.journal_offset, lane.journal_seen = lane.journal_seen, work.stable("journal", shard)
         _distrust(lane)
+        journal_end = self._ends(lane)
         lane.checkpoint_began = work.clock()
         lane.checkpointed_seq = lane.task.seq
         lane.savepoint_follows = self._savepoint_due(lane)
@@ -112,8 +113,19 @@ class Checkpointing:
                 outputs=self._output_ends(shard) if lane.savepoint_follows else None,
                 savepoint=lane.savepoint,
                 models=due,
-                journal_end=work.reader.watermarks(work.topics("journal"), shard)[1],
+                journal_end=journal_end,
             )
+
+    def _ends(self, lane: Lane) -> int:
+        """Where the journal ends. A state topic that ends before where it did is a new one, and gets all."""
+        work, shard = self._work, lane.task.shard
+        journal, state = (work.topics("journal"), shard), (work.topics("state"), shard)
+        ends = work.reader.highs([journal, state])
+        if ends[state] < lane.state_end:
+            log.warning("%s/%s was made anew while this worker ran: it gets the whole state again", *state)
+            lane.task.chain.stores.again()
+        lane.state_end = ends[state]
+        return int(ends[journal])
 
     def _end(self, lane: Lane) -> None:
         work = self._work

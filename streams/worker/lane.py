@@ -39,6 +39,8 @@ class Lane:
         Versions to be published of the checkpoint under way.
     journal_offset, journal_seen
         From where the journal is read after the checkpoint under way, and after the next one.
+    state_end
+        Where the state topic ended at the last checkpoint at least, or as the task was recovered.
     parked_at
         Where the journal stood when the partition was taken away.
     end_offsets, read_to
@@ -63,6 +65,7 @@ class Lane:
         self.epoch_due, self.changed = found.epoch_due, found.changed
         self.beginning, self.uncopied = found.beginning, found.uncopied
         self.journal_offset = self.journal_seen = found.journal_offset
+        self.state_end = found.state_end
         self.parked_at = -1
         self.paused: set[int] = set()
         self.end_offsets: dict[int, int] = {}

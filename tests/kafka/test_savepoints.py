@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition
 from headrace.streams.errors import Lost
 from headrace.streams.replay.explain import explain
 from headrace.streams.savepoints import savepoints
+from headrace.streams.topics import topic_specs
 from tests.faults.harness import World, flight_records, until
 
 FLIGHTS = 2000
@@ -97,3 +98,26 @@ def _end(world: World, role: str) -> int:
         return int(reader.watermarks(world.topic(role), 0)[1])
     finally:
         reader.close()
+
+
+def test_a_state_topic_that_is_made_anew_is_given_the_whole_state(make_world: Callable[..., World]) -> None:
+    """It had what changed since alone, and the next start went on from that without a word."""
+    world = make_world(settings={"batch": 100, "checkpoint_s": 1000.0})
+    events, labels = flight_records(600)
+    world.publish(events[:400], labels[:200])
+    world.spawn()
+    world.finish()
+    process = world.spawn()
+    process.await_note("recovered")
+    (state,) = (spec for spec in topic_specs(world.pipeline) if spec.role == "state")
+    world.cluster.delete([state.name])
+    until(lambda: state.name not in world.cluster.topics(), "it is gone")
+    world.cluster.create([(state.name, state.partitions, state.config)])
+    world.publish(events[400:401], [])
+    world.finish()
+    assert "was made anew while this worker ran" in process.tail()
+    world.publish(events[401:], labels[200:])
+    world.spawn()
+    world.finish()
+    result, _ = world.audit()
+    assert result.different == 0, result.first

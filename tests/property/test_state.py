@@ -87,6 +87,16 @@ class Checkpoints(RuleBasedStateMachine):
         self.model = self.saved
         self.saved = self.copied()
 
+    @precondition(lambda self: self.writing is None)
+    @rule()
+    def made_anew(self) -> None:
+        """Somebody has deleted the topic and created it again: the next checkpoint has all that memory has."""
+        self.topic.clear()
+        self.store.again()
+        self.freeze()
+        self.write(1_000)
+        self.crash()
+
     @invariant()
     def agrees(self) -> None:
         assert self.content() == self.model

@@ -399,6 +399,11 @@ class FakeReader:
         self._process.seam("stable")
         return {tp: (ends(tp)[0], end) for tp, end in high.items()}
 
+    def highs(self, places: Sequence[TP]) -> dict[TP, int]:
+        """The high watermark of each."""
+        self._process.seam("watermarks")
+        return {tp: self._world.broker.partitions[tp].high for tp in places}
+
     def read(self, topic: str, partition: int, start: int | None = None, end: int | None = None) -> Iterator[Record]:
         """Committed records from `start` (or the first) to before `end` (or the high watermark as it is now)."""
         low, high = self.watermarks(topic, partition)
