@@ -195,7 +195,18 @@ def _journal_from(task: Task, reader: Any, topic: str, marker: dict[str, Any] | 
     """
     if not marker:
         return None
-    return int(max(reader.watermarks(topic, task.shard)[0], marker["journal_offset"]))
+    low, end = reader.watermarks(topic, task.shard)
+    _check_copy(topic, task.shard, end, marker.get("journal_end", -1))
+    return int(max(low, marker["journal_offset"]))
+
+
+def _check_copy(topic: str, shard: int, end: int, place: int) -> None:
+    """Raise `Lost` where a topic ends before a place in it that was reached: no offset means in it what it meant."""
+    if end < place:
+        raise Lost(
+            f"{topic}/{shard} ends at offset {end}, and was known up to {place}: it has lost records, was made anew, "
+            "or is another cluster's copy, in which offsets are others."
+        )
 
 
 def _check_journal(task: Task, topic: str, marker: dict[str, Any], oldest: int | None, marks: tuple[int, int]) -> None:

@@ -101,6 +101,19 @@ def test_a_state_that_was_followed_by_what_is_gone():
         Life(log, small(), key=KEY)
 
 
+def test_a_journal_that_is_a_copy():
+    """On another cluster offsets are others: nothing followed the checkpoint there, and all came out twice."""
+    log, life = _checkpointed()
+    publish(log, [event("late", 30)])
+    life.work()
+    life.checkpoint()
+    publish(log, [event("later", 31)])
+    life.work()
+    del log.records["journal"][:-1]
+    with pytest.raises(Lost, match=r"journal.* ends at offset 1, .* another cluster's copy.* `headrace reset` starts"):
+        Life(log, small(), key=KEY)
+
+
 def test_a_journal_whose_first_records_are_gone():
     """A worker that runs once a month: what came before the last checkpoint is gone, what comes next is whole."""
     log, life = _checkpointed()
