@@ -130,9 +130,9 @@ class Manager:
 
 
 @pytest.fixture
-def bench(cluster: Cluster, tmp_path: Path) -> Iterator[Bench]:
+def bench(cluster: Cluster) -> Iterator[Bench]:
     """A pipeline of its own, removed afterwards."""
-    made = Bench(cluster, tmp_path)
+    made = Bench(cluster)
     yield made
     cluster.delete([spec.name for spec in topic_specs(made.pipeline)])
 
