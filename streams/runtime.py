@@ -248,7 +248,7 @@ class Worker:
         self._work.collector.step()
         try:
             if not self._committer.busy:
-                self._slot.end_leftovers()
+                self._slot.end_leftovers(self._work.reader)
             self._fetch()
             self._assignment.raise_lost()
             if self._assignment.pending:
@@ -357,7 +357,7 @@ class Worker:
             self._assignment.expelled()
         else:
             self._assignment.again()
-        self._slot.reopen()
+        self._slot.reopen(self._work.reader)
         failpoints.hit("rebuild.fenced")
         if expelled:
             self._work.consumer.close()

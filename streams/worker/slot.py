@@ -29,10 +29,10 @@ class Slot:
 
     def open(self) -> None:
         """A new producer: what was committed is so everywhere, whoever had the slot is fenced, the rest is aborted."""
-        self._complete()
+        self._complete(self._work.reader)
         self._start()
 
-    def reopen(self) -> None:
+    def reopen(self, reader: Any) -> None:
         """The same after trouble with our own producer; raises `Fenced` if another worker has taken this slot.
 
         Whoever takes it starts a producer under its id before it joins the group, so that a worker that was put out, or
@@ -40,7 +40,7 @@ class Slot:
         slot is taken as ours. What it had decided is completed before it is asked, as that makes it forget.
         """
         work = self._work
-        self._complete()
+        self._complete(reader)
         with contextlib.suppress(Aborted):
             self.producer.prove((work.topics("journal"), 0), work.name)
         failpoints.hit("reopen.proven")
@@ -63,20 +63,20 @@ class Slot:
         """After a suspicious transaction: a new producer, and everything from the log unless every marker is there."""
         if not self.producer.suspicious:
             return
-        self.reopen()
         mine = list(shards)
-        found = [place for place in self.end_leftovers() if place[1] in mine]
+        with contextlib.closing(self._work.cluster.reader()) as reader:  # another thread may be using the worker's
+            self.reopen(reader)
+            found = [place for place in self.end_leftovers(reader) if place[1] in mine]
         if mine:
             self.forget(mine[0])
         if found:
             raise Aborted(f"a transaction was open in {found[0][0]}/{found[0][1]}, which may have been the last one")
 
-    def end_leftovers(self) -> list[Place]:
+    def end_leftovers(self, reader: Any) -> list[Place]:
         """End, once after each start, what earlier producers left open anywhere; where that was."""
         if self._followed:
             return []
-        with self._reader() as reader:
-            found = open_places(reader, self._places())
+        found = open_places(reader, self._places())
         if found:
             end_leftovers(self.producer, found)
             self._renew()
@@ -96,14 +96,9 @@ class Slot:
         self.producer.offsets({(work.topics("journal"), shard): 0}, work.consumer.metadata())
         self._renew()
 
-    def _complete(self) -> None:
+    def _complete(self, reader: Any) -> None:
         work = self._work
-        with self._reader() as reader:
-            complete(work.cluster, reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
-
-    def _reader(self) -> contextlib.closing[Any]:
-        """One of its own: a slot is opened anew beside the cycle, too, whose reader may be in use then."""
-        return contextlib.closing(self._work.cluster.reader())
+        complete(work.cluster, reader, self.name, [*self._places(), *work.cluster.offsets_of(work.name)])
 
     def _start(self) -> None:
         self.producer, self._followed = self._work.cluster.producer(self.name), False
